@@ -1,0 +1,145 @@
+"""The two containers that flow through inbatch: `Views` (the roles of one row) and `TokenBatch` (tokens of many texts)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Views(Generic[P]):
+    """The roles that a row's texts play in a contrastive objective; the payload goes ``str -> TokenBatch -> Tensor``.
+
+    Attributes:
+        anchor: the query side.
+        positive: what the anchor should be close to; in unsupervised training the same text again.
+        negatives: hard negatives of each row, one payload a column; may be empty.
+        score: (b,) float32 similarity of anchor and positive where the data has one, in the data's own unit.
+        ids: one int64 (b,) a role: a non-negative 63-bit number that is equal where the texts are equal. -1 is the wildcard.
+    """
+
+    anchor: P
+    positive: P
+    negatives: tuple[P, ...] = ()
+    score: Any = None
+    ids: Views[Tensor] | None = None
+
+    def __iter__(self) -> Iterator[P]:
+        """Iterate over the payloads: anchor, positive, then the negatives."""
+        yield self.anchor
+        yield self.positive
+        yield from self.negatives
+
+    def __len__(self) -> int:
+        return 2 + len(self.negatives)
+
+    def map(self, function: Callable[[P], R]) -> Views[R]:
+        """Apply ``function`` to each payload; score and ids stay as they are."""
+        return self.replace_payloads([function(payload) for payload in self])
+
+    def replace_payloads(self, payloads: Sequence[R]) -> Views[R]:
+        """Put other payloads, in the order of iteration, into the same roles."""
+        if len(payloads) != len(self):
+            raise ValueError(f"expected {len(self)} payloads, one a role; got {len(payloads)}")
+        return Views(payloads[0], payloads[1], tuple(payloads[2:]), self.score, self.ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Views[P]:
+        """Move payloads, score and ids to a device."""
+        moved: Any = self.map(lambda payload: payload.to(device, non_blocking=non_blocking))  # type: ignore[attr-defined]
+        score = self.score.to(device, non_blocking=non_blocking) if isinstance(self.score, Tensor) else self.score
+        ids = None if self.ids is None else self.ids.to(device, non_blocking)
+        return dataclasses.replace(moved, score=score, ids=ids)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokens of b texts, padded to a common length L.
+
+    Attributes:
+        input_ids: (b, L) int64.
+        attention_mask: (b, L) int64, 1 on tokens and 0 on padding.
+        token_type_ids: (b, L) int64 or None.
+        position_ids: (b, L) int64 or None; None leaves positions to the backbone.
+        slots: named positions, e.g. ``{"mask": (b,)}``, int64 indices into L.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor | None = None
+    position_ids: Tensor | None = None
+    slots: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+    @property
+    def lengths(self) -> Tensor:
+        """(b,) int64: the number of tokens of each text."""
+        return self.attention_mask.sum(1)
+
+    def _map(self, matrix: Callable[[Tensor], Tensor], slot: Callable[[Tensor], Tensor]) -> TokenBatch:
+        optional = [None if t is None else matrix(t) for t in (self.token_type_ids, self.position_ids)]
+        slots = {name: slot(index) for name, index in self.slots.items()}
+        return TokenBatch(matrix(self.input_ids), matrix(self.attention_mask), *optional, slots=slots)
+
+    def select(self, rows: Tensor | slice) -> TokenBatch:
+        """Take rows (an index tensor or a slice), keeping the padded length."""
+        return self._map(lambda t: t[rows], lambda t: t[rows])
+
+    def trim(self) -> TokenBatch:
+        """Cut the columns that are padding in every row, on whichever side they lie; slots follow."""
+        used = self.attention_mask.any(0)
+        if len(self) == 0 or bool(used.all()):
+            return self
+        columns = used.nonzero()
+        first = int(columns[0]) if len(columns) else 0
+        last = int(columns[-1]) + 1 if len(columns) else 1
+        return self._map(lambda t: t[:, first:last], lambda t: t - first)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
+        """Move all tensors to a device."""
+
+        def move(t: Tensor) -> Tensor:
+            return t.to(device, non_blocking=non_blocking)
+
+        return self._map(move, move)
+
+    @staticmethod
+    def cat(batches: Sequence[TokenBatch], padding_side: str = "right", pad_token_id: int = 0) -> TokenBatch:
+        """Stack the rows of several batches, padding each to the longest on ``padding_side``.
+
+        Optional fields and slots must be present in all of the batches or in none.
+        """
+        length = max(batch.input_ids.shape[1] for batch in batches)
+        left = padding_side == "left"
+
+        def stack(tensors: list[Tensor | None], fill: int) -> Tensor | None:
+            if all(t is None for t in tensors):
+                return None
+            padded = []
+            for t in tensors:
+                if t is None:
+                    raise ValueError("an optional field (token_type_ids, position_ids) is set in some batches and not in others")
+                missing = length - t.shape[1]
+                padded.append(torch.nn.functional.pad(t, (missing, 0) if left else (0, missing), value=fill))
+            return torch.cat(padded)
+
+        names = set(batches[0].slots)
+        if any(set(batch.slots) != names for batch in batches):
+            raise ValueError(f"slots differ between batches: {[sorted(batch.slots) for batch in batches]}")
+        shift = [length - batch.input_ids.shape[1] if left else 0 for batch in batches]
+        slots = {name: torch.cat([batch.slots[name] + s for batch, s in zip(batches, shift)]) for name in sorted(names)}
+        ids = stack([batch.input_ids for batch in batches], pad_token_id)
+        mask = stack([batch.attention_mask for batch in batches], 0)
+        assert ids is not None and mask is not None
+        types = stack([batch.token_type_ids for batch in batches], 0)
+        positions = stack([batch.position_ids for batch in batches], 0)
+        return TokenBatch(ids, mask, types, positions, slots)

@@ -1,0 +1,1 @@
+"""inbatch.losses."""

