@@ -1,0 +1,98 @@
+"""Gradient caching in one function: apply a per-example function chunk by chunk, with one chunk's activations alive at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Output = Tensor | tuple[Tensor, ...]
+
+
+def map_in_chunks(function: Callable[..., Output], *batches: Any, budget: int | None = None) -> Any:
+    """Apply a per-example function to chunks of rows, so that memory holds the activations of one chunk only.
+
+    Equals ``function(*batches)`` in values and gradients, up to rounding, when the function treats each row by itself and draws
+    nothing random; with random draws it equals the same chunks without recomputation, bitwise. Rows are sorted by length, cut by
+    a token budget, trimmed to the longest row of their chunk, and returned in the batch's order. Each chunk but the last is
+    computed again in the backward pass (the last one keeps its graph, which is consumed before any other chunk is recomputed).
+
+    Args:
+        function: takes as many arguments as there are batches, returns a tensor (rows, ...) or a tuple of such tensors. It must
+            return what each example owns (sums and counts, never means over the chunk).
+        *batches: containers of b rows with ``lengths`` (b,), ``select(rows)`` and ``trim()``, such as ``TokenBatch``, or plain
+            tensors (b, ...), which are indexed by row. All are cut at the same rows; the sort key is the sum of the lengths.
+        budget: padded tokens that a chunk may hold (rows times the longest row; at least one row); None makes one chunk.
+
+    Returns:
+        The function's output for all b rows, in order.
+
+    Raises:
+        ValueError: if there are no rows, the batches differ in rows, or the budget is not positive.
+
+    Source: Gao et al. 2021, arXiv 2101.06983; here as one checkpoint a chunk instead of two explicit passes.
+    """
+    if not batches or len({len(batch) for batch in batches}) != 1 or len(batches[0]) == 0:
+        raise ValueError(f"expected batches of one common, positive number of rows; got {[len(batch) for batch in batches]}")
+    if budget is not None and budget < 1:
+        raise ValueError(f"expected a positive number of tokens a chunk; got budget={budget}. Set it to None for one chunk.")
+    lengths = _lengths(batches)
+    order = torch.argsort(lengths, descending=True, stable=True)
+    sizes = chunk_sizes(lengths[order].tolist(), budget)
+    recompute = torch.is_grad_enabled() and len(sizes) > 1
+    outputs = []
+    for number, rows in enumerate(order.split(sizes)):
+        chunk = [_select(batch, rows) for batch in batches]
+        if recompute and number < len(sizes) - 1:
+            outputs.append(_checkpointed(function, chunk))
+        else:
+            outputs.append(function(*chunk))
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(len(order))
+    if isinstance(outputs[0], Tensor):
+        return _restore(outputs, inverse)
+    return tuple(_restore(column, inverse) for column in zip(*outputs))
+
+
+def chunk_sizes(lengths: list[int], budget: int | None) -> list[int]:
+    """Cut rows, given by non-increasing lengths, into runs with ``rows * first length <= budget``, at least one row each."""
+    if budget is None:
+        return [len(lengths)]
+    sizes, start = [], 0
+    while start < len(lengths):
+        size = max(1, min(len(lengths) - start, budget // max(1, lengths[start])))
+        sizes.append(size)
+        start += size
+    return sizes
+
+
+def _lengths(batches: tuple[Any, ...]) -> Tensor:
+    known = [batch.lengths.cpu() for batch in batches if not isinstance(batch, Tensor)]
+    return torch.stack(known).sum(0) if known else torch.ones(len(batches[0]), dtype=torch.int64)
+
+
+def _select(batch: Any, rows: Tensor) -> Any:
+    if isinstance(batch, Tensor):
+        return batch[rows.to(batch.device)]
+    return batch.select(rows.to(batch.lengths.device)).trim()
+
+
+def _checkpointed(function: Callable[..., Output], chunk: list[Any]) -> Output:
+    # checkpoint saves the generator state of the devices of the tensors among its arguments, and looks only at plain tensors:
+    # the lengths of a container stand for the device it is on, else dropout on a GPU would differ when the chunk is replayed.
+    tensors = [item for item in chunk if isinstance(item, Tensor)]
+    witnesses = [item.lengths for item in chunk if not isinstance(item, Tensor)]
+
+    def run(*arguments: Tensor) -> Output:
+        given = iter(arguments)
+        return function(*(next(given) if isinstance(item, Tensor) else item for item in chunk))
+
+    return checkpoint(run, *tensors, *witnesses, use_reentrant=False)  # type: ignore[no-any-return]
+
+
+def _restore(chunks: list[Tensor] | tuple[Tensor, ...], inverse: Tensor) -> Tensor:
+    rows = torch.cat(list(chunks))
+    return rows.index_select(0, inverse.to(rows.device))
