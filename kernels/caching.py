@@ -36,9 +36,13 @@ def map_in_chunks(function: Callable[..., Output], *batches: Any, budget: int | 
     Source: Gao et al. 2021, arXiv 2101.06983; here as one checkpoint a chunk instead of two explicit passes.
     """
     if not batches or len({len(batch) for batch in batches}) != 1 or len(batches[0]) == 0:
-        raise ValueError(f"expected batches of one common, positive number of rows; got {[len(batch) for batch in batches]}")
+        raise ValueError(
+            f"expected batches of one common, positive number of rows; got {[len(batch) for batch in batches]}"
+        )
     if budget is not None and budget < 1:
-        raise ValueError(f"expected a positive number of tokens a chunk; got budget={budget}. Set it to None for one chunk.")
+        raise ValueError(
+            f"expected a positive number of tokens a chunk; got budget={budget}. Set it to None for one chunk."
+        )
     lengths = _lengths(batches)
     order = torch.argsort(lengths, descending=True, stable=True)
     sizes = chunk_sizes(lengths[order].tolist(), budget)

@@ -1,0 +1,100 @@
+"""The rules that take keys out of a row's candidates, applied to a block of logits in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Pairs of equal ids that are handled at once, and the bytes that one of them takes on the way.
+PIECE, BYTES_PER_PAIR = 1 << 14, 64
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Equal ids, found by sorting the keys' ids once; the pairs themselves are enumerated block by block, never all at once."""
+
+    columns: Tensor  # (n·m,) int64: the key of each id, ids ascending
+    first: Tensor  # (b, k) int64: where the run of ids equal to the query's id begins in `columns`
+    counts: Tensor  # (b, k) int64: its length
+    wild_rows: Tensor  # (b,) bool
+    wild_columns: Tensor  # (n,) bool
+
+    @staticmethod
+    def find(query_ids: Tensor, key_ids: Tensor) -> Matches:
+        """Sort and search: O((b·k + n·m)·log(n·m)) time, O(b·k + n·m) memory."""
+        q, k = query_ids.reshape(len(query_ids), -1), key_ids.reshape(len(key_ids), -1)
+        values, order = k.flatten().sort(stable=True)
+        first = torch.searchsorted(values, q.contiguous())
+        counts = torch.searchsorted(values, q.contiguous(), right=True) - first
+        wild_rows, wild_columns = (q == -1).any(1), (k == -1).any(1)
+        # Rows and columns that are out as a whole need no pairs.
+        counts = counts.masked_fill(wild_rows[:, None] | (q == -1), 0)
+        return Matches(order // max(1, k.shape[1]), first, counts, wild_rows, wild_columns)
+
+    def exclude_(self, logits: Tensor, start: int) -> None:
+        """Put -inf where the ids meet; ``logits`` (c, n) holds rows start … start + c."""
+        rows = slice(start, start + len(logits))
+        if self.wild_rows[rows].any():
+            logits[self.wild_rows[rows]] = -torch.inf
+        if self.wild_columns.any():
+            logits[:, self.wild_columns] = -torch.inf
+        counts, first = self.counts[rows].flatten(), self.first[rows].flatten()
+        ends = counts.cumsum(0)
+        per_row = self.counts.shape[1]
+        for begin in range(0, int(ends[-1]), PIECE):
+            pair = torch.arange(begin, min(begin + PIECE, int(ends[-1])), device=logits.device)
+            run = torch.searchsorted(ends, pair, right=True)
+            within = pair - (ends[run] - counts[run])
+            logits[run // per_row, self.columns[first[run] + within]] = -torch.inf
+
+
+@dataclass(frozen=True)
+class Rules:
+    """All that excludes a pair: the row's own key, equal ids, a ceiling on the logit, a ceiling on a guide's dot product."""
+
+    own: int | None
+    matches: Matches | None
+    ceiling: Tensor | None  # (b,) in the unit of the logits
+    guide: tuple[Tensor, Tensor, Tensor] | None  # (b, g), (n, g), (b,)
+
+    @staticmethod
+    def of(
+        own: int | None, query_ids: Tensor | None, key_ids: Tensor | None, ceiling: Tensor | None,
+        guide: tuple[Tensor, Tensor, Tensor] | None,
+    ) -> Rules:  # fmt: skip
+        """Prepare the rules of one call from validated arguments; everything is compared detached."""
+        matches = None
+        if query_ids is not None and key_ids is not None and len(query_ids) and len(key_ids):
+            matches = Matches.find(query_ids, key_ids)
+        return Rules(
+            own,
+            matches,
+            None if ceiling is None else ceiling.detach(),
+            None if guide is None else (guide[0].detach(), guide[1].detach(), guide[2].detach()),
+        )
+
+    def bytes_per_row(self, keys: int) -> int:
+        """Temporary bytes that `exclude_` takes for each row of a block."""
+        # A ceiling makes a bool a pair; a guide its dot products and a bool.
+        element = 8 if self.guide is not None and self.guide[0].dtype == torch.float64 else 4
+        return keys * ((1 if self.ceiling is not None else 0) + (element + 1 if self.guide is not None else 0))
+
+    def fixed_bytes(self) -> int:
+        """Temporary bytes that `exclude_` takes whatever the block's size."""
+        return PIECE * BYTES_PER_PAIR if self.matches is not None else 0
+
+    def exclude_(self, logits: Tensor, start: int) -> Tensor:
+        """Put -inf on pairs that are no candidates; ``logits`` (c, n) holds rows start … start + c of the whole matrix."""
+        rows = slice(start, start + len(logits))
+        if self.ceiling is not None:
+            logits.masked_fill_(logits > self.ceiling[rows, None], -torch.inf)
+        if self.guide is not None:
+            query, key, ceiling = self.guide
+            logits.masked_fill_(query[rows] @ key.T > ceiling[rows, None], -torch.inf)
+        if self.matches is not None:
+            self.matches.exclude_(logits, start)
+        if self.own is not None:
+            logits[:, self.own + start : self.own + start + len(logits)].diagonal().fill_(-torch.inf)
+        return logits
