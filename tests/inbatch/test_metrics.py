@@ -144,5 +144,5 @@ def test_ranks_refuse_what_does_not_fit(shapes, relevant, says):
 def test_ranks_refuse_nan_embeddings():
     document = torch.ones(4, 3)
     document[2, 1] = math.nan
-    with pytest.raises(TrainingError, match="document embeddings.*row 2"):
+    with pytest.raises(TrainingError, match=r"document embeddings.*row 2"):
         metrics.relevant_ranks(torch.ones(1, 3), document, torch.tensor([[0]]))

@@ -1,0 +1,102 @@
+"""What the commands that run an encoder share: the arguments that say which one and how, and loading it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from inbatch.errors import MissingError, UsageError
+
+
+def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the model's path, its device, and how texts are cut and batched."""
+    parser.add_argument("path", metavar="PATH", help="an exported folder, a Hugging Face name or folder, or `minilm`")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one (default)"
+    )
+    parser.add_argument(
+        "--max-length", type=int, metavar="TOKENS", help="tokens kept of each text (default: the model's own limit)"
+    )
+    parser.add_argument(
+        "--token-budget",
+        type=int,
+        default=16384,
+        metavar="TOKENS",
+        help="padded tokens in one batch: lower it if memory runs out (default: %(default)s)",
+    )
+
+
+def load_encoder(args: argparse.Namespace) -> Any:
+    """Load ``args.path`` and move it to ``args.device``.
+
+    Raises:
+        UsageError: if a length, budget or device cannot be used.
+        MissingError: if the model is not there.
+    """
+    import torch
+
+    for name in ("max_length", "token_budget"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UsageError(f"expected --{name.replace('_', '-')} of at least 1; got {value}.")
+    device = find_device(args.device)
+    from inbatch.models.encoder import Encoder
+
+    print(f"loading {args.path} on {device}", file=sys.stderr)
+    encoder = Encoder.from_pretrained(args.path)
+    return encoder.to(torch.device(device)).eval()
+
+
+def find_device(name: str = "auto") -> str:
+    """Return the device's name, ``auto`` resolved.
+
+    Raises:
+        UsageError: if it is no device of this machine.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"expected --device to be one of this machine; got {name!r}: {reason}") from None
+    return name
+
+
+def describe_encoder(path: str, encoder: Any) -> dict[str, Any]:
+    """Name what was evaluated, for a result file."""
+    return {"model": path, "pooling": encoder.pooling, "dim": encoder.dim, "device": str(encoder.device)}
+
+
+def headline(result: dict[str, Any]) -> str:
+    """Name what was evaluated in one line, from what `describe_encoder` put into a result."""
+    return f"{result['model']}: {result['pooling']} pooling, {result['dim']} dimensions, on {result['device']}"
+
+
+def read_lines(path: str) -> list[str]:
+    """Read the lines of a UTF-8 file, or of stdin if ``path`` is ``-``; a blank line counts, the end of the last is no line.
+
+    Raises:
+        MissingError: if there is no such file.
+        UsageError: if it is empty, a folder, or not UTF-8.
+    """
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        text = content.decode("utf8")
+    except FileNotFoundError:
+        raise MissingError(
+            f"expected a file of texts at {path}; there is none. Make it with `printf 'one text a line\\n' > {path}`."
+        ) from None
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UsageError(f"expected UTF-8 in {path}; line {line} is not. Convert it, e.g. with iconv.") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UsageError(f"expected a file of texts that can be read; got {path}: {error.strerror}.") from None
+    if not text.strip():
+        raise UsageError(f"expected one text a line in {'stdin' if path == '-' else path}; it is empty.")
+    # splitlines() would also cut at separators inside a text, such as U+2028.
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]

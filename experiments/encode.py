@@ -1,0 +1,47 @@
+"""``inbatch encode``: a file of texts in, a NumPy file of embeddings out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from inbatch.experiments.command import add_encoder_arguments, load_encoder, read_lines
+from inbatch.experiments.output import prepare_file, replace_file
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``inbatch encode``."""
+    parser.description = (
+        "Turn texts, one a line, into a float32 array of shape (lines, dimensions), row i for line i. A blank line is a text, "
+        "so that rows and lines stay aligned. Rows have length 1 if the model normalises, as most do."
+    )
+    parser.epilog = "example: head -100 corpus.txt | inbatch encode minilm - --out x.npy && python -c \"import numpy; print(numpy.load('x.npy').shape)\""
+    add_encoder_arguments(parser)
+    parser.add_argument("input", metavar="IN.txt", help="UTF-8 file with one text a line; - reads stdin")
+    parser.add_argument(
+        "--out", required=True, metavar="X.npy", help="where the array goes; written whole or not at all"
+    )
+    parser.add_argument(
+        "--prompt-name",
+        choices=("query", "document"),
+        help="put this prompt of the model in front of every text (default: none)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Encode a file."""
+    prepare_file(args.out, ".npy")
+    texts = read_lines(args.input)
+    encoder = load_encoder(args)
+    embeddings = encoder.encode(
+        texts,
+        prompt_name=args.prompt_name,
+        token_budget=args.token_budget,
+        max_length=args.max_length,
+        progress=True,
+    ).numpy()
+    import numpy
+
+    with replace_file(args.out) as file:
+        numpy.save(file, embeddings)
+    print(f"wrote {args.out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32", file=sys.stderr)
