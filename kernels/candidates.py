@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Pairs of equal ids that are handled at once, and the bytes that one of them takes on the way.
-PIECE, BYTES_PER_PAIR = 1 << 14, 64
+PIECE, BYTES_PER_PAIR = 1 << 12, 64
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ The positive is never in ``neg``, so that losses of 1e-12 and their gradients ke
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from inbatch.kernels import checking, chunked, reference
+from inbatch.kernels.autograd import LogSums, Reduced, losses_of
 from inbatch.kernels.candidates import Rules
 
 Guide = tuple[Tensor, Tensor, Tensor]
@@ -79,12 +77,12 @@ def info_nce(
     rules = Rules.of(own, query_ids, key_ids, ceiling, guide)
     differentiable = any(t is not None and t.requires_grad for t in (query, key, scale, positive, extra))
     if reduction != "none" and torch.is_grad_enabled() and differentiable:
-        return _Reduced.apply(query, key, scale, positive, extra, weight, rules, symmetric, reduction, workspace_bytes)  # type: ignore[return-value]
+        return Reduced.apply(query, key, scale, positive, extra, weight, rules, symmetric, reduction, workspace_bytes)  # type: ignore[return-value]
     if positive is None:
         assert own is not None
         positive = pair_logits(query, key[own : own + len(query)], scale)
-    row, column = _LogSums.apply(query, key, scale, rules, symmetric, workspace_bytes)  # type: ignore[misc]
-    return _reduce(_losses(row, column, positive, extra), weight, reduction)
+    row, column = LogSums.apply(query, key, scale, rules, symmetric, workspace_bytes)  # type: ignore[misc]
+    return _reduce(losses_of(row, column, positive, extra), weight, reduction)
 
 
 def log_sum(
@@ -109,7 +107,7 @@ def log_sum(
             keep = reference.candidates(logits.detach(), own, query_ids, key_ids, ceiling, guide)
             return reference.log_sum_exp(logits.masked_fill(~keep, -torch.inf))
     rules = Rules.of(own, query_ids, key_ids, ceiling, guide)
-    return _LogSums.apply(query, key, scale, rules, False, workspace_bytes)[0]  # type: ignore[index]
+    return LogSums.apply(query, key, scale, rules, False, workspace_bytes)[0]  # type: ignore[index]
 
 
 def hardest(
@@ -190,114 +188,9 @@ def _choose(backend: str) -> str:
     return "chunked" if backend == "auto" else backend
 
 
-def _losses(row: Tensor, column: Tensor | None, positive: Tensor, extra: Tensor | None) -> Tensor:
-    losses = reference.row_loss(row, positive, extra)
-    return losses if column is None else (losses + reference.row_loss(column, positive, None)) / 2
-
-
 def _reduce(losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
     weighted = losses if weight is None else losses * weight
     if reduction == "none":
         return weighted
     # A batch without rows has loss 0, not NaN.
     return weighted.sum() / max(1, len(losses)) if reduction == "mean" else weighted.sum()
-
-
-class _LogSums(torch.autograd.Function):
-    """Log sums of rows and, if asked, of the columns of the rows' own keys; the backward pass computes the logits again."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, scale: Tensor, rules: Rules, columns: bool, workspace: int | None
-    ) -> tuple[Tensor, Tensor | None]:
-        problem = chunked.Problem.of(query, key, scale, rules, workspace)
-        row, column = chunked.log_sums(problem, own_columns=columns)
-        ctx.save_for_backward(query, key, scale, row, column)
-        ctx.rules, ctx.workspace = rules, workspace
-        return row, column
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_row: Tensor, d_column: Tensor | None) -> tuple[Tensor | None, ...]:
-        query, key, scale, row, column = ctx.saved_tensors
-        problem = chunked.Problem.of(query, key, scale, ctx.rules, ctx.workspace)
-        need_q, need_k, need_scale = ctx.needs_input_grad[:3]
-        pair = None if column is None else (column, d_column)
-        dq, dk = chunked.gradients(problem, (row, d_row), pair, need_q or need_scale, need_k)
-        d_scale = (dq * problem.query).sum() / problem.scale if need_scale and dq is not None else None
-        return _cast(dq if need_q else None, query), _cast(dk, key), d_scale, None, None, None
-
-
-class _Reduced(torch.autograd.Function):
-    """Mean or sum of the losses; the forward pass makes the gradients, the backward pass multiplies them."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, scale: Tensor, positive: Tensor | None, extra: Tensor | None,
-        weight: Tensor | None, rules: Rules, symmetric: bool, reduction: str, workspace: int | None,
-    ) -> Tensor:  # fmt: skip
-        need_q, need_k, need_scale, need_positive, need_extra = ctx.needs_input_grad[:5]
-        problem = chunked.Problem.of(query, key, scale, rules, workspace)
-        q, b = problem.query, len(query)
-        given = positive is not None
-        own_keys = None if given or rules.own is None else problem.key[rules.own : rules.own + b]
-        if positive is None:
-            assert own_keys is not None
-            positive = pair_logits(q, own_keys, problem.scale)
-        factor = torch.ones_like(positive) if weight is None else weight
-        factor = factor / max(1, b) if reduction == "mean" else factor
-        d_positive = torch.zeros_like(positive)
-        d_extra = None if extra is None else torch.zeros_like(extra)
-        loss = positive.new_zeros(())
-
-        def slope(rows: slice, row: Tensor, column: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-            """Differentiate the vector part of some rows, add their losses, return the derivatives of the log sums."""
-            leaves = {
-                "row": row,
-                "column": column,
-                "positive": positive[rows],
-                "extra": None if extra is None else extra[rows],
-            }
-            leaves = {name: t.detach().requires_grad_() for name, t in leaves.items() if t is not None}
-            with torch.enable_grad():
-                losses = (
-                    _losses(leaves["row"], leaves.get("column"), leaves["positive"], leaves.get("extra")) * factor[rows]
-                )
-                found = dict(zip(leaves, torch.autograd.grad(losses.sum(), list(leaves.values()))))
-            loss.add_(losses.detach().sum())
-            d_positive[rows] = found["positive"]
-            if d_extra is not None:
-                d_extra[rows] = found["extra"]
-            return found["row"], found.get("column")
-
-        make_q, make_k = need_q or need_scale, need_k
-        if symmetric:
-            row, column = chunked.log_sums(problem, own_columns=True, keep=make_q or make_k)
-            assert column is not None
-            d_row, d_column = slope(slice(0, b), row, column)
-            assert d_column is not None
-            dq, dk = chunked.gradients(problem, (row, d_row), (column, d_column), make_q, make_k)
-        else:
-            _, dq, dk = chunked.fused(problem, lambda rows, row: slope(rows, row)[0], make_q, make_k)
-        if own_keys is not None and rules.own is not None:
-            pull = (d_positive * problem.scale)[:, None]
-            if dq is not None:
-                dq.addcmul_(pull, own_keys)
-            if dk is not None:
-                dk[rules.own : rules.own + b].addcmul_(pull, q)
-        d_scale = (dq * q).sum() / problem.scale if need_scale and dq is not None else None
-        ctx.save_for_backward(
-            _cast(dq if need_q else None, query), _cast(dk, key), d_scale,
-            d_positive if given and need_positive else None, d_extra if need_extra else None,
-        )  # fmt: skip
-        return loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        made = (None if grad is None else grad * upstream.to(grad.dtype) for grad in ctx.saved_tensors)
-        return *made, None, None, None, None, None
-
-
-def _cast(grad: Tensor | None, like: Tensor) -> Tensor | None:
-    return None if grad is None else grad.to(like.dtype)

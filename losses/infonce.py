@@ -15,7 +15,7 @@ from inbatch.kernels.ranks import row_counts, world_size
 from inbatch.losses.base import LossOutput, Objective
 from inbatch.views import TokenBatch, Views
 
-# A learnt scale is kept below 100, as CLIP does (Radford et al. 2021, arXiv 2103.00020, section 2.5).
+# A learnt scale stays at or below 100, as in CLIP (Radford et al. 2021, arXiv 2103.00020, section 2.5).
 LARGEST_SCALE = 100.0
 
 
@@ -54,9 +54,11 @@ class InfoNCE(Objective):
         workspace_bytes: int | None = None,
     ) -> None:
         super().__init__()
-        if not 1 / LARGEST_SCALE <= temperature < math.inf:
+        lowest = 1 / LARGEST_SCALE if learn_temperature else 0.0
+        if not (math.isfinite(temperature) and temperature > 0 and temperature >= lowest):
             raise UsageError(
-                f"expected a temperature of at least {1 / LARGEST_SCALE}; got {temperature}. Set objective.temperature, e.g. 0.05."
+                f"expected a finite temperature {f'>= {lowest}, as it is learnt' if lowest else '> 0'}; got {temperature}. "
+                "Set objective.temperature, e.g. 0.05."
             )
         if not (math.isfinite(margin) and math.isfinite(hard_negative_weight)):
             raise UsageError(

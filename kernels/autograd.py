@@ -1,0 +1,130 @@
+"""The operator's two autograd functions: gradients made in the forward pass, and gradients made again in the backward pass.
+
+Both do the (b, n) work through `inbatch.kernels.chunked`, and leave what is per row to `losses_of`, which autograd differentiates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inbatch.kernels import chunked, reference
+from inbatch.kernels.candidates import Rules
+
+
+def losses_of(row: Tensor, column: Tensor | None, positive: Tensor, extra: Tensor | None) -> Tensor:
+    """Compute each row's loss, (b,), from its log sum and, for symmetric losses, its own key's column's."""
+    losses = reference.row_loss(row, positive, extra)
+    return losses if column is None else (losses + reference.row_loss(column, positive, None)) / 2
+
+
+class LogSums(torch.autograd.Function):
+    """Log sums of rows and, if asked, of the columns of the rows' own keys; the backward pass computes the logits again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, scale: Tensor, rules: Rules, columns: bool, workspace: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        problem = chunked.Problem.of(query, key, scale, rules, workspace)
+        row, column = chunked.log_sums(problem, own_columns=columns)
+        ctx.save_for_backward(query, key, scale, row, column)
+        ctx.rules, ctx.workspace = rules, workspace
+        return row, column
+
+    @staticmethod
+    def backward(ctx: Any, d_row: Tensor, d_column: Tensor | None) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        query, key, scale, row, column = ctx.saved_tensors
+        problem = chunked.Problem.of(query, key, scale, ctx.rules, ctx.workspace)
+        need_q, need_k, need_scale = ctx.needs_input_grad[:3]
+        pair = None if column is None else (column, d_column)
+        dq, dk = chunked.gradients(problem, (row, d_row), pair, need_q or need_scale, need_k)
+        d_scale = (dq * problem.query).sum() / problem.scale if need_scale and dq is not None else None
+        return _cast(dq if need_q else None, query), _cast(dk, key), d_scale, None, None, None
+
+
+class Reduced(torch.autograd.Function):
+    """Mean or sum of the losses; the forward pass makes the gradients, the backward pass multiplies them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, scale: Tensor, positive: Tensor | None, extra: Tensor | None,
+        weight: Tensor | None, rules: Rules, symmetric: bool, reduction: str, workspace: int | None,
+    ) -> Tensor:  # fmt: skip
+        need_q, need_k, need_scale, need_positive, need_extra = ctx.needs_input_grad[:5]
+        problem = chunked.Problem.of(query, key, scale, rules, workspace)
+        q, b = problem.query, len(query)
+        given = positive is not None
+        own_keys = None if given or rules.own is None else problem.key[rules.own : rules.own + b]
+        if positive is None:
+            assert own_keys is not None
+            positive = problem.scale * (q * own_keys).sum(-1)
+        factor = torch.ones_like(positive) if weight is None else weight
+        factor = factor / max(1, b) if reduction == "mean" else factor
+        d_positive = torch.zeros_like(positive)
+        d_extra = None if extra is None else torch.zeros_like(extra)
+        loss = positive.new_zeros(())
+
+        def slope(rows: slice, row: Tensor, column: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            """Differentiate the vector part of some rows, add their losses, return the derivatives of the log sums."""
+            leaves = {
+                "row": row,
+                "column": column,
+                "positive": positive[rows],
+                "extra": None if extra is None else extra[rows],
+            }
+            leaves = {name: t.detach().requires_grad_() for name, t in leaves.items() if t is not None}
+            with torch.enable_grad():
+                losses = (
+                    losses_of(leaves["row"], leaves.get("column"), leaves["positive"], leaves.get("extra"))
+                    * factor[rows]
+                )
+                found = dict(zip(leaves, torch.autograd.grad(losses.sum(), list(leaves.values()))))
+            loss.add_(losses.detach().sum())
+            d_positive[rows] = found["positive"]
+            if d_extra is not None:
+                d_extra[rows] = found["extra"]
+            return found["row"], found.get("column")
+
+        make_q, make_k = need_q or need_scale, need_k
+        if symmetric:
+            row, column = chunked.log_sums(problem, own_columns=True, keep=make_q or make_k)
+            assert column is not None
+            d_row, d_column = slope(slice(0, b), row, column)
+            assert d_column is not None
+            dq, dk = chunked.gradients(problem, (row, d_row), (column, d_column), make_q, make_k)
+        else:
+            _, dq, dk = chunked.fused(problem, lambda rows, row: slope(rows, row)[0], make_q, make_k)
+        if own_keys is not None and rules.own is not None:
+            pull = (d_positive * problem.scale)[:, None]
+            if dq is not None:
+                dq.addcmul_(pull, own_keys)
+            if dk is not None:
+                dk[rules.own : rules.own + b].addcmul_(pull, q)
+        d_scale = (dq * q).sum() / problem.scale if need_scale and dq is not None else None
+        ctx.save_for_backward(
+            _cast(dq if need_q else None, query), _cast(dk, key), d_scale,
+            d_positive if given and need_positive else None, d_extra if need_extra else None,
+        )  # fmt: skip
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        made = (None if grad is None else grad * upstream.to(grad.dtype) for grad in ctx.saved_tensors)
+        return *made, None, None, None, None, None
+
+
+def _refuse_second_derivative() -> None:
+    # Gradients are enabled in a backward pass only under create_graph. once_differentiable would let the case pass in which the
+    # upstream gradient is a constant, and the second derivative would silently be 0.
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            'info_nce and log_sum are differentiable once; got create_graph=True. Use backend="reference" for second derivatives.'
+        )
+
+
+def _cast(grad: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if grad is None else grad.to(like.dtype)
