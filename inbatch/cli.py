@@ -1,0 +1,83 @@
+"""The command ``inbatch``: find the verb, run it, and turn errors into one sentence and an exit code.
+
+Only the standard library is imported here, and each verb's module when it is asked for, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from inbatch import __version__
+from inbatch.arguments import Parser, suggest
+from inbatch.errors import InbatchError, UsageError
+
+# verb: (module, what it does). A module has configure(parser) and run(args), or main(arguments) if it parses by itself.
+VERBS = {
+    "fit": ("inbatch.fit", "train a model from YAML files and options; the same command again resumes"),
+    "evaluate": ("inbatch.experiments.evaluate", "measure a model: sts, retrieval"),
+    "encode": ("inbatch.experiments.encode", "turn a file of texts into an array of embeddings"),
+    "search": ("inbatch.experiments.search", "find the nearest texts of a corpus"),
+    "bench": ("inbatch.experiments.bench", "measure speed and memory against peers, after checking that results agree"),
+    "doctor": (
+        "inbatch.experiments.doctor",
+        "check the installation, a saved model, or the memory that a run will need",
+    ),
+}
+EXIT_CODES = """exit codes:
+  0 done   1 any other failure   2 wrong usage, configuration or data   3 something is not there
+  4 training cannot go on   75 stopped by SIGTERM after a checkpoint   130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``inbatch`` with ``arguments`` (default: those of the process) and return its exit code."""
+    try:
+        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+    except InbatchError as error:
+        print(f"inbatch: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("inbatch: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`| head`); what is left in the buffer must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(f"inbatch: error: cannot write {error.filename or 'a file'}: {error.strerror}.", file=sys.stderr)
+        return 1
+    except SystemExit as leave:  # argparse after --help and --version
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0].startswith("-"):
+        overview().parse_args(arguments or ["--help"])
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        raise UsageError(f"there is no verb {verb!r}{suggest(verb, VERBS)} (`inbatch --help` lists them)")
+    module = import_module(VERBS[verb][0])
+    if hasattr(module, "main"):
+        return module.main(rest) or 0
+    parser = Parser(prog=f"inbatch {verb}", description=VERBS[verb][1])
+    module.configure(parser)
+    return module.run(parser.parse_args(rest)) or 0
+
+
+def overview() -> Parser:
+    """Build the parser of ``inbatch`` itself, which only prints help and version."""
+    verbs = "\n".join(f"  {name:<9} {what}" for name, (_, what) in VERBS.items())
+    parser = Parser(
+        prog="inbatch",
+        usage="inbatch VERB ...",
+        description=f"Contrastive text embeddings with exact in-batch negatives.\n\nverbs:\n{verbs}",
+        epilog=f"`inbatch VERB --help` explains a verb.\n\n{EXIT_CODES}",
+    )
+    parser.add_argument("--version", action="version", version=f"inbatch {__version__}")
+    return parser
