@@ -1,0 +1,53 @@
+"""Choose the attention implementation of a backbone, and say why."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Literal
+
+import torch
+
+from inbatch.errors import UsageError
+
+Attention = Literal["auto", "flash", "sdpa", "eager"]
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+def choose_attention(attention: Attention, dtype: torch.dtype) -> tuple[str | None, str]:
+    """Return the implementation to ask transformers for, and a clause that says why.
+
+    Args:
+        attention: ``flash`` (needs flash-attn, an Ampere or later GPU, half-precision weights), ``sdpa`` (PyTorch's own),
+            ``eager``, or ``auto``: flash where it can run, else what transformers takes for the architecture (sdpa).
+        dtype: of the weights.
+
+    Returns:
+        ``("flash_attention_2" | "sdpa" | "eager" | None, reason)``; None leaves the choice to transformers.
+
+    Raises:
+        UsageError: if the name is unknown, or ``flash`` is asked for and cannot run.
+    """
+    if attention in ("sdpa", "eager"):
+        return attention, "as asked"
+    if attention not in ("auto", "flash"):
+        raise UsageError(f"expected attention to be auto, flash, sdpa or eager; got {attention!r}")
+    obstacle = _flash_obstacle(dtype)
+    if obstacle is None:
+        return "flash_attention_2", "as asked" if attention == "flash" else "flash-attn and a fitting GPU are there"
+    if attention == "flash":
+        raise UsageError(f"attention `flash` cannot run: {obstacle}. Set attention to auto or sdpa, or mend that.")
+    return None, f"no flash: {obstacle}"
+
+
+def _flash_obstacle(dtype: torch.dtype) -> str | None:
+    if importlib.util.find_spec("flash_attn") is None:
+        return "flash-attn is not installed (`pip install 'inbatch[flash]'`)"
+    if not torch.cuda.is_available():
+        return "there is no CUDA GPU"
+    major, minor = torch.cuda.get_device_capability()
+    if major < 8:
+        return f"flash-attn needs compute capability 8.0 or more, this GPU has {major}.{minor}"
+    if dtype not in _HALF:
+        return f"flash-attn needs half-precision weights, these are {str(dtype).removeprefix('torch.')} (dtype: bfloat16)"
+    return None

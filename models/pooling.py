@@ -1,0 +1,101 @@
+"""Pooling: one vector a text from the hidden states of its tokens, independent of the side and amount of padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inbatch.errors import UsageError
+from inbatch.views import TokenBatch
+
+PoolingName = Literal["mean", "cls", "last", "first_last", "mask"]
+
+
+@dataclass(frozen=True)
+class States:
+    """Hidden states of a backbone.
+
+    Attributes:
+        last: (b, L, h), output of the last layer.
+        first: (b, L, h), output of the first layer (not of the embeddings); None unless it was asked for.
+    """
+
+    last: Tensor
+    first: Tensor | None = None
+
+
+def mean(states: States, tokens: TokenBatch) -> Tensor:
+    """Average the last layer over the tokens, summed in at least float32; (b, h)."""
+    return _average(states.last, tokens.attention_mask)
+
+
+def first_last(states: States, tokens: TokenBatch) -> Tensor:
+    """Average (h_1 + h_L) / 2 over the tokens, h_1 the output of the first layer; (b, h).
+
+    Source: Su et al. 2021, arXiv 2103.15316; ``avg_first_last`` of SimCSE's released code.
+    """
+    if states.first is None:
+        raise ValueError("first_last pooling needs the first layer's states; run the backbone with first_layer=True")
+    mask = tokens.attention_mask
+    return (_average(states.first, mask) + _average(states.last, mask)) / 2
+
+
+def cls(states: States, tokens: TokenBatch) -> Tensor:
+    """Take the last layer at the first token that is not padding; (b, h)."""
+    return _pick(states.last, tokens.attention_mask.int().argmax(1))
+
+
+def last(states: States, tokens: TokenBatch) -> Tensor:
+    """Take the last layer at the last token that is not padding; (b, h)."""
+    mask = tokens.attention_mask.int()
+    return _pick(states.last, mask.shape[1] - 1 - mask.flip(1).argmax(1))
+
+
+def mask(states: States, tokens: TokenBatch) -> Tensor:
+    """Take the last layer at slot ``mask``; (b, h). See `with_mask_slot`."""
+    return _pick(states.last, tokens.slots["mask"])
+
+
+POOLINGS: dict[str, Callable[[States, TokenBatch], Tensor]] = {
+    "mean": mean,
+    "cls": cls,
+    "last": last,
+    "first_last": first_last,
+    "mask": mask,
+}
+
+
+def with_mask_slot(tokens: TokenBatch, mask_token_id: int) -> TokenBatch:
+    """Return the batch with slot ``mask`` at each text's mask token; a slot that is there already stays.
+
+    Raises:
+        UsageError: if a text has no mask token, or several.
+    """
+    if "mask" in tokens.slots:
+        return tokens
+    found = (tokens.input_ids == mask_token_id) & tokens.attention_mask.bool()
+    counts = found.sum(1)
+    if bool((counts != 1).any()):
+        row = int((counts != 1).int().argmax())
+        raise UsageError(
+            f"pooling `mask` expects exactly one mask token a text; text {row} of the batch has {int(counts[row])}. "
+            "Put the mask token into the prompt, and raise max_length if truncation cut it off."
+        )
+    slots = {**tokens.slots, "mask": found.int().argmax(1)}
+    return TokenBatch(tokens.input_ids, tokens.attention_mask, tokens.token_type_ids, tokens.position_ids, slots)
+
+
+def _average(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    weight = attention_mask.unsqueeze(-1)
+    # Filled, not multiplied: what a backbone leaves on padding may be NaN, and NaN times 0 stays.
+    total = hidden.masked_fill(weight == 0, 0.0).sum(1)
+    return total / weight.sum(1).clamp(min=1).to(total.dtype)
+
+
+def _pick(hidden: Tensor, index: Tensor) -> Tensor:
+    return hidden[torch.arange(len(hidden), device=hidden.device), index]
