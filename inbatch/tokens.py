@@ -22,13 +22,19 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None = None
         prompt: put in front of every text, no space added.
 
     Raises:
-        UsageError: if an item is not a string, or a text yields no token at all.
+        UsageError: if an item is not a string, a text yields no token at all, or ``max_length`` leaves no room for one.
     """
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise UsageError(f"expected texts of type str; item {index} is {type(text).__name__}: {str(text)[:60]!r}")
     if not texts:
         raise UsageError("expected at least one text to tokenize; got none")
+    special = tokenizer.num_special_tokens_to_add()
+    if max_length is not None and max_length <= special:
+        # The tokenizer itself would silently truncate nothing, or leave its special tokens alone.
+        raise UsageError(
+            f"expected max_length of at least {special + 1} ({special} special tokens and one of the text); got {max_length}"
+        )
     encoded = tokenizer(
         [prompt + text if text else prompt + " " for text in texts],
         padding=True,

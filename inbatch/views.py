@@ -121,25 +121,27 @@ class TokenBatch:
         length = max(batch.input_ids.shape[1] for batch in batches)
         left = padding_side == "left"
 
-        def stack(tensors: list[Tensor | None], fill: int) -> Tensor | None:
-            if all(t is None for t in tensors):
-                return None
-            padded = []
-            for t in tensors:
-                if t is None:
-                    raise ValueError("an optional field (token_type_ids, position_ids) is set in some batches and not in others")
-                missing = length - t.shape[1]
-                padded.append(torch.nn.functional.pad(t, (missing, 0) if left else (0, missing), value=fill))
-            return torch.cat(padded)
+        def stack(tensors: Sequence[Tensor], fill: int) -> Tensor:
+            missing = [length - t.shape[1] for t in tensors]
+            sides = [(m, 0) if left else (0, m) for m in missing]
+            return torch.cat([torch.nn.functional.pad(t, side, value=fill) for t, side in zip(tensors, sides)])
+
+        def stack_optional(name: str) -> Tensor | None:
+            tensors = [t for batch in batches if (t := getattr(batch, name)) is not None]
+            if 0 < len(tensors) < len(batches):
+                raise ValueError(f"expected {name} in all batches or in none; {len(tensors)} of {len(batches)} have it")
+            return stack(tensors, 0) if tensors else None
 
         names = set(batches[0].slots)
         if any(set(batch.slots) != names for batch in batches):
-            raise ValueError(f"slots differ between batches: {[sorted(batch.slots) for batch in batches]}")
+            raise ValueError(
+                f"expected the same slots in all batches; got {[sorted(batch.slots) for batch in batches]}"
+            )
         shift = [length - batch.input_ids.shape[1] if left else 0 for batch in batches]
-        slots = {name: torch.cat([batch.slots[name] + s for batch, s in zip(batches, shift)]) for name in sorted(names)}
-        ids = stack([batch.input_ids for batch in batches], pad_token_id)
-        mask = stack([batch.attention_mask for batch in batches], 0)
-        assert ids is not None and mask is not None
-        types = stack([batch.token_type_ids for batch in batches], 0)
-        positions = stack([batch.position_ids for batch in batches], 0)
-        return TokenBatch(ids, mask, types, positions, slots)
+        return TokenBatch(
+            stack([batch.input_ids for batch in batches], pad_token_id),
+            stack([batch.attention_mask for batch in batches], 0),
+            stack_optional("token_type_ids"),
+            stack_optional("position_ids"),
+            {name: torch.cat([b.slots[name] + s for b, s in zip(batches, shift)]) for name in sorted(names)},
+        )
