@@ -1,0 +1,116 @@
+"""Evaluate while training, on rank 0 for all ranks, and know which step was the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from inbatch.callbacks.ranks import on_rank_zero
+from inbatch.errors import UsageError
+from inbatch.models.encoder import Encoder
+
+Evaluator = Callable[[Encoder], dict[str, float]]
+
+
+class Evaluation(Callback):
+    """Run evaluators on the encoder as it is at test; their numbers are logged as ``val/<name>/<tag>``.
+
+    Args:
+        evaluators: by name; each takes the encoder and returns numbers by tag.
+        every: steps between evaluations, the last step included; None never.
+        first: evaluate before training too.
+        monitor: the tag, such as ``val/sts/STS-B dev``, that decides which step is the best.
+        mode: whether more or less of it is better.
+
+    Raises:
+        UsageError: if the settings do not fit together; and after the first evaluation, if no number has the monitored tag.
+    """
+
+    def __init__(
+        self,
+        evaluators: Mapping[str, Evaluator],
+        every: int | None = None,
+        first: bool = False,
+        monitor: str | None = None,
+        mode: Literal["max", "min"] = "max",
+    ) -> None:
+        if every is not None and every < 1:
+            raise UsageError(f"expected evaluate_every >= 1 or null; got {every}.")
+        if (every or first) and not evaluators:
+            raise UsageError(
+                "expected evaluators, as evaluate_every or evaluate_first is set; got none. Set evaluators."
+            )
+        if monitor is not None and (
+            every is None or monitor.split("/")[:2] not in [["val", name] for name in evaluators]
+        ):
+            names = ", ".join(f"val/{name}/..." for name in evaluators) or "none"
+            raise UsageError(
+                f"expected monitor to be a tag of an evaluator ({names}) and evaluate_every to be set; got monitor={monitor!r} "
+                f"and evaluate_every={every}."
+            )
+        self.evaluators = evaluators
+        self.every = every
+        self.first = first
+        self.monitor = monitor
+        self.mode = mode
+        self.best_score = math.nan
+        self.best_step = -1
+        self._done = -1  # the last step that was evaluated
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        return {"best_score": self.best_score, "best_step": self.best_step, "done": self._done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
+        self._done = state_dict["done"]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Evaluate before the first step if asked to."""
+        if self.first and trainer.global_step == 0 and self._done < 0:
+            self.evaluate(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Evaluate where it is due."""
+        step = trainer.global_step
+        if self.every and step != self._done and step > 0 and (step % self.every == 0 or step == trainer.max_steps):
+            self.evaluate(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the last step of training that ended by epochs."""
+        if self.every and self._done != trainer.global_step:
+            self.evaluate(trainer, pl_module)
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Run all evaluators, log their numbers and note whether this step is the best."""
+        step = self._done = trainer.global_step
+        encoder: Encoder = pl_module.encoder  # type: ignore[assignment]
+        numbers = on_rank_zero(lambda: run_evaluators(self.evaluators, encoder, "val"))
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step)
+        if self.monitor is None:
+            return
+        if self.monitor not in numbers:
+            raise UsageError(f"expected monitor to be one of {', '.join(numbers)}; got {self.monitor!r}. Set monitor.")
+        score = numbers[self.monitor]
+        if self.best_step < 0:
+            better = not math.isnan(score)
+        else:
+            better = score > self.best_score if self.mode == "max" else score < self.best_score
+        if better and step > 0:  # the untrained model has no checkpoint, so it cannot be the best
+            self.best_score, self.best_step = score, step
+
+
+def run_evaluators(evaluators: Mapping[str, Evaluator], encoder: Encoder, prefix: str) -> dict[str, float]:
+    """Return the numbers of all evaluators by ``<prefix>/<name>/<tag>``."""
+    return {
+        f"{prefix}/{name}/{tag}": float(value)
+        for name, evaluator in evaluators.items()
+        for tag, value in evaluator(encoder).items()
+    }

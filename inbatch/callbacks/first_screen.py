@@ -1,0 +1,74 @@
+"""What a run says before its first step: where it runs, what it reads, what it trains and against how many negatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from inbatch.kernels.operators import chosen_backend
+
+
+class FirstScreen(Callback):
+    """Print the facts of a run once its first batch is there, on rank 0.
+
+    Args:
+        run: lines about the run itself: its folder, whether it resumes.
+    """
+
+    def __init__(self, run: list[str]) -> None:
+        self.run = run
+        self._shown = False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Print before the first step of this process."""
+        if self._shown or not trainer.is_global_zero:
+            return
+        self._shown = True
+        facts = {
+            "device": device_line(trainer),
+            **model_lines(pl_module),
+            **batch_lines(trainer, pl_module, batch),
+        }
+        width = max(map(len, facts))
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        lines = [*self.run, *(f"{name:<{width}}  {fact}" for name, fact in facts.items()), *data.describe()]
+        print("\n".join(lines), flush=True)
+
+
+def device_line(trainer: Trainer) -> str:
+    """Name the device, the number of ranks, and the precision."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    ranks = f"{trainer.world_size} rank{'s' if trainer.world_size > 1 else ''}"
+    return f"{device} ({name}), {ranks}, precision {trainer.precision}"
+
+
+def model_lines(module: Any) -> dict[str, str]:
+    """Describe encoder, objective, and the parts chosen for this machine with the reason."""
+    backbone = module.encoder.backbone
+    backend, why = chosen_backend(module.device)
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in module.parameters())
+    return {
+        "model": f"{backbone.name}, {module.encoder.pooling} pooling, {module.encoder.dim} dimensions",
+        "attention": f"{backbone.attention} ({backbone.attention_reason})",
+        "objective": type(module.objective).__name__,
+        "info_nce": f"{backend} ({why})",
+        "parameters": f"{trainable:,} trainable of {total:,}",
+    }
+
+
+def batch_lines(trainer: Trainer, module: Any, batch: Any) -> dict[str, str]:
+    """Count what one optimizer step sees."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    rows, keys = data.batch_size, len(batch) - 1
+    hard = f", {keys - 1} hard negative{'s' if keys > 2 else ''} a row among them" if keys > 1 else ""
+    chunks = "the whole batch at once" if module.chunk_tokens is None else f"chunks of {module.chunk_tokens:,} tokens"
+    accumulation = trainer.accumulate_grad_batches
+    return {
+        "batch": f"{rows:,} rows over all ranks" + (f" x {accumulation} accumulated" if accumulation > 1 else ""),
+        "negatives": f"{rows * keys - 1:,} an anchor{hard}, before duplicates are masked",
+        "memory": f"{chunks} through the encoder",
+    }

@@ -1,0 +1,64 @@
+"""SIGTERM and Ctrl-C end a run at the next step boundary, after a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from inbatch.callbacks.ranks import highest
+from inbatch.errors import InbatchError
+
+EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
+
+
+class Stopped(InbatchError):
+    """A signal ended the run after a checkpoint.
+
+    Args:
+        signum: SIGTERM or SIGINT.
+        step: that the checkpoint holds.
+    """
+
+    def __init__(self, signum: int, step: int) -> None:
+        name = signal.Signals(signum).name
+        super().__init__(f"{name}: stopped after step {step}, which is saved; the same command resumes.")
+        self.exit_code = EXIT_CODES[signal.Signals(signum)]
+
+
+class Signals(Callback):
+    """Note SIGTERM and SIGINT while training runs; outside of it they end the program as ever.
+
+    A second SIGINT leaves at once. Lightning's own handlers, which save nothing, are replaced.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the two signals; the trainer has put in its own handlers just before."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in EXIT_CODES:
+                self._previous[signum] = signal.signal(signum, self._note)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give them back."""
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        self._previous = {}
+
+    def agreed(self) -> int:
+        """Return the signal that any rank has received, 0 if none has; all ranks must call, at the same step."""
+        return highest(self.received)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT and self.received == signal.SIGINT:
+            os._exit(130)
+        self.received = signum
+        what = "SIGTERM" if signum == signal.SIGTERM else "Ctrl-C"
+        os.write(2, f"\n{what}: saving a checkpoint after this step (Ctrl-C again leaves at once)\n".encode())

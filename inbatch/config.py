@@ -1,0 +1,120 @@
+"""Where a run's YAML files are found, and what the parser's complaints mean in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+from inbatch.arguments import suggest
+from inbatch.errors import MissingError, UsageError
+
+
+def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Replace what follows ``--config`` by the path of a file: the one that is named, else the packaged one of that name.
+
+    Returns:
+        The arguments, and the last file's name without suffix (None without any).
+
+    Raises:
+        MissingError: if there is no such file.
+        UsageError: if ``--config`` is the last argument.
+    """
+    located, name = [], None
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option not in ("--config", "-c"):
+            located.append(argument)
+            continue
+        if not equals:
+            value = next(rest, "")
+        if not value:
+            raise UsageError(f"expected a YAML file after {option}; got nothing")
+        path = find_config(value)
+        located += [option, str(path)]
+        name = path.stem
+    return located, name
+
+
+def find_config(value: str) -> Path:
+    """Return the path of a configuration file, of this folder or packaged (such as ``simcse/unsup-bert-base.yaml``)."""
+    packaged = Path(str(resources.files("inbatch.experiments")))
+    for path in (Path(value), packaged / value):
+        if path.is_file():
+            return path
+    names = sorted(str(path.relative_to(packaged)) for path in packaged.rglob("*.yaml"))
+    hint = suggest(value, names) or f". Packaged are: {', '.join(names)}"
+    raise MissingError(f"there is no configuration file {value}, neither here nor among the packaged ones{hint}")
+
+
+def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError:
+    """Turn a complaint of the parser into one sentence that names the wrong key and the near one.
+
+    Args:
+        error: of jsonargparse.
+        options: the dotted keys that the parser knows.
+    """
+    # Only the complaint itself: argparse would put the option's name in front of it.
+    lines = [line.strip() for line in str(error.message).splitlines() if line.strip()]
+    text = " ".join(lines)
+    keys = list(options)
+    if match := re.search(r"[Uu]nrecognized arguments: (.*)", text):
+        wrong = match[1].split()[0].split("=")[0]
+        return UsageError(f"there is no option {wrong}{suggest(wrong.lstrip('-'), keys)}")
+    if match := re.search(r"Group '(.+?)' does not accept option '(.+?)'", text):
+        wrong = f"{match[1]}.{match[2]}"
+        return UsageError(f"there is no option {wrong}{suggest(wrong, keys)}")
+    if match := re.search(r"Option '(.+?)' is not accepted", text):
+        owner = re.findall(r"class_path[ =]'(.+?)'", text)
+        if not owner:
+            wrong = match[1]
+            return UsageError(f"there is no option {wrong}{suggest(wrong, keys)}")
+        known = _parameters(owner[-1])
+        near = suggest(match[1], known) or f". It has {', '.join(known)}"
+        return UsageError(f"{owner[-1]} has no option {match[1]}{near}")
+    if match := re.search(r"[kK]ey \"?(.+?)\"? is required", text):
+        return UsageError(f"expected {match[1]} to be set; it is not. Set it in a --config file or as --{match[1]}.")
+    for path in re.findall(r"class_path '(.+?)'|import path string: (\S+)", text):
+        if hint := _near_class("".join(path)):
+            return UsageError(f"there is no class {''.join(path)}{hint}")
+    return UsageError(_shorten(text))
+
+
+def _shorten(text: str) -> str:
+    text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    return text if len(text) <= 400 else f"{text[:400]} ..."
+
+
+def _parameters(class_path: str) -> list[str]:
+    owner = _resolve(class_path)
+    return [] if owner is None else [name for name in inspect.signature(owner).parameters if name != "self"]
+
+
+def _near_class(path: str) -> str:
+    """Suggest a name of the module that ``path`` names rightly; empty if it names none, or all of it rightly."""
+    module, _, name = path.rpartition(".")
+    try:
+        there = vars(import_module(module)) if module else {}
+    except ImportError:
+        return ""
+    classes = [f"{module}.{key}" for key, value in there.items() if inspect.isclass(value)]
+    return "" if not classes or name in there else suggest(path, classes) or f". {module} has none near it"
+
+
+def _resolve(path: str) -> Any:
+    parts = path.split(".")
+    for split in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:split]))
+        except ImportError:
+            continue
+        for part in parts[split:]:
+            found = getattr(found, part, None)
+        return found
+    return None

@@ -1,0 +1,274 @@
+"""``inbatch fit``: train from YAML files and options; the same command again resumes, or reports what came out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from inbatch.callbacks.checkpoint import Checkpoints, WholeFiles, resumable, step_of
+from inbatch.callbacks.checks import Checks
+from inbatch.callbacks.evaluation import Evaluation, run_evaluators
+from inbatch.callbacks.first_screen import FirstScreen
+from inbatch.callbacks.metrics_file import MetricsFile
+from inbatch.callbacks.progress import Progress
+from inbatch.callbacks.signals import Signals, Stopped
+from inbatch.config import explain, locate_configs
+from inbatch.data.datamodule import EmbeddingDataModule
+from inbatch.errors import InbatchError, UsageError
+from inbatch.models.encoder import Encoder
+from inbatch.models.module import EmbeddingModule
+from inbatch.provenance import provenance
+from inbatch.run_folder import RunFolder
+
+DESCRIPTION = """Train a model. Later --config files and options win over earlier ones. Every option is a parameter of a class:
+--model.objective.init_args.temperature=0.02 is the objective's temperature. The same command again resumes."""
+EXAMPLE = (
+    "example: inbatch fit --config base.yaml --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200"
+)
+
+
+@dataclasses.dataclass
+class RunOptions:
+    """How a run is kept and judged.
+
+    Args:
+        run_dir: folder of the run; by default runs/<name of the last config>-<8 hex digits of the configuration>.
+        fresh: start anew in a folder beside it.
+        checkpoint_every: optimizer steps between checkpoints; there is one at the end as well.
+        evaluators: by name; each takes the encoder and returns numbers. They also judge the exported model at the end.
+        evaluate_every: optimizer steps between evaluations, the last step included; null never.
+        evaluate_first: evaluate before the first step too.
+        monitor: the number that decides which step is exported, such as val/sts/STS-B dev; null exports the last.
+        mode: whether more or less of it is better.
+    """
+
+    run_dir: str | None = None
+    fresh: bool = False
+    checkpoint_every: int = 1000
+    evaluators: dict[str, Callable[[Encoder], dict[str, float]]] = dataclasses.field(default_factory=dict)
+    evaluate_every: int | None = None
+    evaluate_first: bool = False
+    monitor: str | None = None
+    mode: Literal["max", "min"] = "max"
+
+
+class FitCLI(LightningCLI):
+    """The parser of ``inbatch fit``: trainer, model and data by their signatures, and `RunOptions` at the top.
+
+    Construction parses and seeds; `build` makes the objects.
+
+    Args:
+        arguments: of the command line, configurations located.
+
+    Raises:
+        UsageError: if an option is unknown, or a value is not what its signature says.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        super().__init__(
+            EmbeddingModule,
+            EmbeddingDataModule,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={
+                "use_distributed_sampler": False,  # the data module slices each global batch itself
+                "enable_checkpointing": False,  # Lightning's own, in favour of `Checkpoints`
+                "enable_model_summary": False,
+                "log_every_n_steps": 10,
+            },
+            parser_kwargs={
+                "prog": "inbatch fit",
+                "description": DESCRIPTION,
+                "epilog": EXAMPLE,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
+            args=list(arguments),
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `RunOptions`, and one seed for all."""
+        parser.add_class_arguments(RunOptions, None)
+        for target in ("model.seed", "data.seed"):
+            parser.link_arguments("seed_everything", target, compute_fn=_fixed_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and say in one sentence what is wrong."""
+        try:
+            self.config = parser.parse_args(args)
+        except argparse.ArgumentError as error:
+            raise explain(error, [action.dest for action in parser._actions]) from None
+        trainer = self.config.trainer
+        if trainer.max_steps == -1 and trainer.max_epochs is None and trainer.max_time is None:
+            raise UsageError(
+                "expected an end of the training; got none. Set trainer.max_steps (or trainer.max_epochs)."
+            )
+        if self.config.checkpoint_every < 1:
+            raise UsageError(f"expected checkpoint_every >= 1; got {self.config.checkpoint_every}.")
+
+    def instantiate_classes(self) -> None:
+        """Build nothing yet: the run's folder has its say first."""
+
+    def build(self) -> None:
+        """Make the model, the data module and the evaluators."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.model = self.config_init.model
+        self.datamodule = self.config_init.data
+
+    def dump(self) -> str:
+        """Return the resolved configuration as YAML that ``--config`` takes again."""
+        return self.parser.dump(self.config, skip_none=False)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``inbatch fit`` and return its exit code; see `inbatch.cli`."""
+    # Before any process is forked or started; what the user has set stays.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _quiet()
+    located, name = locate_configs(arguments)
+    cli = FitCLI(located)
+    config = yaml.safe_load(cli.dump())
+    folder = _choose_folder(cli, config, name or "run")
+    if rank_zero_only.rank == 0:
+        folder.claim(config)
+    if (result := folder.result()) is not None:
+        _print_result(folder, result, "finished before")
+        return 0
+    try:
+        train(cli, folder, arguments)
+    except Stopped:
+        if rank_zero_only.rank == 0:
+            raise
+        return 0  # what stopped the run is told once, by rank 0
+    except InbatchError as error:
+        folder.discard_if_new(keep=error.exit_code not in (2, 3))
+        raise
+    except MisconfigurationException as error:
+        folder.discard_if_new()
+        raise UsageError(" ".join(str(error).split())) from error
+    except Exception as error:
+        path = folder.keep_traceback()
+        first = (str(error).splitlines() or [""])[0]
+        raise InbatchError(f"{type(error).__name__}: {first} (traceback in {path})") from error
+    return 0
+
+
+def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
+    """Build, train from where the folder stands, export, and judge the export."""
+    cli.build()
+    checkpoint = resumable(folder.checkpoints)
+    step = None if checkpoint is None else step_of(checkpoint)
+    trainer, evaluation = build_trainer(cli, folder, step)
+    if trainer.is_global_zero:
+        folder.record(cli.dump(), provenance("fit", arguments) | {"seed": cli.model.seed, "ranks": trainer.world_size})
+        os.environ["INBATCH_RUN_DIR"] = str(folder.path)  # for the ranks that Lightning starts
+    try:
+        trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
+    except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
+        raise KeyboardInterrupt from None
+    if trainer.is_global_zero:
+        result = finish(trainer, cli.model, evaluation, folder)
+        _print_result(folder, result, "finished")
+
+
+def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Trainer, Evaluation]:
+    """Build the trainer with the run's callbacks, loggers and checkpoint files; ``step`` is that of the checkpoint, if any."""
+    options, given = cli.config_init, dict(cli.config_init.trainer)
+    files, signals = WholeFiles(), Signals()
+    evaluation = Evaluation(
+        options.evaluators, options.evaluate_every, options.evaluate_first, options.monitor, options.mode
+    )
+    screen = [f"run folder  {folder.path}" + ("" if step is None else f", resuming after step {step}")]
+    callbacks = [
+        *_as_list(given.pop("callbacks")),
+        FirstScreen(screen),
+        Checks(),
+        evaluation,
+        Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation),
+        signals,
+        *([Progress()] if given["enable_progress_bar"] is not False else []),
+    ]
+    logger = given.pop("logger")
+    if logger is None or logger is True:
+        beyond = 0 if step is None else step + 1  # what a dead run wrote after its last checkpoint is taken back
+        logger = TensorBoardLogger(folder.path, name="", version="tensorboard", purge_step=beyond)
+    loggers = [MetricsFile(folder.path / "metrics.jsonl", step), *_as_list(logger or None)]
+    given["plugins"] = [*_as_list(given.get("plugins")), files]
+    given["default_root_dir"] = given.get("default_root_dir") or str(folder.path)
+    return Trainer(**{**given, "callbacks": callbacks, "logger": loggers}), evaluation
+
+
+def finish(trainer: Trainer, module: EmbeddingModule, evaluation: Evaluation, folder: RunFolder) -> dict[str, Any]:
+    """Export the best or last encoder, judge what is reloaded from its folder, and mark the run as finished."""
+    best = folder.checkpoints / "best.ckpt"
+    step = trainer.global_step
+    if evaluation.monitor is not None and evaluation.best_step not in (-1, step):
+        step = evaluation.best_step
+        module.load_state_dict(WholeFiles().load_checkpoint(best)["state_dict"])
+    facts = {"step": step, "objective": type(module.objective).__name__, "config": str(folder.path / "config.yaml")}
+    if evaluation.best_step >= 0:
+        facts["scores"] = {evaluation.monitor: evaluation.best_score}
+    module.encoder.save_pretrained(folder.export, facts)
+    encoder = Encoder.from_pretrained(folder.export).to(trainer.strategy.root_device)
+    numbers = run_evaluators(evaluation.evaluators, encoder, "test")
+    if numbers:
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, trainer.global_step)
+            logger.finalize("success")
+    result = {"steps": trainer.global_step, "exported_step": step, "export": str(folder.export), "metrics": numbers}
+    folder.finish(result)
+    return result
+
+
+def _choose_folder(cli: FitCLI, config: dict[str, Any], name: str) -> RunFolder:
+    run_dir, fresh = cli.config.run_dir, cli.config.fresh
+    if rank_zero_only.rank > 0 and (chosen := os.environ.get("INBATCH_RUN_DIR")):
+        return RunFolder(chosen)
+    if fresh and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError(
+            "--fresh cannot be agreed on by processes that start side by side. Set --run_dir to a new folder."
+        )
+    return RunFolder.choose(config, name, run_dir, fresh)
+
+
+def _print_result(folder: RunFolder, result: dict[str, Any], how: str) -> None:
+    if rank_zero_only.rank == 0:
+        numbers = [f"  {tag}  {value:.4f}" for tag, value in result["metrics"].items()]
+        print("\n".join([f"{how}: {result['steps']} steps, exported step {result['exported_step']}", *numbers]))
+        print(f"  run folder  {folder.path}\n  export      {result['export']}")
+
+
+def _fixed_seed(seed: bool | int) -> int:
+    if isinstance(seed, bool):
+        raise UsageError(f"expected seed_everything to be a number, so that the run can be repeated; got {seed}.")
+    return seed
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _quiet() -> None:
+    # What Lightning says at each start is on our own first screen, or is not so here.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for text in (".*your dataloader is not resumable", ".*does not have many workers", ".*number of training batches"):
+        warnings.filterwarnings("ignore", text)

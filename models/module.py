@@ -1,0 +1,215 @@
+"""The Lightning module: one forward through the encoder for all views of a batch, then the objective."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from inbatch.errors import UsageError
+from inbatch.kernels import map_in_chunks
+from inbatch.kernels.ranks import world_size
+from inbatch.models.encoder import Encoder
+from inbatch.views import TokenBatch, Views
+
+if TYPE_CHECKING:
+    from inbatch.losses.base import Objective
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+class EmbeddingModule(LightningModule):
+    """Train an encoder with an objective.
+
+    Numbers go to the trainer's loggers under the optimizer step (1 is the first), before the step's checkpoint is written.
+    Generators are seeded at each batch from (seed, batch number, rank), so that a resumed run draws what it would have drawn.
+
+    Args:
+        encoder: what is trained and exported.
+        objective: the loss, with whatever exists in training only.
+        optimizer: makes the optimizer from parameter groups.
+        schedule: of the learning rate, over ``trainer.max_steps``: constant, or a linear or cosine decay to 0.
+        warmup_steps: steps of linear increase from 0 before it.
+        decay_all: apply weight decay to every parameter; by default vectors and scalars (biases, norms, temperatures) have none.
+        chunk_tokens: padded tokens in one chunk of gradient caching; null runs the whole batch at once. It bounds memory and
+            changes no gradient, except for the draws of dropout.
+        seed: of the generators.
+
+    Raises:
+        UsageError: if a number is out of range; and before the first step, if nothing is trainable or a schedule has no end.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        objective: Objective,
+        optimizer: Callable[[Iterable], Optimizer],
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
+        decay_all: bool = False,
+        chunk_tokens: int | None = 16384,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if warmup_steps < 0:
+            raise UsageError(f"expected warmup_steps >= 0; got {warmup_steps}. Set model.warmup_steps.")
+        if chunk_tokens is not None and chunk_tokens < 1:
+            raise UsageError(f"expected chunk_tokens >= 1 or null; got {chunk_tokens}. Set model.chunk_tokens.")
+        self.encoder = encoder
+        self.objective = objective
+        self.make_optimizer = optimizer
+        self.schedule: Schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.decay_all = decay_all
+        self.chunk_tokens = chunk_tokens
+        self.seed = seed
+        self.batches_seen = 0
+        self.samples_seen = 0
+        self.mean_loss = math.nan  # of the last batch, over ranks
+        self.metrics: dict[str, float] = {}  # of the last optimizer step, by tag
+        self._pending: list[dict[str, Any]] = []  # logs of the batches that the next step accumulates
+        self._sentences, self._seconds, self._started = 0, 0.0, 0.0
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and a schedule that depends on ``trainer.max_steps`` alone."""
+        # Trainer.estimated_stepping_batches would count the loader's batches, and drop the loader's state on a resume.
+        total = self.trainer.max_steps
+        if self.schedule != "constant" and total < 1:
+            raise UsageError(f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps.")
+        if total >= 1 and self.warmup_steps > total:
+            raise UsageError(f"expected warmup_steps of at most max_steps={total}; got {self.warmup_steps}.")
+        schedule, warmup = self.schedule, self.warmup_steps
+        groups = parameter_groups(self, self.decay_all)
+        try:
+            optimizer = self.make_optimizer(groups)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"the optimizer refuses its settings: {error}. Set model.optimizer.init_args.") from error
+
+        def factor(step: int) -> float:
+            return learning_rate_factor(step, schedule, warmup, total)
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Say what accumulation does not do."""
+        if self.trainer.accumulate_grad_batches > 1:
+            rank_zero_warn(
+                "accumulate_grad_batches adds no in-batch negatives: each batch is contrasted with itself. For more negatives in "
+                f"the same memory raise data.batch_size and keep model.chunk_tokens (now {self.chunk_tokens})."
+            )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed all generators for this batch."""
+        self._started = time.perf_counter()
+        text = f"{self.seed} {self.batches_seen} {self.global_rank}"
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")
+        random.seed(seed)
+        numpy.random.seed(seed)
+        torch.manual_seed(seed)
+        self.batches_seen += 1
+
+    def training_step(self, batch: Views[TokenBatch], batch_idx: int) -> Tensor:
+        """Embed all views in one pass and compute the objective's loss."""
+        tokenizer = self.encoder.tokenizer
+        views = list(batch)
+        merged = TokenBatch.cat(views, tokenizer.padding_side, tokenizer.pad_token_id)
+        z = map_in_chunks(self.encoder, merged, budget=self.chunk_tokens)
+        output = self.objective(batch.replace_payloads(z.split([len(view) for view in views])), batch, self.encoder)
+        # One small reduction: the numbers of the global batch, equal on all ranks, so that all ranks judge alike.
+        totals = torch.stack([output.loss.detach().double(), output.loss.new_tensor(len(batch.anchor)).double()])
+        if world_size() > 1:
+            torch.distributed.all_reduce(totals)
+        loss, rows = (totals / totals.new_tensor([world_size(), 1])).tolist()
+        self.mean_loss = loss
+        self.log(
+            "train/loss", loss, logger=False
+        )  # for callbacks that monitor it; the loggers get theirs after the step
+        self.samples_seen += int(rows)
+        self._sentences += int(rows) * len(views)
+        candidates = int(rows) * (len(views) - 1) - 1
+        self._pending.append({"loss": loss, "negatives_per_anchor": candidates, **output.logs})
+        return output.loss
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Take the step, then hand its numbers to the loggers."""
+        rates = [group["lr"] for group in optimizer.param_groups]
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self._seconds += time.perf_counter() - self._started
+        logs, self._pending = self._pending, []
+        for tag in logs[-1]:
+            self.metrics[f"train/{tag}"] = sum(float(log[tag]) for log in logs) / len(logs)
+        self.metrics |= {
+            "train/lr": rates[0],
+            "train/samples_seen": self.samples_seen,
+            "perf/sentences_per_s": self._sentences / self._seconds,
+            "perf/peak_mem_gib": peak_memory_gib(self.device),
+        }
+        self._sentences, self._seconds = 0, 0.0
+        step = self.global_step + 1  # the trainer counts this step only after this hook
+        if step == 1 or step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(self.metrics, step)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Add the time of a batch that only accumulated."""
+        if self._pending:
+            self._seconds += time.perf_counter() - self._started
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what decides the next batch's draws."""
+        checkpoint["inbatch"] = {"batches_seen": self.batches_seen, "samples_seen": self.samples_seen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back."""
+        self.batches_seen = checkpoint["inbatch"]["batches_seen"]
+        self.samples_seen = checkpoint["inbatch"]["samples_seen"]
+
+
+def learning_rate_factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
+    """Return the factor of the learning rate at a step (0 is the first); as in Hugging Face's schedules."""
+    if step < warmup:
+        return step / warmup
+    if schedule == "constant":
+        return 1.0
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def parameter_groups(module: nn.Module, decay_all: bool = False) -> list[dict[str, Any]]:
+    """Group the trainable parameters by whether weight decay applies to them.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    if not trainable:
+        raise UsageError(
+            "nothing is trainable: every parameter is frozen. Set model.encoder's backbone to train or add lora."
+        )
+    if decay_all:
+        return [{"params": trainable}]
+    matrices = [p for p in trainable if p.ndim >= 2]
+    others = [p for p in trainable if p.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Return the most memory used so far: of the GPU's allocator, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
