@@ -14,6 +14,9 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the model's path, its device, and how texts are cut and batched."""
     parser.add_argument("path", metavar="PATH", help="an exported folder, a Hugging Face name or folder, or `minilm`")
     parser.add_argument(
+        "--pooling", metavar="NAME", help="cls, mean, last, first_last or mask (default: what PATH says, else mean)"
+    )
+    parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one (default)"
     )
     parser.add_argument(
@@ -35,7 +38,6 @@ def load_encoder(args: argparse.Namespace) -> Any:
         UsageError: if a length, budget or device cannot be used.
         MissingError: if the model is not there.
     """
-    import torch
 
     for name in ("max_length", "token_budget"):
         value = getattr(args, name)
@@ -44,9 +46,7 @@ def load_encoder(args: argparse.Namespace) -> Any:
     device = find_device(args.device)
     from inbatch.models.encoder import Encoder
 
-    print(f"loading {args.path} on {device}", file=sys.stderr)
-    encoder = Encoder.from_pretrained(args.path)
-    return encoder.to(torch.device(device)).eval()
+    return Encoder.from_pretrained(args.path, pooling=args.pooling).to(device)
 
 
 def find_device(name: str = "auto") -> str:

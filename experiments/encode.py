@@ -6,16 +6,20 @@ import argparse
 import sys
 
 from inbatch.experiments.command import add_encoder_arguments, load_encoder, read_lines
-from inbatch.experiments.output import prepare_file, replace_file
+from inbatch.experiments.output import prepare_file
+from inbatch.files import replace_file
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``inbatch encode``."""
     parser.description = (
-        "Turn texts, one a line, into a float32 array of shape (lines, dimensions), row i for line i. A blank line is a text, "
-        "so that rows and lines stay aligned. Rows have length 1 if the model normalises, as most do."
+        "Turn texts, one a line, into a float32 array of shape (lines, dimensions), row i for line i.\n"
+        "A blank line is a text, so that rows and lines stay aligned. Rows have length 1 if the model normalises."
     )
-    parser.epilog = "example: head -100 corpus.txt | inbatch encode minilm - --out x.npy && python -c \"import numpy; print(numpy.load('x.npy').shape)\""
+    parser.epilog = (
+        "examples:\n  inbatch encode minilm sentences.txt --out sentences.npy\n"
+        "  head -100 queries.txt | inbatch encode runs/my-run/export - --prompt-name query --out queries.npy"
+    )
     add_encoder_arguments(parser)
     parser.add_argument("input", metavar="IN.txt", help="UTF-8 file with one text a line; - reads stdin")
     parser.add_argument(

@@ -1,19 +1,18 @@
-"""What commands hand out: a table for people, JSON for programs, and files that are there whole or not at all."""
+"""What commands hand out: a table for people, JSON for programs, and a result file."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.files import replace_file
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,25 +41,6 @@ def prepare_file(path: str | Path | None, suffix: str = ".json") -> None:
         raise UsageError(
             f"expected a file that can be written; {path} is a folder or lies in a write-protected one. Set --out."
         )
-
-
-@contextlib.contextmanager
-def replace_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a temporary neighbour for writing and rename it to ``path`` at the end; after an error nothing of it stays."""
-    path = Path(path).absolute()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's files are private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def report(args: argparse.Namespace, result: dict[str, Any], screen: str) -> None:

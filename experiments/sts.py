@@ -117,11 +117,14 @@ class Sts:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``inbatch evaluate sts``."""
     parser.description = (
-        "Spearman correlation (x 100) between the cosine of two sentences' embeddings and people's scores, on STS12-16, STS-B and "
-        "SICK-R. The column `all` concatenates a set's subsets, which is what the SimCSE line of papers prints; `mean` and "
-        "`wmean` average over subsets, as other papers do: never compare across columns."
+        "Spearman correlation (x 100) between the cosine of two sentences' embeddings and people's scores,\n"
+        "on STS12-16, STS-B and SICK-R. The column `all` concatenates a set's subsets, which is what SimCSE and its\n"
+        "successors print; `mean` and `wmean` average over subsets, as other papers do: never compare across columns."
     )
-    parser.epilog = "example: inbatch evaluate sts minilm --data-dir senteval/data/downstream --sets STS12 STS-B"
+    parser.epilog = (
+        "examples:\n  inbatch evaluate sts minilm --data-dir SentEval/data/downstream\n"
+        "  inbatch evaluate sts runs/my-run/export --sets STS-B-dev --json"
+    )
     add_encoder_arguments(parser)
     parser.add_argument(
         "--data-dir",

@@ -12,7 +12,7 @@ class BagOfWords:
     """Counts of hashed words, normalised; records how it was called."""
 
     pooling = "sum"
-    dim = 256
+    dim = 4096
     device = torch.device("cpu")
 
     def __init__(self, prompts=None):
@@ -38,3 +38,12 @@ class BagOfWords:
 @pytest.fixture
 def bag_of_words():
     return BagOfWords()
+
+
+@pytest.fixture
+def loaded(monkeypatch, bag_of_words):
+    """Commands load the stand-in whatever model is asked for; returns it."""
+    from inbatch.models.encoder import Encoder
+
+    monkeypatch.setattr(Encoder, "from_pretrained", classmethod(lambda cls, name, **_: bag_of_words))
+    return bag_of_words

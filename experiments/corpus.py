@@ -1,0 +1,177 @@
+"""Queries, documents and corpora of evaluation and search, from every source that training reads."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inbatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from inbatch.data.columns import Roles
+    from inbatch.data.sources import Source
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows of a query and the documents that answer it.
+
+    Attributes:
+        name: of the source, short.
+        queries: one a row.
+        documents: those that answer the row's query, one or several.
+        others: documents that answer no query of their row: hard negatives.
+        near_duplicate: whether a row's document resembles a training document; None where the source does not say.
+    """
+
+    name: str
+    queries: list[str]
+    documents: list[list[str]]
+    others: list[str]
+    near_duplicate: list[bool] | None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts to search, each once, and where each lies."""
+
+    texts: list[str]
+    places: list[str]
+
+
+def read_judged(source: str | Source, split: str | None = None, limit: int | None = None) -> Judged:
+    """Read the first ``limit`` rows of a source as queries and documents.
+
+    Args:
+        source: a path or name, or a `Source` where columns have to be said.
+        split: of the source, in place of its own.
+        limit: rows at most; None takes all.
+
+    Raises:
+        MissingError: if the source is not there.
+        UsageError: if its rows are no pairs, or the limit is below 1.
+    """
+    from inbatch.data.sources import ENVIRONMENT
+
+    source = _source(source, split)
+    if source.path == ENVIRONMENT:
+        rows = _environment(source.split or "validation")
+        part = _first(rows, limit)[:]
+        return Judged(ENVIRONMENT, part["anchor"], [[text] for text in part["positive"]], [], part["near_duplicate"])
+    rows, roles = _load(source)
+    if roles.positive is None:
+        raise UsageError(
+            f"{source.path}: expected a column of queries and one of documents; got {roles}. Set columns to "
+            "{anchor: NAME, positive: NAME}."
+        )
+    part = _first(rows, limit)[:]
+    negatives = [text for name in roles.negatives for cell in part[name] for text in _listed(cell)]
+    name = Path(source.path.rstrip("/")).stem
+    return Judged(name, part[roles.anchor], [_listed(cell) for cell in part[roles.positive]], negatives, None)
+
+
+def read_corpus(source: str | Source, split: str | None = None, limit: int | None = None) -> Corpus:
+    """Read the documents of a source: the positives of pairs, else the texts themselves; blank ones are left out.
+
+    The arguments are those of `read_judged`; the split ``all`` of ``environment`` is its three splits together, and its default.
+
+    Raises:
+        MissingError: if the source is not there.
+        UsageError: if it holds no text, or the limit is below 1.
+    """
+    from inbatch.data.sources import ENVIRONMENT
+
+    source = _source(source, split)
+    if source.path == ENVIRONMENT:
+        part = _first(_environment(source.split or "all"), limit)[:]
+        places = [
+            f"{module}.{name}  {file}:{line}"
+            for module, name, file, line in zip(part["module"], part["name"], part["file"], part["line"])
+        ]
+        return Corpus(part["positive"], places)
+    # Rows with blank texts stay until here, so that the numbers are those of the file.
+    rows, roles = _load(replace(source, empty="keep"))
+    cells = _first(rows, limit)[:][roles.positive or roles.anchor]
+    places: dict[str, str] = {}
+    for number, cell in enumerate(cells):
+        for text in _listed(cell):
+            if text.strip():
+                places.setdefault(text, f"row {number}")
+    if not places:
+        raise UsageError(f"{source.path}: expected texts to search; all are blank.")
+    return Corpus(list(places), list(places.values()))
+
+
+def _source(source: str | Source, split: str | None) -> Source:
+    from inbatch.data.sources import Source
+
+    source = source if isinstance(source, Source) else Source(source)
+    return source if split is None else replace(source, split=split)
+
+
+def _load(source: Source) -> tuple[Dataset, Roles]:
+    from inbatch.data.sources import load
+
+    table = load(source)
+    return table.rows, table.roles
+
+
+def _environment(split: str) -> Dataset:
+    from datasets import concatenate_datasets
+
+    from inbatch.data.environment import SPLITS, environment_pairs
+
+    if split == "all":
+        return concatenate_datasets([environment_pairs(part) for part in SPLITS])
+    return environment_pairs(split)
+
+
+def _first(rows: Dataset, limit: int | None) -> Dataset:
+    if limit is not None and limit < 1:
+        raise UsageError(f"expected a limit of at least 1 row; got {limit}. Set limit.")
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def _listed(cell: Any) -> list[str]:
+    return [cell] if isinstance(cell, str) else [text for text in cell or [] if text is not None]
+
+
+def add_source_arguments(parser: argparse.ArgumentParser, name: str, splits: str) -> None:
+    """Declare the positional argument ``name`` for the source, and how it is read; ``splits`` explains the default split."""
+    parser.add_argument(
+        "source",
+        metavar=name.upper(),
+        help="txt, csv, tsv, jsonl or parquet file, folder of a saved data set, data set of the Hugging Face hub, or "
+        "`environment`: docstrings and code of the Python packages installed here",
+    )
+    parser.add_argument("--split", help=f"split of a data set or of environment (default: {splits})")
+    parser.add_argument("--limit", type=int, metavar="ROWS", help="take the first rows only (default: all)")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="ROLE=NAME",
+        help="roles of columns whose names do not say them, e.g. anchor=title positive=body; several negatives by commas; "
+        "a number counts the columns, from 0, of a csv or tsv file without a line of names",
+    )
+
+
+def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `read_judged` and `read_corpus` from those that `add_source_arguments` declared.
+
+    Raises:
+        UsageError: if ``--columns`` is not made of ROLE=NAME.
+    """
+    from inbatch.data.sources import Source
+
+    columns: dict[str, Any] = {}
+    for item in args.columns or []:
+        role, equals, name = item.partition("=")
+        if not (role and equals and name) or role in columns:
+            raise UsageError(f"expected --columns ROLE=NAME, each role once; got {item!r}.")
+        names = [int(part) if part.isdecimal() else part for part in name.split(",")]
+        columns[role] = names if role == "negatives" else name if len(names) > 1 else names[0]
+    return {"source": Source(args.source, columns=columns or None), "split": args.split, "limit": args.limit}

@@ -1,0 +1,123 @@
+import argparse
+import json
+
+import pytest
+from datasets import Dataset
+
+from inbatch.data.sources import Source
+from inbatch.errors import UsageError
+from inbatch.experiments import corpus
+
+
+def environment(monkeypatch):
+    """Stand in for the installed packages: two pairs a split."""
+
+    def environment_pairs(split):
+        rows = [
+            {
+                "anchor": f"{split} query {i}",
+                "positive": f"def {split}_{i}(): return {i}",
+                "near_duplicate": bool(i),
+                "module": "pkg.mod",
+                "name": f"{split}_{i}",
+                "file": "/pkg/mod.py",
+                "line": 7 + i,
+                "split": split,
+            }
+            for i in range(2)
+        ]
+        return Dataset.from_list(rows)
+
+    monkeypatch.setattr("inbatch.data.environment.environment_pairs", environment_pairs)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("INBATCH_CACHE", str(tmp_path / "cache"))
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_rows_with_several_documents_and_hard_negatives(tmp_path):
+    rows = [{"query": "a", "pos": ["b", "c"], "neg": ["x"]}, {"query": "d", "pos": ["e"], "neg": ["y", "z"]}]
+    judged = corpus.read_judged(write(tmp_path / "pairs.jsonl", rows))
+    assert judged.name == "pairs"
+    assert judged.queries == ["a", "d"]
+    assert judged.documents == [["b", "c"], ["e"]]
+    assert judged.others == ["x", "y", "z"]
+    assert judged.near_duplicate is None
+    assert corpus.read_judged(str(tmp_path / "pairs.jsonl"), limit=1).queries == ["a"]
+
+
+def test_a_single_column_is_no_pair(tmp_path):
+    path = write(tmp_path / "texts.jsonl", [{"text": "a"}, {"text": "b"}])
+    with pytest.raises(UsageError, match="one of documents"):
+        corpus.read_judged(path)
+
+
+def test_a_limit_below_one_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="at least 1 row; got 0"):
+        corpus.read_judged(write(tmp_path / "pairs.jsonl", [{"query": "a", "answer": "b"}]), limit=0)
+
+
+def test_environment_is_judged_on_validation_unless_told(monkeypatch):
+    environment(monkeypatch)
+    assert corpus.read_judged("environment").queries == ["validation query 0", "validation query 1"]
+    judged = corpus.read_judged("environment", "test", limit=1)
+    assert judged.documents == [["def test_0(): return 0"]]
+    assert judged.near_duplicate == [False]
+    assert corpus.read_judged(Source("environment", split="train")).queries[0] == "train query 0"
+
+
+def test_a_corpus_of_environment_is_all_of_it_and_says_where_code_lies(monkeypatch):
+    environment(monkeypatch)
+    found = corpus.read_corpus("environment")
+    assert len(found.texts) == 6
+    assert found.places[0] == "pkg.mod.train_0  /pkg/mod.py:7"
+    assert corpus.read_corpus("environment", "test").texts == ["def test_0(): return 0", "def test_1(): return 1"]
+
+
+def test_a_corpus_holds_each_document_once_with_the_row_it_stands_in(tmp_path):
+    rows = [
+        {"query": "a", "answer": "one"},
+        {"query": "b", "answer": " "},
+        {"query": "c", "answer": "two"},
+        {"query": "d", "answer": "one"},
+    ]
+    found = corpus.read_corpus(write(tmp_path / "pairs.jsonl", rows))
+    assert found.texts == ["one", "two"]
+    assert found.places == ["row 0", "row 2"]
+
+
+def test_a_corpus_of_lines_and_of_a_chosen_column(tmp_path):
+    (tmp_path / "lines.txt").write_text("one\ntwo\n")
+    assert corpus.read_corpus(str(tmp_path / "lines.txt")).texts == ["one", "two"]
+    path = write(tmp_path / "table.jsonl", [{"id": "1", "body": "b", "title": "t"}])
+    assert corpus.read_corpus(Source(path, columns={"anchor": "title"})).texts == ["t"]
+
+
+def test_a_corpus_of_blanks_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="all are blank"):
+        corpus.read_corpus(write(tmp_path / "texts.jsonl", [{"text": " "}]))
+
+
+def parse(*words):
+    parser = argparse.ArgumentParser()
+    corpus.add_source_arguments(parser, "source", "train")
+    return corpus.source_arguments(parser.parse_args(["f.csv", *words]))
+
+
+def test_arguments_become_a_source():
+    given = parse("--split", "dev", "--limit", "3", "--columns", "anchor=0", "positive=a=b", "negatives=n1,2")
+    columns = {"anchor": 0, "positive": "a=b", "negatives": ["n1", 2]}
+    assert given == {"source": Source("f.csv", columns=columns), "split": "dev", "limit": 3}
+    assert parse()["source"] == Source("f.csv")
+
+
+@pytest.mark.parametrize("words", [["anchor"], ["=x"], ["anchor="], ["anchor=a", "anchor=b"]])
+def test_columns_that_are_no_role_and_name_are_refused(words):
+    with pytest.raises(UsageError, match="ROLE=NAME"):
+        parse("--columns", *words)

@@ -1,0 +1,64 @@
+import io
+import sys
+import types
+
+import numpy
+import pytest
+
+from inbatch import cli
+
+
+def test_row_i_is_line_i(loaded, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("red fox\n\nblue\u2028sea\n", encoding="utf8")
+    out = tmp_path / "x.npy"
+    assert cli.main(["encode", "model", str(tmp_path / "in.txt"), "--out", str(out), "--max-length", "7"]) == 0
+    array = numpy.load(out)
+    assert array.dtype == numpy.float32
+    assert array.shape == (3, 4096)
+    assert numpy.array_equal(array, loaded.encode(["red fox", "", "blue\u2028sea"]).numpy())
+    assert loaded.calls[0]["max_length"] == 7
+    assert "3 x 4096 float32" in capsys.readouterr().err
+
+
+def test_texts_come_from_stdin_and_take_a_prompt(loaded, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"a\nb")))
+    assert cli.main(["encode", "model", "-", "--out", str(tmp_path / "x.npy"), "--prompt-name", "query"]) == 0
+    assert numpy.load(tmp_path / "x.npy").shape == (2, 4096)
+    assert loaded.calls[0]["prompt_name"] == "query"
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "code", "says"),
+    [
+        (b"a\n", ["in.txt", "--out", "x.txt"], 2, "ends in .npy"),
+        (b"a\n", ["in.txt", "--out", "no/x.npy"], 3, "mkdir -p no"),
+        (b"a\n", ["other.txt", "--out", "x.npy"], 3, "other.txt"),
+        (b"", ["in.txt", "--out", "x.npy"], 2, "empty"),
+        (b"a\n\xff\n", ["in.txt", "--out", "x.npy"], 2, "line 2"),
+        (b"a\n", ["in.txt", "--out", "x.npy", "--token-budget", "0"], 2, "--token-budget"),
+        (b"a\n", ["in.txt"], 2, "--out"),
+        (b"a\n", ["in.txt", "--out", "x.npy", "--prompt-name", "querry"], 2, "query"),
+        (b"a\n", ["in.txt", "--outt", "x.npy"], 2, "--out"),
+    ],
+)
+def test_bad_input_is_refused_before_encoding(content, words, code, says, loaded, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.txt").write_bytes(content)
+    assert cli.main(["encode", "model", *words]) == code
+    assert says in capsys.readouterr().err
+    assert not loaded.calls
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+def test_a_failure_leaves_the_old_file(loaded, tmp_path, monkeypatch):
+    (tmp_path / "in.txt").write_text("a\n")
+    (tmp_path / "x.npy").write_text("old")
+
+    def full(file, array):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(numpy, "save", full)
+    assert cli.main(["encode", "model", str(tmp_path / "in.txt"), "--out", str(tmp_path / "x.npy")]) == 1
+    assert (tmp_path / "x.npy").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2

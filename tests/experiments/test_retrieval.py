@@ -1,0 +1,131 @@
+import json
+
+import pytest
+import torch
+
+from inbatch import cli
+from inbatch.errors import TrainingError, UsageError
+from inbatch.experiments import retrieval
+from inbatch.experiments.corpus import Judged
+
+ROWS = Judged(
+    "toy",
+    ["red fox", "blue sea", "red fox", "old tree"],
+    [["the red fox runs"], ["a blue sea"], ["fox"], ["something else"]],
+    ["blue sky"],
+    [False, True, True, False],
+)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setattr(retrieval, "read_judged", lambda source, split, limit: ROWS)
+
+
+def test_rows_of_one_query_are_one_query_with_several_documents():
+    task = retrieval.Task.of(ROWS)
+    assert task.queries == ["red fox", "blue sea", "old tree"]
+    assert task.documents == ["the red fox runs", "a blue sea", "fox", "something else", "blue sky"]
+    assert task.relevant.tolist() == [[0, 2], [1, -1], [3, -1]]
+    assert task.near_duplicate.tolist() == [False, True, False]
+
+
+def test_equal_documents_are_one_candidate():
+    task = retrieval.Task.of(Judged("x", ["a", "b", "c"], [["same"], ["same"], ["other"]], [], None))
+    assert task.documents == ["same", "other"]
+    assert task.relevant.tolist() == [[0], [0], [1]]
+    assert task.near_duplicate is None
+
+
+def test_a_text_that_finds_itself_is_refused():
+    with pytest.raises(UsageError, match="one text twice"):
+        retrieval.Task.of(Judged("x", ["a", "b"], [["a"], ["b"]], [], None))
+
+
+def test_one_document_is_refused():
+    with pytest.raises(UsageError, match="2 different documents"):
+        retrieval.Task.of(Judged("x", ["a", "b"], [["c"], ["c"]], [], None))
+
+
+def test_scores_with_and_without_near_duplicates(toy, bag_of_words):
+    numbers = retrieval.Retrieval("any", name="t")(bag_of_words)
+    # "red fox": both documents first; "blue sea": first; "old tree": shares no word, so ties put its document last.
+    assert numbers["t/mrr"] == pytest.approx((1 + 1 + 1 / 5) / 3)
+    assert numbers["t/recall@1"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert numbers["t/recall@10"] == 1
+    assert numbers["t/without_near_duplicates/mrr"] == pytest.approx((1 + 1 / 5) / 2)
+    assert set(numbers) == {
+        f"t/{part}{metric}"
+        for part in ("", "without_near_duplicates/")
+        for metric in ("mrr", "recall@1", "recall@10", "recall@100", "ndcg@10")
+    }
+
+
+def test_each_side_has_its_prompt_and_length(toy, bag_of_words):
+    retrieval.Retrieval("any", max_length={"query": 3, "document": 9})(bag_of_words)
+    retrieval.Retrieval("any", max_length=5)(bag_of_words)
+    assert [(c["prompt_name"], c["max_length"]) for c in bag_of_words.calls] == [
+        ("query", 3),
+        ("document", 9),
+        ("query", 5),
+        ("document", 5),
+    ]
+
+
+def test_a_length_for_another_role_is_refused(toy):
+    with pytest.raises(UsageError, match="got anchor"):
+        retrieval.Retrieval("any", max_length={"anchor": 3})
+
+
+def test_embeddings_that_are_not_finite_are_refused(toy, bag_of_words, monkeypatch):
+    monkeypatch.setattr(bag_of_words, "encode", lambda texts, **_: torch.full((len(texts), 4), torch.nan))
+    with pytest.raises(TrainingError, match="query embeddings"):
+        retrieval.Retrieval("any")(bag_of_words)
+
+
+def test_command_prints_a_table_and_writes_json(toy, loaded, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    assert cli.main(["evaluate", "retrieval", "model", "toy.jsonl", "--out", str(out)]) == 0
+    screen = capsys.readouterr().out
+    assert "model: sum pooling, 4096 dimensions, on cpu" in screen
+    assert "4 rows, each query against all 5 documents" in screen
+    assert "without near duplicates      2  0.6000" in screen
+    assert cli.main(["evaluate", "retrieval", "model", "toy.jsonl", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads(out.read_text())
+    assert (result["queries"], result["documents"], result["near_duplicates"]) == (3, 5, 1)
+    assert result["scores"]["all"]["mrr"] == pytest.approx(2.2 / 3)
+
+
+def test_the_command_takes_the_test_split_of_the_environment(monkeypatch, loaded):
+    asked = []
+    monkeypatch.setattr(
+        retrieval, "read_judged", lambda source, split, limit: asked.append((source.path, split)) or ROWS
+    )
+    cli.main(["evaluate", "retrieval", "model", "environment"])
+    cli.main(["evaluate", "retrieval", "model", "environment", "--split", "validation"])
+    cli.main(["evaluate", "retrieval", "model", "file.csv"])
+    assert asked == [("environment", "test"), ("environment", "validation"), ("file.csv", None)]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["nothing.csv"], 3, "nothing.csv"),
+        (["environment", "--split", "tset"], 2, "tset"),
+        (["environment", "--limit", "0"], 2, "at least 1"),
+        (["environment", "--out", "scores.txt"], 2, "ends in .json"),
+        (["environment", "--columns", "anchor"], 2, "ROLE=NAME"),
+        (["environment", "--spilt", "test"], 2, "--split"),
+        ([], 2, "SOURCE"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_an_exit_code(words, code, says, loaded, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "--limit" in words:
+        monkeypatch.setattr("inbatch.data.environment.environment_pairs", lambda split: [])
+    assert cli.main(["evaluate", "retrieval", "model", *words]) == code
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
