@@ -27,6 +27,7 @@ class LogSums(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, scale: Tensor, rules: Rules, columns: bool, workspace: int | None
     ) -> tuple[Tensor, Tensor | None]:
+        """Reduce; see `chunked.log_sums`."""
         problem = chunked.Problem.of(query, key, scale, rules, workspace)
         row, column = chunked.log_sums(problem, own_columns=columns)
         ctx.save_for_backward(query, key, scale, row, column)
@@ -35,6 +36,7 @@ class LogSums(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_row: Tensor, d_column: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Make the gradients from the saved log sums."""
         _refuse_second_derivative()
         query, key, scale, row, column = ctx.saved_tensors
         problem = chunked.Problem.of(query, key, scale, ctx.rules, ctx.workspace)
@@ -53,6 +55,7 @@ class Reduced(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, scale: Tensor, positive: Tensor | None, extra: Tensor | None,
         weight: Tensor | None, rules: Rules, symmetric: bool, reduction: str, workspace: int | None,
     ) -> Tensor:  # fmt: skip
+        """Reduce and differentiate in one go, or in two passes for symmetric losses."""
         need_q, need_k, need_scale, need_positive, need_extra = ctx.needs_input_grad[:5]
         problem = chunked.Problem.of(query, key, scale, rules, workspace)
         q, b = problem.query, len(query)
@@ -112,6 +115,7 @@ class Reduced(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Multiply the gradients by the upstream factor."""
         _refuse_second_derivative()
         made = (None if grad is None else grad * upstream.to(grad.dtype) for grad in ctx.saved_tensors)
         return *made, None, None, None, None, None

@@ -4,8 +4,8 @@ A block holds the logits of c rows against all keys, so that each row's true max
 6·b·n·d operations in one direction. Where the gradient needs statistics of all rows first (symmetric losses, gradients of
 ``log_sum``), the logits are computed twice: 8·b·n·d, or 6 where they all fit into the workspace.
 
-Statistics are float32 (float64 for float64). Half-precision inputs are multiplied as float32 copies; bfloat16 values pass through
-the CPU's bfloat16 matrix units with float32 accumulation and output, which is exact for the logits.
+Statistics are float32 (float64 for float64). The logits of half-precision inputs are products of float32 copies, hence exact up to
+the order of the sum; the two gradient products of bfloat16 inputs use the CPU's bfloat16 units, where it has them, and float32 sums.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from inbatch.kernels.candidates import Rules
+from inbatch.kernels.products import add_product, bfloat16_units, product, slab_elements
 
 DEFAULT_WORKSPACE = 256 << 20
 # Blocks beyond this size leave the processor's caches without making the matrix products faster.
-COMFORTABLE_BLOCK = 32 << 20
+COMFORTABLE_BLOCK = 16 << 20
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Problem:
         query: (b, d); key: (n, d); scale: 0-d; all float32 or float64, detached.
         rules: what excludes a pair.
         workspace: bytes allowed beyond inputs, gradients and vectors.
-        fast_bf16: the values are bfloat16, so bfloat16 multipliers lose nothing.
+        narrow: the dtype of the gradient products' operands: bfloat16 for bfloat16 inputs where the CPU has units for it.
         tiles: blocks of a call, kept between two passes where all of them fit.
     """
 
@@ -41,7 +42,7 @@ class Problem:
     scale: Tensor
     rules: Rules
     workspace: int = DEFAULT_WORKSPACE
-    fast_bf16: bool = False
+    narrow: torch.dtype = torch.float32
     tiles: dict[int, Tensor] = field(default_factory=dict)
 
     @staticmethod
@@ -52,8 +53,12 @@ class Problem:
         if query.dtype != dtype:
             workspace -= 4 * (query.numel() + key.numel())
         scale = torch.as_tensor(scale, dtype=dtype, device=query.device).detach()
-        fast = query.dtype == torch.bfloat16 and query.device.type == "cpu"
-        return Problem(query.detach().to(dtype), key.detach().to(dtype), scale, rules, workspace, fast)
+        narrow = (
+            torch.bfloat16
+            if query.dtype == torch.bfloat16 and query.device.type == "cpu" and bfloat16_units()
+            else dtype
+        )
+        return Problem(query.detach().to(dtype), key.detach().to(dtype), scale, rules, workspace, narrow)
 
     def block_rows(self, buffers: int) -> int:
         """Rows of a block, when ``buffers`` matrices of the block's size live at once.
@@ -63,8 +68,10 @@ class Problem:
         """
         b, n, d = len(self.query), len(self.key), self.query.shape[1]
         element = self.query.element_size()
-        per_row = max(1, buffers * n * element + self.rules.bytes_per_row(n) + 4 * d * element)
-        fixed = self.rules.fixed_bytes()
+        # Logits, what the rules take, a narrow copy, and a few vectors of the embedding's width.
+        copy = 0 if self.narrow == self.query.dtype else 2 * n
+        per_row = max(1, buffers * n * element + copy + self.rules.bytes_per_row(n) + 8 * d * element)
+        fixed = self.rules.fixed_bytes() + slab_elements(d, n) * element
         rows = (self.workspace - fixed) // per_row
         if rows < 1:
             missing = per_row + fixed - self.workspace
@@ -74,25 +81,53 @@ class Problem:
             )
         return int(min(rows, max(256, COMFORTABLE_BLOCK // per_row), max(1, b)))
 
-    def logits(self, start: int, stop: int, out: Tensor) -> Tensor:
-        """Compute the masked logits of rows start … stop into ``out``."""
-        # The scale comes after the product: a scaled query would no longer be exact in bfloat16.
-        torch.mm(self.query[start:stop], self.key.T, out=out).mul_(self.scale)
-        return self.rules.exclude_(out, start)
+    def logits(self, rows: slice) -> Tensor:
+        """Compute the masked logits of some rows, (c, n)."""
+        # The scale comes after the product: one rounding less where the inputs are bfloat16 values.
+        return self.rules.exclude_(product(self.query[rows], self.key.T).mul_(self.scale), rows.start)
+
+    def blocks(self, rows: int) -> Iterator[slice]:
+        """Cut all rows into blocks."""
+        b = len(self.query)
+        return (slice(start, min(start + rows, b)) for start in range(0, b, rows))
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """No gradients, no autocast (it would round float32 operands), bfloat16 multipliers where they are exact."""
+        """No gradients, and no autocast, which would round float32 operands."""
         with torch.no_grad(), torch.autocast(self.query.device.type, enabled=False):
-            if not self.fast_bf16:
-                yield
-                return
-            before = torch.backends.mkldnn.matmul.fp32_precision
-            torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-            try:
-                yield
-            finally:
-                torch.backends.mkldnn.matmul.fp32_precision = before
+            yield
+
+
+@dataclass
+class Gradients:
+    """dq (b, d) and dk, held transposed (d, n): the layout in which both products read the block of logits as it lies."""
+
+    problem: Problem
+    dq: Tensor | None
+    transposed_dk: Tensor | None
+
+    @staticmethod
+    def of(problem: Problem, for_query: bool, for_key: bool) -> Gradients:
+        """Make the sums, zero for dk; dq is written row by row."""
+        dq = torch.empty_like(problem.query) if for_query else None
+        return Gradients(problem, dq, torch.zeros_like(problem.key.T.contiguous()) if for_key else None)
+
+    def add(self, rows: slice, e: Tensor, weight: Tensor | None) -> None:
+        """Add ``diag(weight) e`` times the keys, and its transpose times the queries; the small operand carries the weight."""
+        problem = self.problem
+        e = e.to(problem.narrow)
+        if self.dq is not None:
+            self.dq[rows] = product(e, problem.key.to(problem.narrow))
+            if weight is not None:
+                self.dq[rows] *= weight[:, None]
+        if self.transposed_dk is not None:
+            q = problem.query[rows]
+            q = q if weight is None else q * weight[:, None]
+            add_product(self.transposed_dk, q.T.contiguous().to(problem.narrow), e)
+
+    def result(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return dq (b, d) and dk (n, d), None where not asked for."""
+        return self.dq, None if self.transposed_dk is None else self.transposed_dk.T
 
 
 def log_sums(problem: Problem, own_columns: bool = False, keep: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -106,20 +141,16 @@ def log_sums(problem: Problem, own_columns: bool = False, keep: bool = False) ->
     Returns:
         ``(b,)`` log-sum-exp over a row's candidates, and ``(b,)`` over its own key's column or None; -inf where there are none.
     """
-    q, n = problem.query, len(problem.key)
-    b, own = len(q), problem.rules.own
+    q, n, b, own = problem.query, len(problem.key), len(problem.query), problem.rules.own
     c = problem.block_rows(2 if own_columns else 1)
     keep = keep and b * n * q.element_size() + problem.block_rows(2) * n * q.element_size() <= problem.workspace
-    buffer = q.new_empty(0 if keep else c, n)
     rows = q.new_empty(b)
     highest, total = q.new_full((b,), -torch.inf), q.new_zeros(b)
     with problem.arithmetic():
-        for start in range(0, b, c):
-            stop = min(start + c, b)
-            tile = q.new_empty(stop - start, n) if keep else buffer[: stop - start]
-            s = problem.logits(start, stop, tile)
+        for block in problem.blocks(c):
+            s = problem.logits(block)
             if keep:
-                problem.tiles[start] = s
+                problem.tiles[block.start] = s
             if own_columns:
                 assert own is not None
                 columns = s[:, own : own + b]
@@ -129,7 +160,8 @@ def log_sums(problem: Problem, own_columns: bool = False, keep: bool = False) ->
                 highest = top
             shift = _row_maximum(s)
             e = (s - shift[:, None]).exp_() if keep else s.sub_(shift[:, None]).exp_()
-            rows[start:stop] = e.sum(1).log_().add_(shift)
+            rows[block] = e.sum(1).log_().add_(shift)
+            del s, e  # before the next block is made
     return rows, total.log_().add_(_finite(highest)) if own_columns else None
 
 
@@ -147,23 +179,19 @@ def fused(
     Returns:
         Log sums (b,), dq (b, d) or None, dk (n, d) or None.
     """
-    q, k = problem.query, problem.key
-    b, n, c = len(q), len(k), problem.block_rows(1)
-    buffer, log_sum = q.new_empty(c, n), q.new_empty(b)
-    dq = torch.empty_like(q) if for_query else None
-    dk = torch.zeros_like(k) if for_key else None
+    c = problem.block_rows(1)
+    log_sum, made = problem.query.new_empty(len(problem.query)), Gradients.of(problem, for_query, for_key)
     with problem.arithmetic():
-        for start in range(0, b, c):
-            rows = slice(start, min(start + c, b))
-            s = problem.logits(start, rows.stop, buffer[: rows.stop - start])
-            shift = _row_maximum(s)
-            e = s.sub_(shift[:, None]).exp_()
+        for block in problem.blocks(c):
+            e = problem.logits(block)
+            shift = _row_maximum(e)
+            e.sub_(shift[:, None]).exp_()
             total = e.sum(1)
-            log_sum[rows] = total.log().add_(shift)
-            weight = slope(rows, log_sum[rows])
-            weight = torch.where(total > 0, weight * problem.scale / total, 0.0)
-            _accumulate(problem, rows, e, weight, dq, dk)
-    return log_sum, dq, dk
+            log_sum[block] = total.log().add_(shift)
+            weight = slope(block, log_sum[block])
+            made.add(block, e, torch.where(total > 0, weight * problem.scale / total, 0.0))
+            del e  # before the next block is made
+    return log_sum, *made.result()
 
 
 def gradients(
@@ -181,32 +209,29 @@ def gradients(
     Returns:
         dq (b, d) or None, dk (n, d) or None.
     """
-    q, k, own = problem.query, problem.key, problem.rules.own
-    b, n = len(q), len(k)
+    b, own = len(problem.query), problem.rules.own
     c = problem.block_rows(2 if column is not None else 1)
-    if problem.tiles:
-        c = len(problem.tiles[0])
-    buffer = q.new_empty(0 if problem.tiles else c, n)
-    dq = torch.empty_like(q) if for_query else None
-    dk = torch.zeros_like(k) if for_key else None
+    c = len(problem.tiles[0]) if problem.tiles else c
+    made = Gradients.of(problem, for_query, for_key)
     shift, weight = _finite(row[0]), torch.where(row[0].isneginf(), 0.0, row[1] * problem.scale)
     if column is not None:
         column = _finite(column[0]), torch.where(column[0].isneginf(), 0.0, column[1] * problem.scale)
     with problem.arithmetic():
-        for start in range(0, b, c):
-            rows = slice(start, min(start + c, b))
-            s = problem.tiles.pop(start, None)
-            s = problem.logits(start, rows.stop, buffer[: rows.stop - start]) if s is None else s
+        for block in problem.blocks(c):
+            s = problem.tiles.pop(block.start, None)
+            e = problem.logits(block) if s is None else s
+            del s
             if column is None:
-                e = s.sub_(shift[rows, None]).exp_()
-                _accumulate(problem, rows, e, weight[rows], dq, dk)
-                continue
-            assert own is not None
-            of_columns = (s[:, own : own + b] - column[0]).exp_().mul_(column[1])
-            e = s.sub_(shift[rows, None]).exp_().mul_(weight[rows, None])
-            e[:, own : own + b] += of_columns
-            _accumulate(problem, rows, e, None, dq, dk)
-    return dq, dk
+                made.add(block, e.sub_(shift[block, None]).exp_(), weight[block])
+            else:
+                assert own is not None
+                of_columns = (e[:, own : own + b] - column[0]).exp_().mul_(column[1])
+                e.sub_(shift[block, None]).exp_().mul_(weight[block, None])
+                e[:, own : own + b] += of_columns
+                made.add(block, e, None)
+                del of_columns
+            del e  # before the next block is made
+    return made.result()
 
 
 def hardest(problem: Problem, count: int) -> tuple[Tensor, Tensor]:
@@ -217,28 +242,12 @@ def hardest(problem: Problem, count: int) -> tuple[Tensor, Tensor]:
     found = min(count, n)
     if b == 0 or found == 0:
         return values, indices
-    c = problem.block_rows(1)
-    buffer = q.new_empty(c, n)
     with problem.arithmetic():
-        for start in range(0, b, c):
-            stop = min(start + c, b)
-            top = problem.logits(start, stop, buffer[: stop - start]).topk(found, dim=1)
-            values[start:stop, :found] = top.values
-            indices[start:stop, :found] = top.indices.masked_fill(top.values.isneginf(), -1)
+        for block in problem.blocks(problem.block_rows(1)):
+            top = problem.logits(block).topk(found, dim=1)
+            values[block, :found] = top.values
+            indices[block, :found] = top.indices.masked_fill(top.values.isneginf(), -1)
     return values, indices
-
-
-def _accumulate(
-    problem: Problem, rows: slice, e: Tensor, weight: Tensor | None, dq: Tensor | None, dk: Tensor | None
-) -> None:
-    """Add ``diag(weight) e`` times the keys to dq, and its transpose times the queries to dk; the small operand is weighted."""
-    if dq is not None:
-        torch.mm(e, problem.key, out=dq[rows])
-        if weight is not None:
-            dq[rows] *= weight[:, None]
-    if dk is not None:
-        q = problem.query[rows]
-        dk.addmm_(e.T, q if weight is None else q * weight[:, None])
 
 
 def _row_maximum(s: Tensor) -> Tensor:

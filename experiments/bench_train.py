@@ -1,0 +1,174 @@
+"""``inbatch bench train``: a whole optimizer step beside sentence-transformers' cached loss, same model, same pairs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from inbatch.errors import InbatchError, UsageError
+from inbatch.experiments.output import add_output_arguments, report, table
+from inbatch.experiments.timing import interleave, machine, notes, rows, summary
+from inbatch.kernels import map_in_chunks
+from inbatch.losses.infonce import InfoNCE
+from inbatch.tokens import tokenize
+from inbatch.views import TokenBatch, Views
+
+OURS = "inbatch"
+# Mini-batches of sentence-transformers: its default, and a larger one.
+PEER_MINI_BATCHES = (32, 128)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Time a training step on docstring–code pairs of the environment: encoder forward and backward with gradient caching, and "
+        "the loss. sentence-transformers' CachedMultipleNegativesRankingLoss does the same step, if it is installed. First the "
+        "gate: both losses and gradients must agree."
+    )
+    parser.add_argument("--model", default="minilm", help="name or folder of a sentence encoder (default: minilm)")
+    parser.add_argument("--pairs", type=int, default=1024, help="pairs in the batch (default: 1024)")
+    parser.add_argument("--max-length", type=int, default=64, help="tokens of a text (default: 64)")
+    parser.add_argument("--chunk-tokens", type=int, default=4096, help="tokens of a chunk, ours (default: 4096)")
+    parser.add_argument("--precision", choices=["float32", "bfloat16", "both"], default="both", help="(default: both)")
+    parser.add_argument("--repetitions", type=int, default=9, help="timed rounds (default: 9)")
+    add_output_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Gate, time, report.
+
+    Raises:
+        UsageError: if a number is below 1.
+        MissingError: if the model is not there.
+        InbatchError: if the gate finds that the two sides compute different things.
+    """
+    if min(args.pairs, args.max_length, args.chunk_tokens, args.repetitions) < 1:
+        raise UsageError("expected --pairs, --max-length, --chunk-tokens and --repetitions of at least 1")
+    from inbatch.data.environment import environment_pairs
+    from inbatch.models.encoder import Encoder
+
+    table_of_pairs = environment_pairs("train")
+    anchors, positives = (list(table_of_pairs[column][: args.pairs]) for column in ("anchor", "positive"))
+    if len(anchors) < args.pairs:
+        raise UsageError(
+            f"expected at most {len(anchors)} pairs, all that the environment has; got --pairs {args.pairs}"
+        )
+    encoder = Encoder.from_pretrained(args.model).train()
+    # Dropout draws differ between any two implementations; without it the gate can compare gradients.
+    _no_dropout(encoder)
+    absent: list[str] = []
+    steps = {OURS: ours(encoder, anchors, positives, args)} | peers(args, anchors, positives, absent)
+    gate = check(steps)
+    lines, results = [], {}
+    for precision in ("float32", "bfloat16") if args.precision == "both" else (args.precision,):
+        timings = interleave({name: _under(precision, step) for name, step in steps.items()}, args.repetitions)
+        results[precision] = summary(timings, OURS)
+        lines += [[f"{line[0]} ({precision})", *line[1:]] for line in rows(timings, OURS)]
+    if not args.json:
+        print(f"gate: losses and gradients agree, largest relative difference {gate:.1e}")
+    title = (
+        f"One step, {args.pairs} pairs, {args.model}, up to {args.max_length} tokens, {torch.get_num_threads()} threads"
+    )
+    result = {"pairs": args.pairs, "machine": machine(), "gate": gate, "timings": results, "skipped": absent}
+    report(args, result, table(title, ["", "median s", "quartiles", "time ÷ ours"], lines, notes(absent)))
+
+
+def ours(encoder: Any, anchors: list[str], positives: list[str], args: argparse.Namespace) -> Callable[[], tuple]:
+    """Build our step; it tokenizes, too, as the peer does."""
+    objective = InfoNCE(temperature=0.05)
+
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        views = Views(anchors, positives).map(lambda texts: tokenize(encoder.tokenizer, texts, args.max_length))
+        encoder.zero_grad()
+        flat = map_in_chunks(encoder, TokenBatch.cat(list(views)), budget=args.chunk_tokens)
+        loss = objective(views.replace_payloads(flat.split(len(anchors))), views, encoder).loss
+        loss.backward()
+        return loss.detach(), _gradient(encoder)
+
+    return step
+
+
+def peers(
+    args: argparse.Namespace, anchors: list[str], positives: list[str], absent: list[str]
+) -> dict[str, Callable[[], tuple]]:
+    """Build sentence-transformers' steps, if it is installed and loads the model."""
+    try:
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.losses import CachedMultipleNegativesRankingLoss
+    except ImportError:
+        absent.append("sentence-transformers (pip install sentence-transformers)")
+        return {}
+    from inbatch.models.names import resolve
+
+    found = {}
+    for size in PEER_MINI_BATCHES:
+        model = SentenceTransformer(
+            str(resolve(args.model)), device="cuda" if torch.cuda.is_available() else "cpu"
+        ).train()
+        model.max_seq_length = args.max_length
+        _no_dropout(model)
+        loss_module: Any = CachedMultipleNegativesRankingLoss(model, scale=20.0, mini_batch_size=size)
+
+        def step(model: Any = model, loss_module: Any = loss_module) -> tuple[torch.Tensor, torch.Tensor]:
+            features = [dict(model.tokenize(texts)) for texts in (anchors, positives)]
+            features = [{k: v.to(model.device) if hasattr(v, "to") else v for k, v in f.items()} for f in features]
+            model.zero_grad()
+            loss = loss_module(features, torch.empty(0))
+            loss.backward()
+            return loss.detach(), _gradient(model)
+
+        found[f"sentence-transformers cached, mini-batch {size}"] = step
+    return found
+
+
+def check(steps: dict[str, Callable[[], tuple]]) -> float:
+    """Compare every contestant's loss and gradient norm profile with ours in float32.
+
+    Returns:
+        The largest relative difference.
+
+    Raises:
+        InbatchError: if one differs by more than 1e-3.
+    """
+    loss, gradient = steps[OURS]()
+    worst = 0.0
+    for name, step in steps.items():
+        other_loss, other_gradient = step()
+        difference = max(
+            float((other_loss - loss).abs() / loss),
+            float((other_gradient - gradient).abs().max() / gradient.abs().max()),
+        )
+        if not difference <= 1e-3:
+            raise InbatchError(
+                f"the gate is red: {name} differs from ours by {difference:.1e}, relative; nothing was timed"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def _gradient(module: torch.nn.Module) -> torch.Tensor:
+    """Norms of the gradients of all weights that both sides have, in the order of their names' last parts."""
+    grads = [(name.split("encoder.layer")[-1], p.grad) for name, p in module.named_parameters() if p.grad is not None]
+    return torch.stack(
+        [grad.float().norm() for name, grad in sorted(grads, key=lambda item: item[0]) if ".attention." in name]
+    )
+
+
+def _no_dropout(module: torch.nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+
+
+def _under(precision: str, step: Callable[[], Any]) -> Callable[[], Any]:
+    def run() -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        context: AbstractContextManager = torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+        with context:
+            step()
+
+    return run

@@ -1,0 +1,131 @@
+"""Measure side by side: interleaved repetitions in one process, medians with quartiles, ratios, and memory alive at once."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one contestant."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Middle of the repetitions, seconds."""
+        return statistics.median(self.seconds)
+
+    def quartiles(self) -> tuple[float, float]:
+        """First and third quartile, seconds; the extremes where there are fewer than three repetitions."""
+        if len(self.seconds) < 3:
+            return min(self.seconds), max(self.seconds)
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return low, high
+
+
+def interleave(contestants: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, Timing]:
+    """Time each contestant once a round, so that a slow moment of the machine falls on all of them; one round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    rounds = tqdm(range(repetitions + 1), desc="rounds", disable=not sys.stderr.isatty(), leave=False)
+    for number in rounds:
+        for name, run in contestants.items():
+            begin = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if number:
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """Return the largest number of bytes that torch held at once during ``run``, beyond what it held before.
+
+    On the CPU the profiler records each allocation and release; on CUDA the allocator counts.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    assert profile.profiler is not None
+    alive = peak = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            peak = max(peak, alive)
+    return peak
+
+
+def gemm_rate(dtype: torch.dtype, device: str, size: int) -> float:
+    """Measure FLOP/s of a square matrix product, the best of three: the ceiling of the same run."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    timing = interleave({"gemm": lambda: torch.mm(a, b, out=out)}, 3)["gemm"]
+    return 2 * size**3 / min(timing.seconds)
+
+
+def machine() -> dict[str, Any]:
+    """Say what a measurement was taken on."""
+    import inbatch
+
+    processor = platform.processor() or platform.machine()
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in listing.read_text().splitlines() if line.startswith("model name")
+        ]
+        processor = names[0] if names else processor
+    facts = {
+        "processor": processor,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "inbatch": inbatch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def rows(timings: dict[str, Timing], ours: str, work: float | None = None) -> list[list[str]]:
+    """Lay out timings for a table: name, median, quartiles, ratio to ours, and useful GFLOP/s where ``work`` is given."""
+    lines = []
+    for name, timing in timings.items():
+        low, high = timing.quartiles()
+        line = [name, f"{timing.median:.3f}", f"{low:.3f}–{high:.3f}", f"{timing.median / timings[ours].median:.2f}×"]
+        lines.append(line if work is None else [*line, f"{work / timing.median / 1e9:.0f}"])
+    return lines
+
+
+def summary(timings: dict[str, Timing], ours: str) -> dict[str, Any]:
+    """Give the same for JSON."""
+    return {
+        name: {
+            "median_s": timing.median,
+            "quartiles_s": timing.quartiles(),
+            "ratio_to_ours": timing.median / timings[ours].median,
+            "seconds": timing.seconds,
+        }
+        for name, timing in timings.items()
+    }
+
+
+def notes(absent: Sequence[str]) -> str:
+    """Name the peers that were skipped."""
+    return "Skipped: " + "; ".join(absent) + "." if absent else ""

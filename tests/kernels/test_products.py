@@ -1,0 +1,50 @@
+"""Every way to multiply gives the product, also for slices and transposes."""
+
+import pytest
+import torch
+
+from inbatch.kernels import products
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("onednn", [True, False])
+def test_products_of_slices_transposes_and_nothing(dtype, onednn, monkeypatch):
+    if onednn and not products.onednn_float32():
+        pytest.skip("this CPU or torch has no oneDNN float32 products")
+    monkeypatch.setattr(products, "onednn_float32", lambda: onednn)
+    wide = torch.randn(40, 60, dtype=torch.float64).to(dtype)
+    pairs = [
+        (wide, wide.T), (wide[:, :13], wide[:, 20:33].T), (wide.T[:7], wide), (wide[:1], wide.T[:, :1]),
+        (wide[:0], wide.T), (wide, wide.T[:, :0]), (wide[:, :0], wide.T[:0]), (wide[::2], wide.T[:, ::3]),
+    ]  # fmt: skip
+    for a, b in pairs:
+        truth = a.double() @ b.double()
+        found = products.product(a, b).double()
+        assert found.shape == truth.shape
+        bound = {8: 1e-13, 4: 1e-6, 2: 1e-2}[wide.element_size()] * 60
+        assert not truth.numel() or (found - truth).abs().max() <= bound
+
+
+@pytest.mark.parametrize("slab", [1, 7, 100])
+def test_slabs_add_up(slab, monkeypatch):
+    monkeypatch.setattr(products, "SLAB", slab)
+    out, a, b = torch.ones(5, 20), torch.randn(5, 6), torch.randn(6, 20)
+    products.add_product(out, a, b)
+    assert torch.allclose(out, 1 + a @ b, atol=1e-5)
+    assert products.slab_elements(5, 20) == 5 * min(slab, 20)
+
+
+def test_float32_is_never_rounded_to_a_faster_format():
+    a, b = torch.randn(64, 128), torch.randn(128, 96)
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+    try:
+        error = (products.product(a, b).double() - a.double() @ b.double()).abs().max()
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+    assert error < 1e-4
+
+
+def test_the_choices_are_stable():
+    assert products.onednn_float32() == products.onednn_float32()
+    assert isinstance(products.bfloat16_units(), bool)
