@@ -65,9 +65,12 @@ class Task:
 
 
 def score(ranks: Tensor) -> dict[str, float]:
-    """Return MRR, recall@{1,10,100} and nDCG@10 of ranks as `metrics.relevant_ranks` makes them."""
-    recalls = {f"recall@{k}": metrics.recall(ranks, k) for k in CUTOFFS}
-    return {"mrr": metrics.mrr(ranks), **recalls, "ndcg@10": metrics.ndcg(ranks, 10)}
+    """Return MRR, recall@{1,10,100} and nDCG@10 of ranks as `metrics.relevant_ranks` makes them.
+
+    The names spell @ as ``_at_``: TensorBoard would replace it.
+    """
+    recalls = {f"recall_at_{k}": metrics.recall(ranks, k) for k in CUTOFFS}
+    return {"mrr": metrics.mrr(ranks), **recalls, "ndcg_at_10": metrics.ndcg(ranks, 10)}
 
 
 class Retrieval:
@@ -79,7 +82,6 @@ class Retrieval:
         source: a file, data set or folder as training takes them, ``environment``, or a `Source` where columns have to be said.
         split: of the source, in place of its own; ``environment`` has ``validation``, taken by default, to choose settings by.
         limit: take the first this many rows; candidates are then their documents only. None takes all.
-        name: prefix of the tags; None is the source's name without folders and suffix.
         max_length: tokens kept of each text, or ``{"query": 32, "document": 64}``; None truncates only at the model's own limit.
         token_budget: padded tokens in one batch.
         progress: show bars while encoding.
@@ -94,7 +96,6 @@ class Retrieval:
         source: str | Source = "environment",
         split: str | None = None,
         limit: int | None = None,
-        name: str | None = None,
         max_length: int | dict[str, int] | None = None,
         token_budget: int = 16384,
         progress: bool = False,
@@ -102,7 +103,6 @@ class Retrieval:
         if isinstance(max_length, dict) and (unknown := set(max_length) - {"query", "document"}):
             raise UsageError(f"expected max_length for query and document; got {', '.join(sorted(unknown))}.")
         rows = read_judged(source, split, limit)
-        self.name = name or rows.name
         self.rows = len(rows.queries)
         self.task = Task.of(rows)
         self._lengths = max_length if isinstance(max_length, dict) else dict.fromkeys(("query", "document"), max_length)
@@ -126,9 +126,9 @@ class Retrieval:
         return parts
 
     def __call__(self, encoder: Any) -> dict[str, float]:
-        """Return ``<name>/mrr`` and so on, and ``<name>/without_near_duplicates/mrr`` and so on if the source flags them."""
+        """Return ``mrr`` and so on, and ``without_near_duplicates/mrr`` and so on if the source flags them."""
         return {
-            f"{self.name}/{metric}" if part == "all" else f"{self.name}/{part}/{metric}": value
+            metric if part == "all" else f"{part}/{metric}": value
             for part, numbers in self.scores(encoder).items()
             for metric, value in numbers.items()
         }
@@ -188,4 +188,4 @@ def _screen(result: dict[str, Any]) -> str:
         f"{headline(result)}\nretrieval: {result['source']}, {result['rows']:,} rows, each query against all "
         f"{result['documents']:,} documents"
     )
-    return table(title, ["queries", "count", *parts["all"]], rows)
+    return table(title, ["queries", "count", *(name.replace("_at_", "@") for name in parts["all"])], rows)

@@ -107,11 +107,11 @@ class Sts:
         return {pairs.name: score(encoder, pairs, **self._encode) for pairs in self.sets}
 
     def __call__(self, encoder: Any) -> dict[str, float]:
-        """Return ``sts/<set>`` (the "all" score), and ``sts/avg`` where all seven test sets are there."""
+        """Return each set's "all" score by name, such as ``STS-B-dev``, and ``avg`` where all seven test sets are there."""
         scores = self.scores(encoder)
-        numbers = {f"sts/{name}": s.all for name, s in scores.items()}
+        numbers = {name: s.all for name, s in scores.items()}
         mean = average(scores[name].all for name in TEST_SETS if name in scores)
-        return numbers if mean is None else {**numbers, "sts/avg": mean}
+        return numbers if mean is None else {**numbers, "avg": mean}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -48,16 +48,16 @@ def test_one_document_is_refused():
 
 
 def test_scores_with_and_without_near_duplicates(toy, bag_of_words):
-    numbers = retrieval.Retrieval("any", name="t")(bag_of_words)
+    numbers = retrieval.Retrieval("any")(bag_of_words)
     # "red fox": both documents first; "blue sea": first; "old tree": shares no word, so ties put its document last.
-    assert numbers["t/mrr"] == pytest.approx((1 + 1 + 1 / 5) / 3)
-    assert numbers["t/recall@1"] == pytest.approx((1 / 2 + 1 + 0) / 3)
-    assert numbers["t/recall@10"] == 1
-    assert numbers["t/without_near_duplicates/mrr"] == pytest.approx((1 + 1 / 5) / 2)
+    assert numbers["mrr"] == pytest.approx((1 + 1 + 1 / 5) / 3)
+    assert numbers["recall_at_1"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert numbers["recall_at_10"] == 1
+    assert numbers["without_near_duplicates/mrr"] == pytest.approx((1 + 1 / 5) / 2)
     assert set(numbers) == {
-        f"t/{part}{metric}"
+        f"{part}{metric}"
         for part in ("", "without_near_duplicates/")
-        for metric in ("mrr", "recall@1", "recall@10", "recall@100", "ndcg@10")
+        for metric in ("mrr", "recall_at_1", "recall_at_10", "recall_at_100", "ndcg_at_10")
     }
 
 
@@ -89,6 +89,7 @@ def test_command_prints_a_table_and_writes_json(toy, loaded, tmp_path, capsys):
     screen = capsys.readouterr().out
     assert "model: sum pooling, 4096 dimensions, on cpu" in screen
     assert "4 rows, each query against all 5 documents" in screen
+    assert "recall@10" in screen
     assert "without near duplicates      2  0.6000" in screen
     assert cli.main(["evaluate", "retrieval", "model", "toy.jsonl", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
