@@ -6,13 +6,10 @@ import argparse
 import dataclasses
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -209,7 +206,7 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     logger = given.pop("logger")
     if logger is None or logger is True:
         beyond = 0 if step is None else step + 1  # what a dead run wrote after its last checkpoint is taken back
-        logger = TensorBoardLogger(folder.path, name="", version="tensorboard", purge_step=beyond)
+        logger = TensorBoardLogger(folder.path, "", "tensorboard", default_hp_metric=False, purge_step=beyond)
     loggers = [MetricsFile(folder.path / "metrics.jsonl", step), *_as_list(logger or None)]
     given["plugins"] = [*_as_list(given.get("plugins")), files]
     given["default_root_dir"] = given.get("default_root_dir") or str(folder.path)
@@ -270,5 +267,10 @@ def _quiet() -> None:
     # What Lightning says at each start is on our own first screen, or is not so here.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for text in (".*your dataloader is not resumable", ".*does not have many workers", ".*number of training batches"):
+    for text in (
+        ".*your dataloader is not resumable",
+        ".*does not have many workers",
+        ".*number of training batches",
+        ".*LeafSpec",
+    ):
         warnings.filterwarnings("ignore", text)

@@ -97,6 +97,9 @@ class RunFolder:
         self._created = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
+        for folder in (self.path, self.checkpoints):
+            for leftover in folder.glob(".*.*"):  # of a file that was being written when its process died
+                leftover.unlink()
         if not self._file("config.yaml").exists():
             if foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
                 raise UsageError(

@@ -116,10 +116,12 @@ class Checkpoints(Callback):
         """
         for logger in trainer.loggers:
             logger.save()  # a resumed run takes for granted that the numbers up to its checkpoint are there
-        trainer.save_checkpoint(self.last)
-        on_rank_zero(lambda: self.files.raise_failure(self.last))
+        # The best comes first: a last that calls itself the best must find it there when it is resumed.
+        written = self.best if improved else self.last
+        trainer.save_checkpoint(written)
+        on_rank_zero(lambda: self.files.raise_failure(written))
         if improved and trainer.is_global_zero:
-            replace_by_link(self.last, self.best)
+            replace_by_link(written, self.last)
         self.saved_step = trainer.global_step
 
 

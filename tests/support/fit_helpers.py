@@ -1,0 +1,161 @@
+"""A tiny run for tests of `inbatch fit`: its configuration, the command, and parts that a configuration can name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+
+from inbatch.losses.base import LossOutput, Objective
+from inbatch.losses.infonce import InfoNCE
+from inbatch.models.encoder import Encoder
+from inbatch.views import TokenBatch, Views
+
+ROWS = 40  # with batches of 16: two full ones and a partial one an epoch
+
+CONFIG = """
+trainer: {accelerator: cpu, max_steps: 12, log_every_n_steps: 1, enable_progress_bar: false}
+model:
+  encoder:
+    class_path: inbatch.models.encoder.Encoder
+    init_args:
+      backbone: {class_path: inbatch.models.backbones.TinyRandom, init_args: {num_layers: 1}}
+  objective: {class_path: inbatch.losses.infonce.InfoNCE, init_args: {learn_temperature: true}}
+  optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.003}}
+  schedule: linear
+  warmup_steps: 2
+  chunk_tokens: 128
+data: {sources: pairs.csv, batch_size: 16, max_length: 16}
+checkpoint_every: 3
+"""
+
+
+def write_run(folder: Path) -> Path:
+    """Write ``tiny.yaml`` and the pairs that it trains on; return the former's path."""
+    rows = [f"what is {i} plus {i * i},it is the number {i + i * i}" for i in range(ROWS)]
+    (folder / "pairs.csv").write_text("anchor,positive\n" + "\n".join(rows) + "\n")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    return folder / "tiny.yaml"
+
+
+def environment() -> dict[str, str]:
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def start(folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start ``inbatch fit --config tiny.yaml`` in ``folder`` as a process of its own."""
+    command = [*launcher, str(Path(sys.executable).with_name("inbatch")), "fit", "--config", "tiny.yaml", *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def complete(folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    process = start(folder, *arguments, launcher=launcher)
+    out, err = process.communicate(timeout=200)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str] | None = None, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended early with {process.returncode}: {process.communicate()}")
+        time.sleep(0.005)
+
+
+def steps_in(run: Path) -> list[int]:
+    """The steps that metrics.jsonl holds so far."""
+    path = run / "metrics.jsonl"
+    return [line["step"] for line in lines_of(path)] if path.exists() else []
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def state(run: Path, name: str = "last") -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Bitwise equality of nested states."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b))
+    return a == b
+
+
+class Similarity:
+    """An evaluator whose number depends on the weights."""
+
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        z = encoder.encode(["what is 1 plus 1", "it is the number 2"])
+        return {"cosine": float(z[0] @ z[1])}
+
+
+class BrokenEvaluator:
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        raise ValueError("the evaluator is broken")
+
+
+class Slow(Callback):
+    """Stretch each step and each write of a checkpoint, so that a signal can be aimed at it."""
+
+    def __init__(self, step_seconds: float = 0.0, save_seconds: float = 0.0) -> None:
+        self.step_seconds = step_seconds
+        if save_seconds:
+            save = torch.save
+
+            def slow_save(content: Any, file: Any) -> None:
+                save(content, file)
+                file.flush()
+                time.sleep(save_seconds)
+
+            torch.save = slow_save
+
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        time.sleep(self.step_seconds)
+
+
+class NanAt(InfoNCE):
+    """InfoNCE whose loss is not a number at one step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+        self.calls = 0
+
+    def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
+        output = super().forward(z, tokens, encoder)
+        self.calls += 1
+        return LossOutput(output.loss * float("nan"), output.logs) if self.calls == self.step else output
+
+
+class WithUnused(InfoNCE):
+    """InfoNCE with a parameter that no gradient reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(3))
+
+
+class NotAnObjective(nn.Module):
+    """Here to be refused."""
+
+
+assert issubclass(NanAt, Objective)
