@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,18 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
     return state
 
 
+@contextmanager
+def without_adapter(model: PeftModel) -> Iterator[None]:
+    """Run a network as its base; what is trainable stays as it was (peft's own switch makes every adapter trainable)."""
+    trainable = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for parameter, flag in trainable:
+            parameter.requires_grad_(flag)
+
+
 def weights_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash names and values of tensors, in the order of the names: says whether a base is the one an adapter was trained on."""
     digest = hashlib.sha256()
@@ -141,7 +154,9 @@ def load_adapter(network: PreTrainedModel, folder: Path) -> PeftModel:
         model = PeftModel.from_pretrained(network, str(folder))
     except (RuntimeError, ValueError) as error:
         cause = str(error).splitlines()[0][:200]
-        raise UsageError(f"expected an adapter that fits {type(network).__name__}; {folder} does not: {cause}") from error
+        raise UsageError(
+            f"expected an adapter that fits {type(network).__name__}; {folder} does not: {cause}"
+        ) from error
     _require_equal(folder, get_peft_model_state_dict(model, save_embedding_layers=False))
     return model
 
@@ -152,7 +167,9 @@ def _require_equal(folder: Path, state: dict[str, Any]) -> None:
 
     saved = load_file(folder / ADAPTER_WEIGHTS)
     differing = sorted(saved.keys() ^ state.keys())
-    differing += sorted(n for n in saved.keys() & state.keys() if not torch.equal(saved[n], state[n].cpu().to(saved[n].dtype)))
+    differing += sorted(
+        n for n in saved.keys() & state.keys() if not torch.equal(saved[n], state[n].cpu().to(saved[n].dtype))
+    )
     if differing:
         raise UsageError(
             f"expected the adapter in {folder} to load wholly; {len(differing)} tensors differ, the first is {differing[0]}. "

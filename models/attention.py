@@ -49,5 +49,7 @@ def _flash_obstacle(dtype: torch.dtype) -> str | None:
     if major < 8:
         return f"flash-attn needs compute capability 8.0 or more, this GPU has {major}.{minor}"
     if dtype not in _HALF:
-        return f"flash-attn needs half-precision weights, these are {str(dtype).removeprefix('torch.')} (dtype: bfloat16)"
+        return (
+            f"flash-attn needs half-precision weights, these are {str(dtype).removeprefix('torch.')} (dtype: bfloat16)"
+        )
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -249,7 +248,7 @@ class TinyRandom(Backbone):
         super().__init__(
             network,
             tokenizer,
-            name=f"tiny-random-{kind}",
+            name=f"TinyRandom(kind={kind!r}, seed={seed})",
             attention_reason=reason,
             lora=lora,
             frozen=frozen,

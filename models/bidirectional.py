@@ -27,7 +27,9 @@ def uncover(network: PreTrainedModel) -> None:
         raise UsageError(f"expected a decoder to make bidirectional; {name} is bidirectional already. Drop the option.")
     network.config.is_causal = False
     if not all(_sees_ahead(network)):
-        raise UsageError(f"expected a decoder whose causal mask can be taken off; {name} keeps it. Drop `bidirectional`.")
+        raise UsageError(
+            f"expected a decoder whose causal mask can be taken off; {name} keeps it. Drop `bidirectional`."
+        )
 
 
 @torch.no_grad()

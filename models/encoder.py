@@ -18,9 +18,10 @@ from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from inbatch.models.attention import Attention
     from inbatch.models.export import Export
-    from transformers import PreTrainedTokenizerBase
 
 # Texts tokenized at a time in encode: bounds the memory of tokens, whatever the length of the list.
 _TOKENIZED = 4096
@@ -56,7 +57,9 @@ class Encoder(nn.Module):
         if pooling not in POOLINGS:
             raise UsageError(f"expected pooling to be one of {', '.join(POOLINGS)}; got {pooling!r}")
         if pooling == "mask" and backbone.tokenizer.mask_token_id is None:
-            raise UsageError("pooling `mask` expects a tokenizer with a mask token; this one has none. Choose another pooling.")
+            raise UsageError(
+                "pooling `mask` expects a tokenizer with a mask token; this one has none. Choose another pooling."
+            )
         if head is not None and not isinstance(head, Dense):
             raise UsageError(
                 f"expected the head to be inbatch.models.heads.Dense or null; got {type(head).__name__}, which no export can "
@@ -71,7 +74,7 @@ class Encoder(nn.Module):
         self.head = head
         self.normalize = normalize
         self.prompts = {"query": "", "document": "", **(prompts or {})}
-        self.max_length = self._fitting(max_length)
+        self.max_length = self.fitting(max_length)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -129,10 +132,12 @@ class Encoder(nn.Module):
         if isinstance(texts, str):
             raise UsageError("expected a list of texts to encode; got one string. Put it in a list.")
         if prompt_name is not None and prompt_name not in self.prompts:
-            raise UsageError(f"expected prompt_name to be one of {', '.join(sorted(self.prompts))}; got {prompt_name!r}")
+            raise UsageError(
+                f"expected prompt_name to be one of {', '.join(sorted(self.prompts))}; got {prompt_name!r}"
+            )
         if token_budget < 1:
             raise UsageError(f"expected a token_budget of at least 1; got {token_budget}")
-        max_length = self.max_length if max_length is None else self._fitting(max_length)
+        max_length = self.max_length if max_length is None else self.fitting(max_length)
         prompt = "" if prompt_name is None else self.prompts[prompt_name]
         out = torch.empty(len(texts), self.dim)
         # Characters tell roughly, before tokenizing; len of what is no string is left to tokenize to refuse.
@@ -153,9 +158,8 @@ class Encoder(nn.Module):
 
         return export(self, folder, facts)
 
-    @classmethod
+    @staticmethod
     def from_pretrained(
-        cls,
         name: str | Path,
         *,
         pooling: PoolingName | None = None,
@@ -167,7 +171,12 @@ class Encoder(nn.Module):
 
         return load_encoder(name, pooling=pooling, max_length=max_length, attention=attention)
 
-    def _fitting(self, max_length: int | None) -> int:
+    def fitting(self, max_length: int | None) -> int:
+        """Return a text length, in tokens, that tokenizer and backbone can hold; None for the longest (512 if neither says).
+
+        Raises:
+            UsageError: if it leaves no room for a token of the text, or exceeds the backbone's positions.
+        """
         # Tokenizers without a limit say so with an astronomic number.
         limits = [n for n in (self.backbone.max_positions, self.tokenizer.model_max_length) if n and n < 10**9]
         positions = self.backbone.max_positions

@@ -83,7 +83,7 @@ def load_network(
         options["attn_implementation"] = attention
     try:
         # What was left out on purpose (a pooler, upper layers) would be reported as unexpected.
-        with _quiet():
+        with quiet():
             network, report = cls.from_pretrained(
                 folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
             )
@@ -118,14 +118,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except Exception as error:  # whatever a broken tokenizer file provokes: the tokenizers library raises bare Exception
+    except (
+        Exception
+    ) as error:  # whatever a broken tokenizer file provokes: the tokenizers library raises bare Exception
         cause = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UsageError(f"expected a tokenizer in {folder}; {cause}") from error
     if tokenizer.pad_token is None:
         # Attention masks rule what is padding, so a token that also has another meaning may fill the gaps.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         if tokenizer.pad_token is None:
-            raise UsageError(f"expected a tokenizer with a padding token in {folder}; it has none, nor an end-of-text token")
+            raise UsageError(
+                f"expected a tokenizer with a padding token in {folder}; it has none, nor an end-of-text token"
+            )
     return tokenizer
 
 
@@ -140,7 +144,9 @@ def network_class(config: PretrainedConfig) -> Any:
     mapping: Any = MODEL_FOR_TEXT_ENCODING_MAPPING if config.is_encoder_decoder else MODEL_MAPPING
     cls = mapping.get(type(config), None)
     if cls is None or isinstance(cls, (tuple, list)):
-        raise UsageError(f"expected an encoder or decoder of text; transformers has no such class for {type(config).__name__}")
+        raise UsageError(
+            f"expected an encoder or decoder of text; transformers has no such class for {type(config).__name__}"
+        )
     return cls
 
 
@@ -154,7 +160,9 @@ def set_dropout(config: PretrainedConfig, rate: float) -> None:
         raise UsageError(f"expected dropout in [0, 1); got {rate}")
     names = [name for name in _DROPOUTS if isinstance(getattr(config, name, None), (int, float))]
     if not names:
-        raise UsageError(f"expected a backbone with dropout to set; {type(config).__name__} has none. Set dropout to null.")
+        raise UsageError(
+            f"expected a backbone with dropout to set; {type(config).__name__} has none. Set dropout to null."
+        )
     for name in names:
         setattr(config, name, float(rate))
 
@@ -174,7 +182,8 @@ def _no_pooler(cls: Any) -> dict[str, bool]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars, and reports of what was left out on purpose."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,0 +1,223 @@
+"""Write an encoder to a folder, reload it and compare; the folder that stood there before stays until the new one is proven."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from inbatch.errors import InbatchError, UsageError
+from inbatch.models.adapters import base_sha256, merged_state, save_adapter, without_adapter
+from inbatch.models.card import model_card, package_versions
+from inbatch.models.folders import replacing
+from inbatch.models.huggingface import quiet
+from inbatch.models.layout import DENSE, EXPRESSIBLE, MODULES, Layout, write_dense, write_json, write_layout
+from inbatch.models.loading import FORMAT, RECORD, load_encoder
+from inbatch.models.names import MINILM, hub_id
+
+if TYPE_CHECKING:
+    from inbatch.models.encoder import Encoder
+
+logger = logging.getLogger(__name__)
+
+ADAPTER = "adapter"
+PROBES = (
+    "How is the inverse of a matrix computed?",
+    "def add(a, b):\n    return a + b",
+    "naïve café, 漢字 and emoji 🙂",
+    "A longer text, so that the batch below has rows of unequal length and every row but this one is padded. " * 2,
+    "",
+)
+# Largest difference, relative to the norm, between an encoder and its reload.
+TOLERANCE = 1e-5
+# An adapter merged into half-precision weights is rounded to them.
+MERGED_HALF_TOLERANCE = 5e-2
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export found.
+
+    Attributes:
+        folder: where it lies.
+        obstacle: why sentence-transformers cannot load the folder; None if it can.
+        difference: largest difference between embeddings of the live and the reloaded encoder, relative to their norm.
+        adapter_effect: the same between the encoder with and without its adapter; None without one. 0 means that the export
+            equals its base.
+    """
+
+    folder: Path
+    obstacle: str | None
+    difference: float
+    adapter_effect: float | None
+
+
+def export(encoder: Encoder, folder: str | Path, facts: dict[str, Any] | None = None) -> Export:
+    """Write an encoder to a folder that `load_encoder`, and where possible sentence-transformers, loads with equal embeddings.
+
+    The folder holds the network (adapters merged) and tokenizer, the legacy layout of sentence-transformers where it can express
+    the encoder, `inbatch.json`, a model card, and ``adapter/`` where there is one. It is written beside its place, reloaded,
+    compared, flushed to disk, and put into its place in one step.
+
+    Args:
+        encoder: stays as it is.
+        folder: created, or replaced if an export lies there.
+        facts: how it was trained, for card and record; see `model_card`.
+
+    Raises:
+        UsageError: if the folder holds something else.
+        InbatchError: if the reloaded encoder differs.
+    """
+    target = Path(folder).expanduser().absolute()
+    _refuse_to_overwrite(target)
+    facts = {"versions": package_versions(), **(facts or {})}
+    obstacle = _obstacle(encoder)
+    with exact_arithmetic(encoder.device):
+        effect = _adapter_effect(encoder)
+        with replacing(target) as temporary:
+            _write(encoder, temporary, facts, obstacle)
+            difference = _compare(encoder, temporary)
+    if effect is not None and effect <= TOLERANCE:
+        logger.warning(
+            "the adapter in %s has no effect yet: embeddings equal those of the base %s", target, encoder.backbone.name
+        )
+    return Export(target, obstacle, difference, effect)
+
+
+def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str | None) -> None:
+    backbone = encoder.backbone
+    state = merged_state(backbone.network) if backbone.adapted else None
+    with quiet():
+        backbone.network.save_pretrained(folder, state_dict=state)
+    _portable_tokenizer(encoder).save_pretrained(folder)
+    layout = Layout(encoder.pooling, encoder.normalize, encoder.max_length, encoder.prompts, encoder.head)  # type: ignore[arg-type]
+    if obstacle is None:
+        write_layout(folder, layout, backbone.hidden_size)
+    elif layout.head is not None:
+        write_dense(folder / DENSE, layout.head)
+    record = {
+        "format": FORMAT,
+        "kind": "model",
+        "pooling": encoder.pooling,
+        "normalize": encoder.normalize,
+        "max_length": encoder.max_length,
+        "prompts": encoder.prompts,
+        "head": encoder.head is not None,
+        "dtype": str(backbone.network.dtype).removeprefix("torch."),
+        "base": {
+            "name": _base_name(backbone.name),
+            "revision": getattr(backbone, "revision", None),
+            "layers": backbone.config.get_text_config().num_hidden_layers,
+            "bidirectional": backbone.bidirectional,
+        },
+        "lora": None if backbone.lora is None else asdict(backbone.lora),
+        "sentence_transformers": obstacle or "loads",
+        "facts": facts,
+    }
+    write_json(folder / RECORD, record)
+    (folder / "README.md").write_text(model_card(encoder, facts, obstacle), encoding="utf-8")
+    if backbone.adapted:
+        name = record["base"]["name"]
+        save_adapter(backbone.model, folder / ADAPTER, base=hub_id(name) or name)  # type: ignore[arg-type]
+        if encoder.head is not None:
+            write_dense(folder / ADAPTER / DENSE, encoder.head)
+        base = record["base"] | {"sha256": base_sha256(backbone.network)}
+        write_json(folder / ADAPTER / RECORD, record | {"kind": "adapter", "base": base})
+
+
+def _compare(encoder: Encoder, folder: Path) -> float:
+    """Reload a folder and return the largest relative difference; raise if it is too large."""
+    backbone = encoder.backbone
+    attention = {"flash_attention_2": "flash"}.get(backbone.attention, backbone.attention)
+    reloaded = load_encoder(folder, attention=attention).to(encoder.device)  # type: ignore[arg-type]
+    difference = max(
+        _difference(_embed(encoder, name), _embed(reloaded, name)) for name in (None, *sorted(encoder.prompts))
+    )
+    half = backbone.network.dtype in (torch.bfloat16, torch.float16)
+    tolerance = MERGED_HALF_TOLERANCE if backbone.adapted and half else TOLERANCE
+    # Not `>`: a NaN must not pass.
+    if not difference <= tolerance:
+        raise InbatchError(
+            f"expected the reloaded export to embed as the model in memory; the largest relative difference is {difference:.2g} "
+            f"(at most {tolerance:.0e}), and the folder was not kept. Check the weights for NaN, then the versions of transformers."
+        )
+    return difference
+
+
+def _adapter_effect(encoder: Encoder) -> float | None:
+    if not encoder.backbone.adapted:
+        return None
+    with without_adapter(encoder.backbone.model):  # type: ignore[arg-type]
+        base = _embed(encoder, None)
+    return _difference(base, _embed(encoder, None))
+
+
+def _embed(encoder: Encoder, prompt_name: str | None) -> Tensor:
+    texts = list(PROBES)
+    if encoder.pooling == "mask":
+        # In front, where truncation leaves it; a prompt that has the token is enough by itself.
+        token = encoder.tokenizer.mask_token
+        if token not in (encoder.prompts[prompt_name] if prompt_name else ""):
+            texts = [f"{token} {text}" for text in texts]
+    return encoder.encode(texts, prompt_name=prompt_name)
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    norm = a.norm(dim=1, keepdim=True).clamp(min=torch.finfo(a.dtype).tiny)
+    return float(((a - b).abs() / norm).max())
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Leave autocast and reduced float32 products aside, so that a difference shows the weights and not the arithmetic."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _obstacle(encoder: Encoder) -> str | None:
+    if encoder.pooling not in EXPRESSIBLE:
+        return f"it has no pooling `{encoder.pooling}`"
+    if encoder.backbone.bidirectional:
+        return "its older versions load a bidirectional decoder as a causal one"
+    return None
+
+
+def _portable_tokenizer(encoder: Encoder) -> Any:
+    """Return the tokenizer to save; its padding goes right where other programs would give left-padded texts wrong positions."""
+    tokenizer, config = encoder.tokenizer, encoder.backbone.config.get_text_config()
+    rotary = getattr(config, "rope_parameters", None) is not None or getattr(config, "rope_theta", None) is not None
+    if tokenizer.padding_side == "right" or rotary:
+        return tokenizer
+    portable = copy.deepcopy(tokenizer)
+    portable.padding_side = "right"
+    return portable
+
+
+def _base_name(name: str) -> str:
+    """Name a base so that it is found again from another working directory."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name != MINILM and path.is_dir() else name
+
+
+def _refuse_to_overwrite(target: Path) -> None:
+    if not target.exists():
+        return
+    ours = target.is_dir() and (
+        not any(target.iterdir()) or (target / RECORD).is_file() or (target / MODULES).is_file()
+    )
+    if not ours:
+        raise UsageError(
+            f"expected a new or empty folder, or an earlier export, at {target}; something else lies there"
+        )

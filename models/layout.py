@@ -1,0 +1,217 @@
+"""The folder layout of sentence-transformers: written in its legacy form, which all its versions load, and read in both forms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inbatch.errors import MissingError, UsageError
+from inbatch.models.heads import Dense
+
+MODULES = "modules.json"
+DENSE = "2_Dense"
+
+# Ours -> its legacy switch. First-last and mask have no counterpart there.
+_SWITCHES = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "last": "pooling_mode_lasttoken",
+}
+_ACTIVATIONS = {"tanh": "torch.nn.modules.activation.Tanh", "identity": "torch.nn.modules.linear.Identity"}
+EXPRESSIBLE = ("mean", "cls", "last")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a sentence-transformers folder says around its network.
+
+    Attributes:
+        pooling: mean, cls or last.
+        normalize: whether vectors are divided by their norm.
+        max_length: tokens kept of a text, or None.
+        prompts: by name.
+        head: after the pooling.
+        network: the sub-folder of the network, "" for the folder itself.
+    """
+
+    pooling: str
+    normalize: bool
+    max_length: int | None
+    prompts: dict[str, str] = field(default_factory=dict)
+    head: Dense | None = None
+    network: str = ""
+
+
+def write_layout(folder: Path, layout: Layout, hidden_size: int) -> None:
+    """Write the files around a network that lies in ``folder`` itself."""
+    import transformers
+
+    steps = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    if layout.head is not None:
+        steps.append((DENSE, "Dense"))
+        write_dense(folder / DENSE, layout.head)
+    if layout.normalize:
+        steps.append((f"{len(steps)}_Normalize", "Normalize"))
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(steps)
+    ]
+    write_json(folder / MODULES, modules)
+    for path, _ in steps[1:]:
+        (folder / path).mkdir(exist_ok=True)
+    switches = {switch: name == layout.pooling for name, switch in _SWITCHES.items()}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden_size, **switches})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": layout.max_length, "do_lower_case": False})
+    # The version says whose layout this is; a later one than the reader's would make it warn.
+    versions = {
+        "sentence_transformers": "2.7.0",
+        "transformers": transformers.__version__,
+        "pytorch": torch.__version__,
+    }
+    settings = {
+        "__version__": versions,
+        "prompts": layout.prompts,
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    }
+    write_json(folder / "config_sentence_transformers.json", settings)
+
+
+def read_layout(folder: Path) -> Layout:
+    """Read the files around a network, in the legacy form or that of version 6.
+
+    Raises:
+        UsageError: if the folder holds a module or a setting that an `Encoder` cannot express; it is named.
+    """
+    steps = [(str(module.get("type", "")), str(module.get("path", ""))) for module in read_json(folder / MODULES)]
+    kinds = [_kind(kind) for kind, _ in steps]
+    paths = dict(zip(kinds, (path for _, path in steps)))
+    if kinds not in (
+        ["Transformer", "Pooling", *dense, *normalize] for dense in ([], ["Dense"]) for normalize in ([], ["Normalize"])
+    ):
+        raise UsageError(
+            f"expected the modules Transformer, Pooling, then at most one Dense and one Normalize in {folder / MODULES}; got "
+            f"{', '.join(kind for kind, _ in steps)}. Load this folder with sentence-transformers."
+        )
+    network = folder / paths["Transformer"]
+    settings = _optional_json(folder / "config_sentence_transformers.json")
+    prompts = {name: text for name, text in (settings.get("prompts") or {}).items() if text is not None}
+    return Layout(
+        pooling=_read_pooling(folder / paths["Pooling"] / "config.json", any(prompts.values())),
+        normalize="Normalize" in paths,
+        max_length=_read_max_length(network),
+        prompts=prompts,
+        head=read_dense(folder / paths["Dense"]) if "Dense" in paths else None,
+        network=paths["Transformer"],
+    )
+
+
+def write_dense(folder: Path, head: Dense) -> None:
+    """Write a head as a Dense module."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    config = {
+        "in_features": head.in_features,
+        "out_features": head.out_features,
+        "bias": head.linear.bias is not None,
+        "activation_function": _ACTIVATIONS[head.activation],
+    }
+    write_json(folder / "config.json", config)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def read_dense(folder: Path) -> Dense:
+    """Read a Dense module.
+
+    Raises:
+        MissingError: if its weights are not there as safetensors.
+        UsageError: if it does what `Dense` cannot.
+    """
+    from safetensors.torch import load_file
+
+    config = read_json(folder / "config.json")
+    activations = {path: name for name, path in _ACTIVATIONS.items()}
+    activation = activations.get(config.get("activation_function", _ACTIVATIONS["tanh"]))
+    own = ("sentence_embedding", None)
+    rerouted = config.get("module_input_name") not in own or config.get("module_output_name") not in own
+    if activation is None or config.get("use_residual") or rerouted:
+        raise UsageError(
+            f"expected a Dense module with Tanh or Identity, no residual, on the sentence embedding in {folder}; got {config}. "
+            "Load this folder with sentence-transformers."
+        )
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise MissingError(f"expected {weights}; it is not there. Fetch the whole model with `hf download NAME`.")
+    head = Dense(config["in_features"], config["out_features"], activation, config.get("bias", True))
+    state = load_file(weights)
+    head.to(next(iter(state.values())).dtype).load_state_dict(state)
+    return head
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        MissingError: if it is not there.
+        UsageError: if it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingError(
+            f"expected {path}; it is not there. Fetch the whole model with `hf download NAME`."
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"expected JSON in {path}; {error}. Fetch or export the model again.") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def _kind(path: str) -> str:
+    package, _, name = path.rpartition(".")
+    # Modules of other packages may have the same names and do other things.
+    return name if package.split(".")[0] == "sentence_transformers" else path
+
+
+def _read_pooling(path: Path, prompted: bool) -> str:
+    config = read_json(path)
+    names = {"lasttoken": "last"}
+    if "pooling_mode" in config:
+        given = config["pooling_mode"]
+        modes = [names.get(mode, mode) for mode in ([given] if isinstance(given, str) else given)]
+    else:
+        modes = [name for name, switch in _SWITCHES.items() if config.get(switch)] or ["mean"]
+    if len(modes) != 1 or modes[0] not in EXPRESSIBLE:
+        raise UsageError(f"expected pooling by one of mean, cls, lasttoken in {path}; got {', '.join(modes)}")
+    if prompted and config.get("include_prompt") is False:
+        raise UsageError(
+            f"expected pooling over the whole text in {path}; include_prompt is false, which inbatch cannot do"
+        )
+    return modes[0]
+
+
+def _read_max_length(network: Path) -> int | None:
+    for path in sorted(network.glob("sentence_*_config.json")):
+        config = read_json(path)
+        if config.get("do_lower_case"):
+            raise UsageError(
+                f"expected a tokenizer that lower-cases by itself; {path} asks for it in Python (do_lower_case)"
+            )
+        return config.get("max_seq_length")
+    return None
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

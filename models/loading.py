@@ -1,0 +1,155 @@
+"""Load an encoder from what lies in a folder: our export, a sentence-transformers folder, an adapter, or a plain network."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from inbatch.errors import UsageError
+from inbatch.models.adapters import ADAPTER_CONFIG, base_sha256, load_adapter
+from inbatch.models.attention import Attention
+from inbatch.models.backbones import Pretrained
+from inbatch.models.encoder import Encoder
+from inbatch.models.layout import DENSE, MODULES, read_dense, read_json, read_layout
+from inbatch.models.names import locate
+from inbatch.models.pooling import PoolingName
+
+logger = logging.getLogger(__name__)
+
+RECORD = "inbatch.json"
+FORMAT = 1
+Kind = Literal["model", "adapter", "sentence-transformers", "plain"]
+
+
+def load_encoder(
+    name: str | Path,
+    *,
+    pooling: PoolingName | None = None,
+    max_length: int | None = None,
+    attention: Attention = "auto",
+) -> Encoder:
+    """Load an encoder, in eval mode.
+
+    Args:
+        name: ``minilm``, a folder or a hub id, of any `folder_kind`.
+        pooling: for a plain network, which has none of its own; None takes the mean and says so.
+        max_length: tokens kept of a text; None for what was saved.
+        attention: as in `Pretrained`.
+
+    Raises:
+        MissingError: if a file or a base is not there.
+        UsageError: if the folder holds what an `Encoder` cannot express, or ``pooling`` contradicts it.
+    """
+    folder = locate(name)
+    kind = folder_kind(folder)
+    if kind == "adapter":
+        encoder = _from_adapter(folder, pooling, attention)
+    elif kind == "model":
+        record = read_record(folder)
+        encoder = _recorded(_network(folder, attention, dtype=record["dtype"]), record, folder)
+    elif kind == "sentence-transformers":
+        encoder = _from_layout(folder, attention)
+    else:
+        if pooling is None:
+            logger.info("%s is a plain network and says no pooling: taking the mean of the tokens", name)
+        encoder = Encoder(_network(folder, attention), pooling=pooling or "mean")
+    if pooling is not None and pooling != encoder.pooling:
+        raise UsageError(
+            f"expected pooling {encoder.pooling}, with which {name} was saved; got {pooling}. Leave it out."
+        )
+    if not encoder.backbone.adapted:
+        encoder.backbone.name = str(name)
+    if max_length is not None:
+        encoder.max_length = encoder.fitting(max_length)
+    return encoder.eval()
+
+
+def folder_kind(folder: Path) -> Kind:
+    """Say what a folder holds: our export, an adapter alone, a sentence-transformers folder, or a plain network."""
+    if (folder / RECORD).is_file():
+        return read_record(folder)["kind"]
+    if (folder / MODULES).is_file():
+        return "sentence-transformers"
+    return "adapter" if (folder / ADAPTER_CONFIG).is_file() else "plain"
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read our own description of an export.
+
+    Raises:
+        UsageError: if it is of a later format than this version of inbatch knows.
+    """
+    record = read_json(folder / RECORD)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else record
+        raise UsageError(
+            f"expected format {FORMAT} in {folder / RECORD}; got {found!r}. Upgrade inbatch, or export again."
+        )
+    return record
+
+
+def _recorded(backbone: Pretrained, record: dict[str, Any], folder: Path) -> Encoder:
+    return Encoder(
+        backbone,
+        pooling=record["pooling"],
+        head=read_dense(folder / DENSE) if record["head"] else None,
+        normalize=record["normalize"],
+        prompts=record["prompts"],
+        max_length=record["max_length"],
+    )
+
+
+def _from_layout(folder: Path, attention: Attention) -> Encoder:
+    layout = read_layout(folder)
+    backbone = _network(folder / layout.network, attention)
+    longest = backbone.max_positions
+    return Encoder(
+        backbone,
+        pooling=layout.pooling,  # type: ignore[arg-type]  # read_layout lets only known names pass
+        head=layout.head,
+        normalize=layout.normalize,
+        prompts=layout.prompts,
+        max_length=min(layout.max_length, longest) if layout.max_length and longest else layout.max_length,
+    )
+
+
+def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attention) -> Encoder:
+    if not (folder / RECORD).is_file():
+        encoder = load_encoder(_base_name(folder), pooling=pooling, attention=attention)
+        encoder.backbone.model = load_adapter(encoder.backbone.network, folder)
+        return encoder
+    record = read_record(folder)
+    base = record["base"]
+    backbone = Pretrained(
+        base["name"],
+        attention=attention,
+        dtype=record["dtype"],
+        layers=base["layers"],
+        bidirectional=base["bidirectional"],
+    )
+    if base_sha256(backbone.network) != base["sha256"]:
+        raise UsageError(
+            f"expected the base {base['name']} that the adapter in {folder} was trained on; its weights have changed since. "
+            "Bring back the old weights, or load the merged model in the folder above."
+        )
+    backbone.model = load_adapter(backbone.network, folder)
+    return _recorded(backbone, record, folder)
+
+
+def _network(folder: Path, attention: Attention, **options: Any) -> Pretrained:
+    """Load the network of a folder, with the adapter on it where the folder holds one in place of whole weights."""
+    if (folder / "config.json").is_file() or not (folder / ADAPTER_CONFIG).is_file():
+        return Pretrained(str(folder), attention=attention, **options)
+    backbone = Pretrained(_base_name(folder), attention=attention, **options)
+    backbone.model = load_adapter(backbone.network, folder)
+    return backbone
+
+
+def _base_name(folder: Path) -> str:
+    name = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not name:
+        raise UsageError(
+            f"expected the base model's name in {folder / ADAPTER_CONFIG}; there is none. Set base_model_name_or_path."
+        )
+    return name
