@@ -1,0 +1,56 @@
+"""Turn views of texts into views of tokens: the prompt and the length that each role has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inbatch.errors import UsageError
+from inbatch.tokens import tokenize
+from inbatch.views import TokenBatch, Views
+
+_SIDES = ("query", "document")
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Tokenizes `Views` of texts. The anchor is a query; the positive and the negatives are documents.
+
+    Attributes:
+        tokenizer: the encoder's.
+        prompts: text in front of every query and every document.
+        max_length: tokens kept of each, special tokens included.
+    """
+
+    tokenizer: Any
+    prompts: Mapping[str, str]
+    max_length: Mapping[str, int]
+
+    def __call__(self, views: Views[list[str]]) -> Views[TokenBatch]:
+        """Tokenize each view; the same list of texts in two roles with the same settings is tokenized once."""
+        done: dict[tuple[int, int, str], TokenBatch] = {}
+        tokens = []
+        for role, texts in enumerate(views):
+            side = _SIDES[min(role, 1)]
+            length, prompt = self.max_length[side], self.prompts.get(side, "")
+            key = (id(texts), length, prompt)
+            if key not in done:
+                done[key] = tokenize(self.tokenizer, texts, length, prompt)
+            tokens.append(done[key])
+        return views.replace_payloads(tokens)
+
+
+def lengths_by_side(max_length: int | Mapping[str, int]) -> dict[str, int]:
+    """Return ``{"query": …, "document": …}`` from one number for both or a mapping of that form.
+
+    Raises:
+        UsageError: if a length is missing, has another name, or is less than 2.
+    """
+    lengths = dict.fromkeys(_SIDES, max_length) if isinstance(max_length, int) else dict(max_length)
+    if set(lengths) != set(_SIDES) or any(not isinstance(n, int) or n < 2 for n in lengths.values()):
+        raise UsageError(
+            f"expected max_length to be at least 2 tokens, one number or {{query: …, document: …}}; got {max_length}. "
+            "Set data.max_length."
+        )
+    return lengths

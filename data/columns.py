@@ -1,0 +1,174 @@
+"""Decide which column of a data file plays which role: by the column's name, else by the order of the columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from inbatch.errors import UsageError
+
+# What a column holds. `DIGITS` are numbers written as text, as in csv files: they can be either.
+TEXT, TEXTS, NUMBER, DIGITS, OTHER = "text", "list of texts", "number", "number as text", "neither text nor number"
+
+_NAMES = {
+    "anchor": "anchor query question sentence1 sentence_1 sentence_a sent0 text1",
+    "positive": "positive pos answer sentence2 sentence_2 sentence_b sent1 text2 document passage response",
+    "negatives": "negative negatives neg hard_neg hard_negative hard_negatives",
+    "score": "score scores label labels similarity",
+    "text": "text sentence",
+}
+_ROLE = {name: role for role, names in _NAMES.items() for name in names.split()}
+_NUMBERED = re.compile(r"(?:negative|neg|hard_neg|hard_negative)_?(\d+)")
+_TEXTUAL = (TEXT, TEXTS, DIGITS)
+_ONE_OF_EACH = ("anchor", "positive", "score")
+SETTINGS = ("anchor", "positive", "negatives", "score")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column plays which role.
+
+    Attributes:
+        anchor: the column of the queries.
+        positive: the column of what they should find; None: the anchor's text again.
+        negatives: columns of hard negatives; a single one may hold lists of texts.
+        score: the column of similarities.
+        how: how they were found: ``as set``, ``by name`` or ``by order``.
+    """
+
+    anchor: str
+    positive: str | None = None
+    negatives: tuple[str, ...] = ()
+    score: str | None = None
+    how: str = "as set"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns of texts, each once."""
+        return tuple(dict.fromkeys(name for name in (self.anchor, self.positive, *self.negatives) if name is not None))
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """All columns that are read, each once."""
+        return self.texts if self.score is None else (*self.texts, self.score)
+
+    def __str__(self) -> str:
+        positive = "the same text" if self.positive is None else self.positive
+        parts = [f"anchor = {self.anchor}", f"positive = {positive}"]
+        parts += [f"negatives = {', '.join(self.negatives)}"] if self.negatives else []
+        parts += [f"score = {self.score}"] if self.score is not None else []
+        return f"{'; '.join(parts)} ({self.how})"
+
+
+def resolve(
+    kinds: Mapping[str, str], columns: Mapping[str, str | int | Sequence[str | int]] | None, where: str
+) -> Roles:
+    """Find the role of each column.
+
+    A given mapping decides, and all other columns are left out. Else names decide: case is ignored, all columns must have a known
+    name, and no role may be claimed twice. If no column has a known name, the order does: one text is the anchor and its own
+    positive; two are anchor and positive; further ones are hard negatives; a last column of numbers is the score.
+
+    Args:
+        kinds: what each column holds, in the order of the file: `TEXT`, `TEXTS`, `NUMBER`, `DIGITS` or `OTHER`.
+        columns: ``{"anchor": name, "positive": name, "negatives": [names], "score": name}``, all but the anchor optional.
+        where: the source's name, for messages.
+
+    Raises:
+        UsageError: if a named column is missing, a column's content does not fit its role, or the roles cannot be decided.
+    """
+    if columns is not None:
+        roles = _as_set(kinds, columns, where)
+    elif any(_role_of(name) for name in kinds):
+        roles = _by_name(kinds, where)
+    else:
+        roles = _by_order(kinds, where)
+    _check_content(kinds, roles, where)
+    return roles
+
+
+def _as_set(kinds: Mapping[str, str], columns: Mapping[str, str | int | Sequence[str | int]], where: str) -> Roles:
+    if unknown := set(columns) - set(SETTINGS):
+        raise UsageError(f"{where}: expected roles {', '.join(SETTINGS)} in columns; got {', '.join(sorted(unknown))}.")
+    if "anchor" not in columns:
+        raise UsageError(f"{where}: columns needs at least an anchor; got {', '.join(columns) or 'nothing'}.")
+    given = {role: [value] if isinstance(value, (str, int)) else list(value) for role, value in columns.items()}
+    for role, names in given.items():
+        if role in _ONE_OF_EACH and len(names) != 1:
+            raise UsageError(f"{where}: expected one column as {role}; got {len(names)}.")
+        for name in names:
+            if str(name) not in kinds:
+                raise UsageError(
+                    f"{where}: there is no column {name}, set as {role}; the columns are {', '.join(kinds)}."
+                )
+    single = {role: str(given[role][0]) if role in given else None for role in ("positive", "score")}
+    negatives = tuple(str(name) for name in given.get("negatives", []))
+    return Roles(str(given["anchor"][0]), single["positive"], negatives, single["score"])
+
+
+def _role_of(name: str) -> str | None:
+    return "negatives" if _NUMBERED.fullmatch(name.lower()) else _ROLE.get(name.lower())
+
+
+def _by_name(kinds: Mapping[str, str], where: str) -> Roles:
+    found: dict[str, list[str]] = {}
+    for name in kinds:
+        found.setdefault(_role_of(name) or "unknown", []).append(name)
+    if unknown := found.get("unknown"):
+        raise _undecided(f"no role is known for {', '.join(unknown)}", kinds, where)
+    if list(found) == ["text"] and len(found["text"]) == 1:
+        return Roles(found["text"][0], how="by name")
+    # Next to other roles a plain text can be the anchor or the positive; guessing would be silent.
+    if "text" in found:
+        raise _undecided(f"the role of {', '.join(found['text'])} is open", kinds, where)
+    for role in _ONE_OF_EACH:
+        if len(found.get(role, [])) > 1:
+            raise _undecided(f"{' and '.join(found[role])} may all be the {role}", kinds, where)
+    if "anchor" not in found or ("positive" not in found and len(found) > 1):
+        missing = "positive" if "anchor" in found else "anchor"
+        raise _undecided(f"none of them is known as the {missing}", kinds, where)
+    negatives = found.get("negatives", [])
+    numbers = [match and int(match[1]) for match in (_NUMBERED.fullmatch(name.lower()) for name in negatives)]
+    if len(negatives) > 1 and (None in numbers or len(set(numbers)) < len(numbers)):
+        raise _undecided(f"{' and '.join(negatives)} may all be the hard negatives", kinds, where)
+    if len(negatives) > 1:
+        negatives = [name for _, name in sorted(zip(numbers, negatives))]
+    positive = found.get("positive", [None])[0]
+    return Roles(found["anchor"][0], positive, tuple(negatives), found.get("score", [None])[0], "by name")
+
+
+def _by_order(kinds: Mapping[str, str], where: str) -> Roles:
+    names = list(kinds)
+    score = names.pop() if len(names) > 2 and kinds[names[-1]] in (NUMBER, DIGITS) else None
+    if not names or any(kinds[name] not in _TEXTUAL for name in names):
+        raise _undecided("no name is known, and not all of them hold texts", kinds, where)
+    positive = names[1] if len(names) > 1 else None
+    return Roles(names[0], positive, tuple(names[2:]), score, "by order")
+
+
+def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
+    if roles.positive is None and (roles.negatives or roles.score is not None):
+        raise UsageError(f"{where}: hard negatives and scores need a positive. Set columns.positive.")
+    lists = [name for name in roles.texts if kinds[name] == TEXTS]
+    if roles.anchor in lists or (set(lists) & set(roles.negatives) and len(roles.negatives) > 1):
+        raise UsageError(
+            f"{where}: lists of texts may stand in the positive column or in a single column of negatives; "
+            f"got them in {', '.join(lists)} with {roles}. Set columns."
+        )
+    for name in roles.texts:
+        if kinds[name] not in _TEXTUAL:
+            raise UsageError(
+                f"{where}: expected texts in column {name}; it holds: {kinds[name]}. Set columns to other ones."
+            )
+    if roles.score is not None and kinds[roles.score] not in (NUMBER, DIGITS):
+        raise UsageError(
+            f"{where}: expected numbers in the score column {roles.score}; it holds: {kinds[roles.score]}."
+        )
+
+
+def _undecided(why: str, kinds: Mapping[str, str], where: str) -> UsageError:
+    return UsageError(
+        f"{where}: cannot decide the roles of the columns {', '.join(kinds)}: {why}. "
+        "Set columns to {anchor: NAME, positive: NAME, negatives: [NAMES], score: NAME}; columns that it leaves out are ignored."
+    )

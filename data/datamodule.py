@@ -1,0 +1,185 @@
+"""Serve the batches of a training run: sources, order, views and tokens joined for the trainer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from inbatch.data.collate import Collate, lengths_by_side
+from inbatch.data.sampler import BatchOrder, StepSampler, batches_done
+from inbatch.data.sources import Source, as_sources, load
+from inbatch.data.tables import Table
+from inbatch.data.views import Ids, ViewDataset
+from inbatch.errors import UsageError
+from inbatch.views import TokenBatch, Views
+
+_EXAMPLES = 3
+_LONGEST_EXAMPLE = 100
+
+
+class EmbeddingDataModule(LightningDataModule):
+    """Yields `Views` of tokens, with ids, and scores where there are any.
+
+    The order of the rows follows from the seed and the trainer's step alone. A resumed run goes on with the batch that would have come
+    next, and nothing about the order is in the checkpoint.
+
+    Args:
+        sources: what to train on, one or several; a path stands for a source with its defaults.
+        batch_size: rows of all ranks together, as papers state it; each rank takes its slice.
+        max_length: tokens kept of each text: one number, or ``{query: …, document: …}``. The anchor is the query.
+        seed: decides the order and what is drawn from lists.
+        num_workers: processes that read and tokenize ahead; 0 does it between the steps.
+        ids: ``text`` masks equal texts as negatives of each other; ``position`` keeps them, as released codes do.
+        drop_last: leave out the last batch of an epoch where it is not full.
+        temperature: how several sources are mixed: shares ∝ weight · rows^(1/temperature).
+        single_source: take each batch from one source, so that its negatives are of one kind.
+    """
+
+    def __init__(
+        self,
+        sources: str | Source | list[str | Source],
+        batch_size: int,
+        max_length: int | dict[str, int] = 64,
+        seed: int = 0,
+        num_workers: int = 0,
+        ids: Ids = "text",
+        drop_last: bool = False,
+        temperature: float = 1.0,
+        single_source: bool = False,
+    ) -> None:
+        super().__init__()
+        self.sources = as_sources(sources)
+        self.batch_size = batch_size
+        self.max_length = lengths_by_side(max_length)
+        self.seed = seed
+        self.num_workers = num_workers
+        self.ids: Ids = ids
+        self.drop_last = drop_last
+        self.temperature = temperature
+        self.single_source = single_source
+        self._tables: list[Table] | None = None
+        self._order: BatchOrder | None = None
+
+    @property
+    def tables(self) -> list[Table]:
+        """The loaded sources; loads them at first use."""
+        if self._tables is None:
+            tables = [load(source) for source in self.sources]
+            if not self.single_source:
+                _check_alike(tables)
+            self._tables = tables
+        return self._tables
+
+    @property
+    def order(self) -> BatchOrder:
+        """The batches of all ranks."""
+        if self._order is None:
+            self._order = BatchOrder(
+                [len(table) for table in self.tables],
+                self.batch_size,
+                self.seed,
+                weights=[source.weight for source in self.sources],
+                temperature=self.temperature,
+                single_source=self.single_source,
+                drop_last=self.drop_last,
+            )
+        return self._order
+
+    def prepare_data(self) -> None:
+        """Fill the caches, in one process a machine, before the others read them."""
+        _ = self.tables
+
+    def setup(self, stage: str) -> None:
+        """Load and check everything, so that a mistake ends the run before its first step."""
+        _ = self.order
+
+    def train_dataloader(self) -> DataLoader[Views[TokenBatch]]:
+        """Make the loader of this rank; where it begins is asked from the trainer at each iteration."""
+        trainer: Any = self.trainer
+        assert trainer is not None, "the data module serves a trainer"
+        _refuse_other_samplers(trainer)
+        steps = _limited(self.order.steps_per_epoch, trainer.limit_train_batches)
+        sampler = StepSampler(
+            self.order,
+            trainer.global_rank,
+            trainer.world_size,
+            steps,
+            lambda: batches_done(trainer.global_step, trainer.accumulate_grad_batches, steps),
+        )
+        encoder = trainer.lightning_module.encoder
+        if self.num_workers:
+            # Tokenizers that have used threads refuse to be forked; the workers are the parallelism here.
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        return PositionedLoader(
+            ViewDataset(self.tables, self.seed, self.ids),
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            # The loader draws a seed at each iteration; from a generator of its own, so that dropout does not depend on it.
+            generator=torch.Generator(),
+            collate_fn=Collate(encoder.tokenizer, encoder.prompts, self.max_length),
+        )
+
+    def describe(self) -> list[str]:
+        """Say in lines what is trained on: each source's rows, the roles of its columns, and three examples."""
+        lines = []
+        for table, quota in zip(self.tables, self.order.quotas):
+            dropped = f", {table.dropped} dropped as empty" if table.dropped else ""
+            share = f", {quota} an epoch" if quota != len(table) else ""
+            lines += [f"{table.name}: {len(table)} rows{dropped}{share}", f"  {table.roles}"]
+            for row in range(min(_EXAMPLES, len(table))):
+                cells = table.rows[row]
+                lines += [f"  {row + 1}. {name}: {_shorten(cells[name])}" for name in table.roles.used]
+        return lines
+
+
+class PositionedLoader(DataLoader[Views[TokenBatch]]):
+    """A loader that needs no state of its own to resume: its sampler asks the trainer where training stands.
+
+    The two methods say so to the trainer, which else warns that the loader cannot resume inside of an epoch.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return no state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take no state."""
+
+
+def _limited(steps: int, limit: int | float) -> int:
+    """Return the steps of an epoch as the trainer's ``limit_train_batches`` cuts it."""
+    return min(steps, limit) if isinstance(limit, int) else max(int(steps * limit), 1)
+
+
+def _refuse_other_samplers(trainer: Any) -> None:
+    """Refuse the trainer options that put another sampler in the place of ours."""
+    replaces = getattr(getattr(trainer, "_accelerator_connector", None), "use_distributed_sampler", False)
+    if trainer.world_size > 1 and replaces:
+        raise UsageError(
+            "the batches are already divided among the ranks. Set trainer.use_distributed_sampler to false."
+        )
+    if trainer.overfit_batches:
+        raise UsageError(
+            "overfit_batches takes the rows in the file's order. Leave it out, and set data.sources to a small file."
+        )
+
+
+def _check_alike(tables: list[Table]) -> None:
+    first = tables[0]
+    for table in tables[1:]:
+        if table.negatives != first.negatives or (table.roles.score is None) != (first.roles.score is None):
+            raise UsageError(
+                f"rows of {first.name} and {table.name} cannot stand in one batch: {first.negatives} and {table.negatives} hard "
+                "negatives a row, or scores in one of them only. Set data.single_source to true, or view: pair on each source."
+            )
+
+
+def _shorten(cell: Any) -> str:
+    text = " ".join(str(cell).split())
+    return text if len(text) <= _LONGEST_EXAMPLE else text[: _LONGEST_EXAMPLE - 1] + "…"

@@ -1,0 +1,194 @@
+"""Load training texts from wherever they lie into one kind of table, memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from inbatch.data.cache import cached_table
+from inbatch.data.columns import Roles, resolve
+from inbatch.data.environment import environment_pairs
+from inbatch.data.files import SUFFIXES, arrow_kind, peek, read
+from inbatch.data.tables import Table, View, make_table
+from inbatch.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+ENVIRONMENT = "environment"
+_HUB = "hf://datasets/"
+# Raise it when the same file is read into another table.
+_VERSION = 1
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+
+
+@dataclass
+class Source:
+    """Where rows come from, and what is made of them.
+
+    Attributes:
+        path: a txt (one sentence a line), csv, tsv, jsonl or parquet file; a folder written by ``Dataset.save_to_disk``; a data
+            set of the Hugging Face hub (``owner/name``) or one file of it (``hf://datasets/owner/name/file.txt``); or
+            ``environment``, the docstrings and code of the Python packages installed on this machine.
+        columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …}``; columns left out are
+            ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. By name, then by order, if
+            not given.
+        view: what a row becomes: ``same`` text twice, ``pair``, ``triplet`` with hard negatives, ``scored`` pair; ``auto`` takes
+            every role that was found.
+        negatives: hard negatives a row where a column holds lists of them; drawn anew at each visit. As many as every row has,
+            if not given.
+        weight: factor of this source's share in a mixture.
+        split: which split of a data set, and of ``environment``: train where not given.
+        subset: the configuration of a hub data set, for those that have several.
+        empty: what happens to rows with an empty text: ``drop``, or ``keep``, as SimCSE's released code does, where the tokenizer
+            sees one space.
+    """
+
+    path: str
+    columns: dict[str, str | int | list[str | int]] | None = None
+    view: View = "auto"
+    negatives: int | None = None
+    weight: float = 1.0
+    split: str | None = None
+    subset: str | None = None
+    empty: Literal["drop", "keep"] = "drop"
+
+
+def load(source: Source) -> Table:
+    """Load a source, find the roles of its columns, and check its content.
+
+    Raises:
+        MissingError: if the file, folder or data set is not there.
+        UsageError: if a setting does not fit the source, or its content is wrong; the message names the place.
+    """
+    rows, roles = _open(source)
+    if source.empty not in ("drop", "keep"):
+        raise UsageError(f"{source.path}: expected empty to be drop or keep; got {source.empty!r}.")
+    return make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
+
+
+def _open(source: Source) -> tuple[Dataset, Roles]:
+    path = Path(source.path).expanduser()
+    if source.path.startswith(_HUB):
+        path = _hub_file(source.path)
+    elif source.path == ENVIRONMENT:
+        return _choose(environment_pairs(source.split or "train").select_columns(["anchor", "positive"]), source)
+    elif path.is_dir():
+        return _choose(_saved(path, source), source)
+    elif not path.exists() and path.suffix not in SUFFIXES and _HUB_NAME.fullmatch(source.path):
+        return _choose(_hub(source), source)
+    if not path.exists():
+        raise MissingError(
+            f"expected a data file at {path.absolute()}; there is none. Check data.sources, or copy it there."
+        )
+    if path.suffix not in SUFFIXES:
+        raise UsageError(
+            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}; got {path.suffix or 'no suffix'!r}."
+        )
+    if source.split is not None or source.subset is not None:
+        raise UsageError(f"{path}: a file has no split and no subset. Remove these settings of the source.")
+    if path.stat().st_size == 0:
+        raise UsageError(f"{path}: expected at least one row; the file is empty.")
+    return _file(path, source)
+
+
+def _file(path: Path, source: Source) -> tuple[Dataset, Roles]:
+    numbered = {isinstance(i, int) for value in (source.columns or {}).values() for i in _listed(value)}
+    if len(numbered) == 2 or (True in numbered and path.suffix not in (".csv", ".tsv")):
+        raise UsageError(
+            f"{path}: columns are numbers for a csv or tsv file without a line of names, and names otherwise; got both."
+        )
+    header = True not in numbered
+    kinds = peek(path, header)
+    roles = resolve(kinds, source.columns, str(path))
+    schema, batches = read(path, kinds, roles, header)
+    state = path.stat()
+    place = hashlib.sha256(json.dumps([str(path.resolve()), roles.used, header]).encode()).hexdigest()[:16]
+    key = json.dumps([_VERSION, state.st_size, state.st_mtime_ns, str(schema)])
+    return cached_table(f"file-{place}", key, schema, lambda: batches), roles
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles]:
+    """Resolve the columns of a table that is Arrow already, and keep those that have a role."""
+    kinds = {field.name: arrow_kind(field.type) for field in rows.features.arrow_schema}
+    roles = resolve(kinds, source.columns, source.path)
+    return rows.with_format(None).select_columns(list(roles.used)), roles
+
+
+def _saved(path: Path, source: Source) -> Dataset:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        found = load_from_disk(str(path))
+    except (FileNotFoundError, ValueError, pa.ArrowException) as error:
+        raise UsageError(
+            f"{path}: expected a folder written by Dataset.save_to_disk; {str(error).splitlines()[0]}. To read a file in the "
+            "folder, name the file."
+        ) from None
+    if not isinstance(found, DatasetDict):
+        if source.split is not None:
+            raise UsageError(f"{path}: holds one table without splits. Remove split = {source.split} of the source.")
+        return found
+    split = source.split or "train"
+    if split not in found:
+        raise UsageError(
+            f"{path}: there is no split {split}; the splits are {', '.join(found)}. Set split of the source."
+        )
+    return found[split]
+
+
+def _hub(source: Source) -> Dataset:
+    from datasets import load_dataset
+
+    split = source.split or "train"
+    arguments = [repr(source.path), *([repr(source.subset)] if source.subset else [])]
+    command = f'python -c "from datasets import load_dataset; load_dataset({", ".join(arguments)})"'
+    try:
+        return load_dataset(source.path, source.subset, split=split)
+    except ValueError as error:  # an unknown subset or split; the message lists those that there are
+        raise UsageError(
+            f"{source.path}: {' '.join(str(error).split())[:300]}. Set split and subset of the source."
+        ) from None
+    except (OSError, RuntimeError) as error:
+        raise MissingError(
+            f"{source.path} is neither a file or folder here nor a data set that can be fetched now ({_first_line(error)}). "
+            f"Where there is a network, fetch it with: {command}"
+        ) from error
+
+
+def _hub_file(address: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    owner, name, *rest = address.removeprefix(_HUB).split("/")
+    repository, file = f"{owner}/{name}", "/".join(rest)
+    if not file:
+        raise UsageError(f"expected {_HUB}OWNER/NAME/FILE; got {address}. A whole data set is written OWNER/NAME.")
+    try:
+        return Path(hf_hub_download(repository, file, repo_type="dataset"))
+    except (OSError, ValueError) as error:
+        raise MissingError(
+            f"{file} of the data set {repository} is not on this machine and cannot be fetched now ({_first_line(error)}). "
+            f"Where there is a network, fetch it with: hf download --repo-type dataset {repository} {file}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+
+
+def as_sources(sources: str | Source | list[str | Source]) -> list[Source]:
+    """Accept a path, a source, or a list of either."""
+    items = sources if isinstance(sources, list) else [sources]
+    if not items:
+        raise UsageError("expected at least one source in data.sources; the list is empty.")
+    return [item if isinstance(item, Source) else Source(item) for item in items]
