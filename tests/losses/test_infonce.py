@@ -1,0 +1,151 @@
+"""InfoNCE: the released code's numbers, what each option means, and ranks in one process's place."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from inbatch.errors import UsageError
+from inbatch.losses.infonce import InfoNCE, contrast
+from inbatch.views import Views
+
+# SimCSE's released function, run on these rows (temperature 0.05, float64, no MLP).
+Z1 = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=torch.float64)
+Z2 = torch.tensor([[0.9, 0.1, 0], [0.2, 0.8, 0.1], [1, 0.5, 1]], dtype=torch.float64)
+Z3 = torch.tensor([[0.5, 0.5, 0], [0, 0.5, 0.5], [1, -1, 0]], dtype=torch.float64)
+
+
+def loss_of(objective, views):
+    return objective(views, None, None).loss
+
+
+@pytest.mark.parametrize(
+    ("negatives", "weight", "expected"), [((), 0.0, 0.007307), ((Z3,), 0.0, 0.047056), ((Z3,), 1.0, 0.052253)]
+)
+def test_equals_the_released_simcse_to_six_digits(negatives, weight, expected):
+    found = loss_of(InfoNCE(0.05, hard_negative_weight=weight), Views(Z1, Z2, negatives))
+    assert abs(float(found) - expected) < 5e-7
+
+
+def test_gradient_of_the_released_simcse():
+    z = Z1.clone().requires_grad_()
+    grad = torch.autograd.grad(loss_of(InfoNCE(0.05), Views(z, Z2)), z)[0]
+    assert torch.allclose(grad[0], torch.tensor([0, 0.002136, 0.006383], dtype=torch.float64), atol=5e-7)
+
+
+def test_gradient_by_a_parameter_that_all_rows_share():
+    """The full-batch gradient of the released code's example over ranks, which the release divides by the number of ranks."""
+    factor = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    stretch = torch.stack([factor, torch.ones_like(factor), torch.ones_like(factor)])
+    grad = torch.autograd.grad(loss_of(InfoNCE(0.05), Views(Z1 * stretch, Z2 * stretch)), factor)[0]
+    assert abs(float(grad) - 0.00090625) < 5e-9
+    assert abs(float(grad) / 3 - 0.00030208) < 5e-9
+
+
+def unit(*shape, seed=0):
+    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
+
+
+def test_several_hard_negatives_are_candidates_of_all_rows_and_weighted_on_their_own():
+    a, p, n1, n2 = (unit(5, 4, seed=s) for s in range(4))
+    logits = 10 * torch.cat([a @ p.T, a @ n1.T + 0.7 / 10 * torch.eye(5), a @ n2.T + 0.7 / 10 * torch.eye(5)], 1)
+    expected = cross_entropy(logits, torch.arange(5))
+    assert torch.allclose(contrast(a, p, [n1, n2], scale=10.0, hard_negative_weight=0.7), expected)
+
+
+def test_symmetric_is_the_mean_of_both_directions():
+    a, p = unit(5, 4), unit(5, 4, seed=1)
+    logits, target = 10 * a @ p.T, torch.arange(5)
+    expected = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+    assert torch.allclose(contrast(a, p, scale=10.0, symmetric=True), expected)
+
+
+def test_margin_is_taken_from_the_positive():
+    a, p = unit(5, 4), unit(5, 4, seed=1)
+    expected = cross_entropy(10 * (a @ p.T - 0.2 * torch.eye(5)), torch.arange(5))
+    assert torch.allclose(contrast(a, p, scale=10.0, margin=0.2), expected)
+
+
+def test_candidates_far_above_the_positive_are_dropped():
+    a, p = unit(6, 4), unit(6, 4, seed=1)
+    cos = a @ p.T
+    drop = cos > cos.diagonal()[:, None] + 0.1
+    assert drop.any()
+    expected = cross_entropy((10 * cos).masked_fill(drop, -torch.inf), torch.arange(6))
+    assert torch.allclose(contrast(a, p, scale=10.0, false_negative_margin=0.1), expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_equal_texts_are_no_negatives(weight):
+    """Rows 0 and 1 share the anchor, 2 and 3 the positive; row 4's anchor is row 5's positive; row 0's negative is row 6's positive."""
+    a, p, n = (unit(8, 4, seed=s) for s in range(3))
+    anchors, positives, negatives = list("AACDEFGH"), list("abccdEyh"), list("ystuvwxz")
+    number = {text: i for i, text in enumerate(sorted({*anchors, *positives, *negatives}))}
+    ids = Views(*(torch.tensor([number[t] for t in column]) for column in (anchors, positives)),
+                negatives=(torch.tensor([number[t] for t in negatives]),))  # fmt: skip
+    logits = 10 * torch.cat([a @ p.T, a @ n.T], 1)
+    for i in range(8):
+        mine = {anchors[i], positives[i]}
+        theirs = {negatives[i]} if weight else set()
+        for j in range(8):
+            if i != j and (mine | theirs) & {positives[j], anchors[j]}:
+                logits[i, j] = -torch.inf
+            if (i != j or not weight) and (mine | theirs) & {negatives[j]}:
+                logits[i, 8 + j] = -torch.inf
+        logits[i, 8 + i] += weight
+    found = contrast(a, p, [n], scale=10.0, ids=ids, hard_negative_weight=weight)
+    assert torch.allclose(found, cross_entropy(logits, torch.arange(8)))
+
+
+def test_the_temperature_is_learnt_and_bounded():
+    objective = InfoNCE(0.05, learn_temperature=True)
+    views = Views(unit(6, 4).float(), unit(6, 4, seed=1).float())
+    output = objective(views, None, None)
+    output.loss.backward()
+    assert objective.log_scale.grad.abs() > 0
+    assert abs(float(output.logs["temperature"]) - 0.05) < 1e-8
+    with torch.no_grad():
+        objective.log_scale.fill_(math.log(1e4))
+    assert float(objective.scale()) == 100
+    assert not list(InfoNCE(0.05).parameters())
+
+
+def test_the_projector_sees_all_views_in_one_call_and_is_trained():
+    class Counting(torch.nn.Linear):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            assert len(x) == 18
+            return super().forward(x)
+
+    projector = Counting(4, 3)
+    objective = InfoNCE(projector=projector)
+    loss_of(objective, Views(*(unit(6, 4, seed=s).float() for s in range(2)), (unit(6, 4, seed=2).float(),))).backward()
+    assert projector.calls == 1
+    assert projector.weight.grad.abs().sum() > 0
+
+
+def test_half_precision_embeddings_are_normalised_in_float32():
+    views = Views(unit(6, 4).bfloat16(), unit(6, 4, seed=1).bfloat16())
+    assert loss_of(InfoNCE(), views).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0.0}, "finite temperature > 0"),
+        ({"temperature": math.inf}, "finite temperature > 0"),
+        ({"temperature": 0.005, "learn_temperature": True}, "0.01, as it is learnt"),
+        ({"margin": math.nan}, "finite margin"),
+        ({"hard_negative_weight": math.inf}, "finite margin and hard_negative_weight"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        InfoNCE(**options)
+
+
+def test_a_fixed_temperature_may_be_small():
+    assert InfoNCE(0.005).scale() == 200
