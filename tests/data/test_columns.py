@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inbatch.data.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS, Roles, resolve
+from inbatch.errors import UsageError
+
+
+def texts(*names: str) -> dict[str, str]:
+    return dict.fromkeys(names, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (texts("text"), Roles("text")),
+        (texts("sentence"), Roles("sentence")),
+        (texts("query"), Roles("query")),
+        (texts("anchor", "positive"), Roles("anchor", "positive")),
+        (texts("positive", "anchor"), Roles("anchor", "positive")),
+        (texts("Question", "Answer"), Roles("Question", "Answer")),
+        (texts("anchor", "positive", "negative"), Roles("anchor", "positive", ("negative",))),
+        (texts("sent0", "sent1", "hard_neg"), Roles("sent0", "sent1", ("hard_neg",))),
+        (
+            texts("anchor", "positive", "negative_10", "negative_2"),
+            Roles("anchor", "positive", ("negative_2", "negative_10")),
+        ),
+        (texts("sentence1", "sentence2") | {"label": NUMBER}, Roles("sentence1", "sentence2", (), "label")),
+        (texts("sentence1", "sentence2") | {"score": DIGITS}, Roles("sentence1", "sentence2", (), "score")),
+        (texts("query") | {"pos": TEXTS, "neg": TEXTS}, Roles("query", "pos", ("neg",))),
+        (texts("question") | {"answer": DIGITS}, Roles("question", "answer")),
+    ],
+)
+def test_roles_are_found_by_name(kinds, expected):
+    roles = resolve(kinds, None, "file")
+    assert (roles.anchor, roles.positive, roles.negatives, roles.score, roles.how) == (
+        expected.anchor,
+        expected.positive,
+        expected.negatives,
+        expected.score,
+        "by name",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (texts("a"), Roles("a", how="by order")),
+        (texts("a", "b"), Roles("a", "b", how="by order")),
+        (texts("a", "b", "c", "d"), Roles("a", "b", ("c", "d"), how="by order")),
+        (texts("a", "b") | {"c": NUMBER}, Roles("a", "b", (), "c", "by order")),
+        (texts("a", "b") | {"c": DIGITS}, Roles("a", "b", (), "c", "by order")),
+    ],
+)
+def test_roles_are_found_by_order_where_no_name_is_known(kinds, expected):
+    assert resolve(kinds, None, "file") == expected
+
+
+@given(st.permutations(["anchor", "positive", "negative_1", "negative_2", "score"]))
+def test_names_decide_whatever_the_order(names):
+    kinds = {name: NUMBER if name == "score" else TEXT for name in names}
+    expected = Roles("anchor", "positive", ("negative_1", "negative_2"), "score", "by name")
+    assert resolve(kinds, None, "file") == expected
+
+
+@pytest.mark.parametrize(
+    ("kinds", "why"),
+    [
+        (texts("query", "pos", "neg", "instruction"), "no role is known for instruction"),
+        (texts("query", "question", "answer"), "query and question may all be the anchor"),
+        (texts("anchor", "positive", "answer"), "positive and answer may all be the positive"),
+        (texts("text", "answer"), "role of text is open"),
+        (texts("text", "sentence"), "role of text, sentence is open"),
+        (texts("positive", "negative"), "known as the anchor"),
+        (texts("anchor", "negative"), "known as the positive"),
+        (texts("anchor", "positive", "neg", "hard_neg"), "neg and hard_neg may all be"),
+        (texts("anchor", "positive", "neg", "neg_1"), "neg and neg_1 may all be"),
+        (texts("anchor", "positive", "neg_1", "negative_1"), "neg_1 and negative_1 may all be"),
+        ({"id": NUMBER} | texts("a", "b"), "not all of them hold texts"),
+        (texts("a") | {"meta": OTHER}, "not all of them hold texts"),
+    ],
+)
+def test_what_cannot_be_decided_is_refused_with_the_setting(kinds, why):
+    with pytest.raises(UsageError, match=why) as error:
+        resolve(kinds, None, "rows.csv")
+    assert str(error.value).startswith("rows.csv: ")
+    assert "Set columns to {anchor: NAME" in str(error.value)
+
+
+def test_a_given_mapping_decides_and_ignores_the_rest():
+    kinds = texts("title", "query", "body", "bad") | {"year": NUMBER, "meta": OTHER}
+    columns = {"anchor": "title", "positive": "body", "negatives": ["bad"], "score": "year"}
+    assert resolve(kinds, columns, "file") == Roles("title", "body", ("bad",), "year", "as set")
+    assert resolve(texts("0", "1"), {"anchor": 1, "positive": [0]}, "file") == Roles("1", "0")
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"query": "a"}, "expected roles anchor, positive, negatives, score"),
+        ({"positive": "a"}, "at least an anchor"),
+        ({}, "at least an anchor"),
+        ({"anchor": "z"}, "no column z"),
+        ({"anchor": ["a", "b"]}, "one column as anchor; got 2"),
+        ({"anchor": "a", "negatives": ["b"]}, "need a positive"),
+        ({"anchor": "a", "score": "n"}, "need a positive"),
+        ({"anchor": "n", "positive": "a"}, "expected texts in column n"),
+        ({"anchor": "o"}, "expected texts in column o"),
+        ({"anchor": "a", "positive": "b", "score": "c"}, "expected numbers in the score column c"),
+        ({"anchor": "list"}, "lists of texts"),
+        ({"anchor": "a", "positive": "b", "negatives": ["c", "list"]}, "lists of texts"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_refused(columns, why):
+    kinds = texts("a", "b", "c") | {"n": NUMBER, "o": OTHER, "list": TEXTS}
+    with pytest.raises(UsageError, match=why):
+        resolve(kinds, columns, "file")
+
+
+def test_roles_read_as_a_sentence():
+    roles = Roles("a", "b", ("c", "d"), "e", "by order")
+    assert str(roles) == "anchor = a; positive = b; negatives = c, d; score = e (by order)"
+    assert str(Roles("a")) == "anchor = a; positive = the same text (as set)"
+    assert roles.used == ("a", "b", "c", "d", "e")
+    assert Roles("a", "a").texts == ("a",)

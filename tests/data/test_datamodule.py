@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import lightning
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+
+from inbatch.data.datamodule import EmbeddingDataModule
+from inbatch.data.sources import Source
+from inbatch.errors import UsageError
+from inbatch.models.backbones import TinyRandom
+
+ROWS = 23
+
+
+class Recorder(lightning.LightningModule):
+    """Trains one number, and keeps the ids of the rows that it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        tokenizer = TinyRandom("bert").tokenizer
+        self.encoder = SimpleNamespace(tokenizer=tokenizer, prompts={"query": "", "document": "passage: "})
+        self.batches: list = []
+
+    def training_step(self, batch, batch_idx):
+        self.batches.append(batch)
+        return self.weight.sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    @property
+    def seen(self) -> list[tuple[int, ...]]:
+        return [tuple(batch.ids.anchor.tolist()) for batch in self.batches]
+
+
+class SaveAt(lightning.Callback):
+    """Saves after each optimizer step, and notes how many batches had been seen."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.seen: dict[int, int] = {}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step not in self.seen and trainer.global_step:
+            self.seen[trainer.global_step] = len(pl_module.batches)
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+
+@pytest.fixture
+def sentences(tmp_path: Path) -> str:
+    path = tmp_path / "sentences.txt"
+    path.write_text("".join(f"sentence number {i}\n" for i in range(ROWS)))
+    return str(path)
+
+
+def fit(data: EmbeddingDataModule, steps: int = 1, checkpoint: Path | None = None, **options) -> Recorder:
+    module = Recorder()
+    defaults = {
+        "max_steps": steps,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    lightning.Trainer(**(defaults | options)).fit(module, data, ckpt_path=checkpoint)
+    return module
+
+
+def test_batches_are_views_of_tokens_with_prompts_lengths_and_ids(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"anchor": "a b c d e f g h", "positive": "p", "negative": "n", "score": 3}\n' * 4)
+    data = EmbeddingDataModule(str(path), batch_size=4, max_length={"query": 5, "document": 12})
+    (batch,) = fit(data).batches
+    assert tuple(batch.anchor.input_ids.shape) == (4, 5)
+    assert len(batch.negatives) == 1
+    assert batch.score.tolist() == [3, 3, 3, 3]
+    assert batch.ids.anchor.tolist() == [batch.ids.anchor[0].item()] * 4
+    # The prompt stands before documents only.
+    unprompted = TinyRandom("bert").tokenizer("p")["input_ids"]
+    assert batch.positive.input_ids.shape[1] > len(unprompted)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 4, 7])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_resumed_after_any_step_goes_on_where_it_stood(sentences, tmp_path, accumulation, workers):
+    def data() -> EmbeddingDataModule:
+        return EmbeddingDataModule(sentences, batch_size=4, seed=3, num_workers=workers)
+
+    save = SaveAt(tmp_path)
+    steps = 8
+    whole = fit(data(), steps, accumulate_grad_batches=accumulation, callbacks=[save]).seen
+    first_epoch = Counter(row for batch in whole[:6] for row in batch)
+    assert len(first_epoch) == first_epoch.total() == ROWS
+    # With workers each run starts processes: the ends of an epoch, and the middle, are enough.
+    for step in range(1, steps) if not workers else (3, 6):
+        rest = fit(data(), steps, tmp_path / f"{step}.ckpt", accumulate_grad_batches=accumulation).seen
+        assert rest == whole[save.seen[step] :], f"resumed after step {step}"
+
+
+def test_the_checkpoint_holds_nothing_about_the_order(sentences, tmp_path):
+    fit(EmbeddingDataModule(sentences, 4), 2, callbacks=[SaveAt(tmp_path)])
+    checkpoint = torch.load(tmp_path / "2.ckpt", weights_only=False)
+    assert checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [{}]) == [{}]
+
+
+def test_the_trainer_does_not_warn_about_the_loader_on_resume(sentences, tmp_path, recwarn):
+    fit(EmbeddingDataModule(sentences, 4), 2, callbacks=[SaveAt(tmp_path)])
+    fit(EmbeddingDataModule(sentences, 4), 4, tmp_path / "2.ckpt")
+    assert not [w for w in recwarn if "not resumable" in str(w.message)]
+
+
+def test_a_limit_of_the_trainer_cuts_epochs_but_loses_no_batch(sentences):
+    whole = fit(EmbeddingDataModule(sentences, 4), 9).seen
+    assert fit(EmbeddingDataModule(sentences, 4), 9, limit_train_batches=4).seen == whole
+    assert fit(EmbeddingDataModule(sentences, 4), 9, limit_train_batches=0.5).seen == whole
+    assert len(fit(EmbeddingDataModule(sentences, 4), 5, limit_train_batches=3, accumulate_grad_batches=2).seen) == 8
+
+
+def test_dropout_does_not_depend_on_the_loader(sentences):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    data = EmbeddingDataModule(sentences, 4, num_workers=1)
+    trainer = SimpleNamespace(
+        world_size=1,
+        global_rank=0,
+        global_step=0,
+        accumulate_grad_batches=1,
+        limit_train_batches=1.0,
+        overfit_batches=0,
+        lightning_module=Recorder(),
+    )
+    data.trainer = trainer  # type: ignore[assignment]
+    loader = data.train_dataloader()
+    torch.manual_seed(0)
+    assert len(list(loader)) == 6
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_sources_are_mixed_or_kept_apart(tmp_path):
+    for name, count in (("a", 40), ("b", 20)):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name}{i}\n" for i in range(count)))
+    sources: list = [str(tmp_path / "a.txt"), Source(str(tmp_path / "b.txt"), weight=2.0)]
+    data = EmbeddingDataModule(sources, 10)
+    assert data.order.quotas == [30, 30]
+    assert any("40 rows, 30 an epoch" in line for line in data.describe())
+    apart = EmbeddingDataModule(sources, 10, single_source=True)
+    for step in range(apart.order.steps_per_epoch):
+        assert len({row < 40 for row in apart.order.batch(step)}) == 1
+
+
+def test_rows_of_different_shape_need_batches_of_their_own(tmp_path):
+    (tmp_path / "a.csv").write_text("anchor,positive\n" + "a,b\n" * 8)
+    (tmp_path / "b.csv").write_text("anchor,positive,negative\n" + "c,d,e\n" * 8)
+    sources: list = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    with pytest.raises(UsageError, match="0 and 1 hard negatives a row.* Set data.single_source to true"):
+        EmbeddingDataModule(sources, 4).setup("fit")
+    seen = fit(EmbeddingDataModule(sources, 4, single_source=True), 4).batches
+    assert sorted(len(batch) for batch in seen) == [2, 2, 3, 3]
+    pairs = [sources[0], Source(sources[1], view="pair")]
+    assert {len(batch) for batch in fit(EmbeddingDataModule(pairs, 4), 4).batches} == {2}
+
+
+def test_mistakes_end_the_run_before_its_first_step(sentences):
+    with pytest.raises(UsageError, match="batch_size 24 is larger than the 23 rows"):
+        fit(EmbeddingDataModule(sentences, 24))
+    with pytest.raises(UsageError, match="Set data.max_length"):
+        EmbeddingDataModule(sentences, 4, max_length=0)
+    with pytest.raises(UsageError, match="overfit_batches"):
+        fit(EmbeddingDataModule(sentences, 4), overfit_batches=2)
+    with pytest.raises(UsageError, match="data.ids"):
+        fit(EmbeddingDataModule(sentences, 4, ids="none"))  # type: ignore[arg-type]
+
+
+def test_another_sampler_over_ranks_is_refused(sentences):
+    data = EmbeddingDataModule(sentences, 4)
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        world_size=2, _accelerator_connector=SimpleNamespace(use_distributed_sampler=True), overfit_batches=0
+    )
+    with pytest.raises(UsageError, match="Set trainer.use_distributed_sampler to false"):
+        data.train_dataloader()
+
+
+def test_the_description_shows_rows_roles_and_three_short_examples(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = ["q1,d1", "q2,", f"q3,{'long ' * 50}", "q4,d4", "q5,d5"]
+    path.write_text("query,answer\n" + "\n".join(rows) + "\n")
+    lines = EmbeddingDataModule(str(path), 2).describe()
+    assert lines[0] == f"{path}: 4 rows, 1 dropped as empty"
+    assert lines[1] == "  anchor = query; positive = answer (by name)"
+    assert lines[2:4] == ["  1. query: q1", "  1. answer: d1"]
+    assert lines[5] == "  2. answer: " + ("long " * 50)[:99] + "…"
+    assert len(lines) == 8
+
+
+def test_the_configuration_builds_it(sentences):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(EmbeddingDataModule, "data")
+    config = parser.parse_object(
+        {
+            "data": {
+                "sources": [sentences, {"path": "b.csv", "columns": {"anchor": 0, "negatives": ["x"]}, "view": "pair"}],
+                "batch_size": 4,
+                "max_length": {"query": 32, "document": 64},
+            }
+        }
+    )
+    data = parser.instantiate_classes(config).data
+    assert data.sources == [Source(sentences), Source("b.csv", columns={"anchor": 0, "negatives": ["x"]}, view="pair")]
+    assert parser.instantiate_classes(parser.parse_object({"data": {"sources": "a.txt", "batch_size": 2}})).data.sources

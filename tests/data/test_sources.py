@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import huggingface_hub
+import pytest
+
+from inbatch.data import files, sources
+from inbatch.data.sources import Source, as_sources, load
+from inbatch.errors import InbatchError, MissingError, UsageError
+
+PAIRS = {"query": ["a", "b"], "answer": ["x", "y"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each format with the same two pairs, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    rows = datasets.Dataset.from_dict(PAIRS)
+    rows.to_csv("pairs.csv", index=False)
+    rows.to_csv("pairs.tsv", index=False, sep="\t")
+    rows.to_json("pairs.jsonl")
+    rows.to_parquet("pairs.parquet")
+    rows.save_to_disk("saved")
+    datasets.DatasetDict(train=rows, dev=rows.select([1])).save_to_disk("splits")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "path", ["pairs.csv", "pairs.tsv", "pairs.jsonl", "pairs.parquet", "saved", "splits", "./pairs.csv"]
+)
+def test_all_formats_give_the_same_table(folder, path):
+    table = load(Source(path))
+    assert table.rows[[1, 0]] == {"query": ["b", "a"], "answer": ["y", "x"]}
+    assert str(table.roles) == "anchor = query; positive = answer (by name)"
+    assert (len(table), table.dropped, table.name) == (2, 0, path)
+
+
+def test_a_changed_file_is_read_again(folder):
+    Path("a.txt").write_text("one\ntwo\n")
+    assert load(Source("a.txt")).rows["text"][:] == ["one", "two"]
+    Path("a.txt").write_text("three\n")
+    assert load(Source("a.txt")).rows["text"][:] == ["three"]
+
+
+def test_an_unchanged_file_is_parsed_once(folder, monkeypatch):
+    load(Source("pairs.csv"))
+
+    def read_no_row(*args):
+        schema, _ = files.read(*args)
+        return schema, (pytest.fail("the rows are parsed again") for _ in [0])
+
+    monkeypatch.setattr(sources, "read", read_no_row)
+    assert len(load(Source("pairs.csv"))) == 2
+
+
+def test_the_same_file_with_other_columns_is_another_table(folder):
+    assert load(Source("pairs.csv", columns={"anchor": "answer"})).rows.column_names == ["answer"]
+    assert load(Source("pairs.csv")).rows.column_names == ["query", "answer"]
+
+
+def test_a_file_without_names_is_read_by_numbers(folder):
+    Path("n.tsv").write_text("1\ta man\ta person\n2\ta dog\tan animal\n")
+    table = load(Source("n.tsv", columns={"anchor": 1, "positive": 2, "score": 0}))
+    assert table.rows[:] == {"1": ["a man", "a dog"], "2": ["a person", "an animal"], "0": [1.0, 2.0]}
+
+
+def test_settings_reach_the_table(folder):
+    Path("e.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [{"query": "", "pos": "x", "neg": ["1", "2"]}]))
+    table = load(Source("e.jsonl", empty="keep", negatives=1))
+    assert (len(table), table.negatives) == (1, 1)
+    assert load(Source("splits", split="dev")).rows["query"][:] == ["b"]
+    assert load(Source("pairs.csv", view="same")).roles.positive is None
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (Source("no.txt"), MissingError, "expected a data file at .*/no.txt; there is none"),
+        (Source("no/folder/deep"), MissingError, "expected a data file at"),
+        (Source("what.pdf"), UsageError, "ends in .txt, .csv, .tsv, .jsonl, .parquet; got '.pdf'"),
+        (Source("noend"), UsageError, "got 'no suffix'"),
+        (Source("empty.csv"), UsageError, "the file is empty"),
+        (Source("pairs.csv", split="train"), UsageError, "a file has no split"),
+        (Source("pairs.csv", subset="x"), UsageError, "a file has no split and no subset"),
+        (Source("pairs.csv", columns={"anchor": 0, "positive": "answer"}), UsageError, "got both"),
+        (Source("pairs.jsonl", columns={"anchor": 0}), UsageError, "columns are numbers for a csv"),
+        (Source("pairs.csv", empty="replace"), UsageError, "empty to be drop or keep"),  # type: ignore[arg-type]
+        (Source("saved", split="dev"), UsageError, "without splits. Remove split = dev"),
+        (Source("splits", split="test"), UsageError, "no split test; the splits are train, dev"),
+        (Source("."), UsageError, "written by Dataset.save_to_disk"),
+        (Source("hf://datasets/owner/name"), UsageError, "expected hf://datasets/OWNER/NAME/FILE"),
+        (Source("environment", split="dev"), UsageError, "train, validation, test"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(folder, source, error, message):
+    for name in ("what.pdf", "noend"):
+        Path(name).write_text("text")
+    Path("empty.csv").touch()
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(error, match=message):
+        load(source)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_nothing_half_read_stays_in_the_cache(folder, cache):
+    Path("a.csv").write_text("query,answer\n" + "a,b\n" * 3000 + "a\n")
+    with pytest.raises(UsageError, match="line 3002"):
+        load(Source("a.csv"))
+    assert list(cache.iterdir()) == []
+
+
+def test_a_hub_data_set_that_cannot_be_fetched_names_the_command(folder, monkeypatch):
+    def offline(*args, **kwargs):
+        raise ConnectionError("Couldn't reach the hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(MissingError) as error:
+        load(Source("owner/name", subset="small"))
+    assert str(error.value).endswith(
+        "python -c \"from datasets import load_dataset; load_dataset('owner/name', 'small')\""
+    )
+    assert error.value.exit_code == 3
+
+
+def test_a_hub_data_set_is_loaded_by_id_subset_and_split(folder, monkeypatch):
+    def fetch(path, subset, split):
+        return datasets.Dataset.from_dict({"anchor": [f"{path} {subset} {split}"], "positive": ["y"]})
+
+    monkeypatch.setattr(datasets, "load_dataset", fetch)
+    assert load(Source("owner/name", subset="s")).rows["anchor"][:] == ["owner/name s train"]
+    assert load(Source("name", split="dev")).rows["anchor"][:] == ["name None dev"]
+
+
+def test_an_unknown_split_of_a_hub_data_set_is_bad_usage(folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ValueError("Unknown split \"dev\". Should be one of ['train'].")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(UsageError, match=r"Should be one of \['train'\]"):
+        load(Source("owner/name", split="dev"))
+
+
+def test_a_file_of_the_hub_is_fetched_and_read(folder, monkeypatch):
+    def fetch(repository, file, repo_type):
+        assert (repository, file, repo_type) == ("owner/name", "dir/file.txt", "dataset")
+        Path("file.txt").write_text("one\n")
+        return str(Path("file.txt").absolute())
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    assert load(Source("hf://datasets/owner/name/dir/file.txt")).rows["text"][:] == ["one"]
+
+
+def test_a_file_of_the_hub_that_cannot_be_fetched_names_the_command(folder, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingError) as error:
+        load(Source("hf://datasets/owner/name/file.txt"))
+    assert str(error.value).endswith("hf download --repo-type dataset owner/name file.txt")
+
+
+def test_environment_is_a_source(folder, monkeypatch):
+    def pairs(split):
+        return datasets.Dataset.from_dict({"anchor": [split], "positive": ["code"], "near_duplicate": [False]})
+
+    monkeypatch.setattr(sources, "environment_pairs", pairs)
+    assert load(Source("environment")).rows[:] == {"anchor": ["train"], "positive": ["code"]}
+    assert load(Source("environment", split="test")).rows["anchor"][:] == ["test"]
+
+
+def test_paths_and_sources_may_be_mixed():
+    assert as_sources("a.txt") == [Source("a.txt")]
+    assert as_sources(["a.txt", Source("b", weight=2)]) == [Source("a.txt"), Source("b", weight=2)]
+    with pytest.raises(UsageError, match="the list is empty"):
+        as_sources([])
+
+
+def test_real_files(test_data: Path):
+    wiki = load(Source(str(test_data / "wiki_sentences.txt")))
+    assert (len(wiki), wiki.dropped, wiki.roles.positive) == (11_915, 0, None)
+    path = str(test_data / "medi_nli_sample.jsonl")
+    with pytest.raises(InbatchError, match="no role is known for instruction"):
+        load(Source(path))
+    nli = load(Source(path, columns={"anchor": "query", "positive": "pos", "negatives": ["neg"]}))
+    assert (len(nli), nli.negatives) == (1000, 1)
