@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def attach(network: PreTrainedModel, lora: Lora) -> PeftModel:
         exclude_modules=_POOLER if any(re.fullmatch(_POOLER, name) for name, _ in network.named_modules()) else None,
     )
     try:
-        return get_peft_model(network, config)
+        with _without_deprecations():
+            return get_peft_model(network, config)
     except ValueError as error:
         linear = sorted({name.rsplit(".", 1)[-1] for name, m in network.named_modules() if isinstance(m, nn.Linear)})
         raise UsageError(
@@ -151,7 +153,8 @@ def load_adapter(network: PreTrainedModel, folder: Path) -> PeftModel:
             "`hf download NAME`."
         )
     try:
-        model = PeftModel.from_pretrained(network, str(folder))
+        with _without_deprecations():
+            model = PeftModel.from_pretrained(network, str(folder))
     except (RuntimeError, ValueError) as error:
         cause = str(error).splitlines()[0][:200]
         raise UsageError(
@@ -161,6 +164,14 @@ def load_adapter(network: PreTrainedModel, folder: Path) -> PeftModel:
     return model
 
 
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    # peft asks transformers for a property under its older name.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def _require_equal(folder: Path, state: dict[str, Any]) -> None:
     """Compare an adapter's file with live tensors: an adapter that silently loads in part, or not at all, is the base."""
     from safetensors.torch import load_file
@@ -168,7 +179,7 @@ def _require_equal(folder: Path, state: dict[str, Any]) -> None:
     saved = load_file(folder / ADAPTER_WEIGHTS)
     differing = sorted(saved.keys() ^ state.keys())
     differing += sorted(
-        n for n in saved.keys() & state.keys() if not torch.equal(saved[n], state[n].cpu().to(saved[n].dtype))
+        n for n in saved.keys() & state.keys() if not torch.equal(saved[n].to(state[n].dtype), state[n].cpu())
     )
     if differing:
         raise UsageError(

@@ -62,10 +62,7 @@ class Backbone(nn.Module):
         self.attention_reason = attention_reason
         self.lora = lora
         if gradient_checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
-            if lora is not None:
-                # The frozen embeddings give the first checkpointed layer no input that needs a gradient.
-                network.enable_input_require_grads()
+            huggingface.checkpoint_layers(network)
         if frozen:
             network.requires_grad_(False)
         self.model: PreTrainedModel | PeftModel = network if lora is None else attach(network, lora)

@@ -77,6 +77,8 @@ def load_network(
         raise MissingError(
             f"expected model.safetensors in {folder}; it is not there. Fetch the whole model with `hf download {name}`."
         )
+    from safetensors import SafetensorError
+
     cls = network_class(config)
     options: dict[str, Any] = _no_pooler(cls)
     if attention is not None:
@@ -87,7 +89,7 @@ def load_network(
             network, report = cls.from_pretrained(
                 folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         cause = str(error).splitlines()[0][:300]
         raise UsageError(f"expected weights in {folder} that {cls.__name__} can load; {cause}") from error
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
@@ -141,8 +143,11 @@ def network_class(config: PretrainedConfig) -> Any:
     """
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
-    mapping: Any = MODEL_FOR_TEXT_ENCODING_MAPPING if config.is_encoder_decoder else MODEL_MAPPING
-    cls = mapping.get(type(config), None)
+    cls = MODEL_MAPPING.get(type(config), None)
+    encoder = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    # An encoder that was saved alone says so by its architecture only.
+    if config.is_encoder_decoder or (encoder is not None and encoder.__name__ in (config.architectures or [])):
+        cls = encoder
     if cls is None or isinstance(cls, (tuple, list)):
         raise UsageError(
             f"expected an encoder or decoder of text; transformers has no such class for {type(config).__name__}"
@@ -165,6 +170,17 @@ def set_dropout(config: PretrainedConfig, rate: float) -> None:
         )
     for name in names:
         setattr(config, name, float(rate))
+
+
+def checkpoint_layers(network: PreTrainedModel) -> None:
+    """Recompute each layer in the backward pass, by non-reentrant checkpoints.
+
+    transformers also makes the embeddings' output require a gradient; without it frozen embeddings below adapters would leave
+    the first checkpointed layer nothing to differentiate.
+    """
+    # The older name is deprecated from transformers 5.23 on, the newer one is not there in 5.17.
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _cut_layers(config: PretrainedConfig, layers: int) -> None:

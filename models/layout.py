@@ -134,7 +134,7 @@ def read_dense(folder: Path) -> Dense:
 
     Raises:
         MissingError: if its weights are not there as safetensors.
-        UsageError: if it does what `Dense` cannot.
+        UsageError: if it does what `Dense` cannot, or its weights do not fit.
     """
     from safetensors.torch import load_file
 
@@ -153,7 +153,12 @@ def read_dense(folder: Path) -> Dense:
         raise MissingError(f"expected {weights}; it is not there. Fetch the whole model with `hf download NAME`.")
     head = Dense(config["in_features"], config["out_features"], activation, config.get("bias", True))
     state = load_file(weights)
-    head.to(next(iter(state.values())).dtype).load_state_dict(state)
+    try:
+        head.to(next(iter(state.values())).dtype).load_state_dict(state)
+    except RuntimeError as error:
+        raise UsageError(
+            f"expected weights in {folder} that fit its config.json; {str(error).splitlines()[-1].strip()}"
+        ) from error
     return head
 
 

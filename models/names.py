@@ -32,7 +32,7 @@ def locate(name: str | Path) -> Path:
     if text == MINILM:
         return _packaged_minilm()
     folder = Path(text).expanduser()
-    if folder.is_dir():
+    if text and folder.is_dir():
         return folder
     if not _HUB_ID.fullmatch(text):
         raise MissingError(

@@ -1,0 +1,88 @@
+"""A folder is replaced as a whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from inbatch.models import folders
+from inbatch.models.folders import replacing
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def target(request, tmp_path, monkeypatch):
+    """Return a folder with one file, to be replaced with and without the system's exchange."""
+    if request.param == "two renames":
+        monkeypatch.setattr(folders, "_exchange", lambda a, b: False)
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old").write_text("old")
+    return path
+
+
+def test_a_new_folder_appears_with_its_parents(tmp_path):
+    with replacing(tmp_path / "a" / "b") as temporary:
+        assert temporary.parent == tmp_path / "a"
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "file").write_text("x")
+        assert not (tmp_path / "a" / "b").exists()
+    assert names(tmp_path / "a") == ["b"]
+    assert (tmp_path / "a" / "b" / "sub" / "file").read_text() == "x"
+
+
+def test_the_new_content_takes_the_place_of_the_old(target):
+    with replacing(target) as temporary:
+        (temporary / "new").write_text("new")
+    assert names(target) == ["new"]
+    assert names(target.parent) == ["model"]
+
+
+def test_a_failure_leaves_the_old_content_and_nothing_else(target):
+    def write():
+        with replacing(target) as temporary:
+            (temporary / "new").write_text("new")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space"):
+        write()
+    assert names(target) == ["old"]
+    assert names(target.parent) == ["model"]
+
+
+def test_a_disk_that_fills_up_while_flushing_leaves_the_old_content(target, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"), replacing(target) as temporary:
+        (temporary / "new").write_text("new")
+    assert names(target) == ["old"]
+    assert names(target.parent) == ["model"]
+
+
+def test_a_second_rename_that_fails_brings_the_old_content_back(target, monkeypatch):
+    monkeypatch.setattr(folders, "_exchange", lambda a, b: False)
+    rename = os.rename
+
+    def failing(a, b):
+        if str(a).endswith(".tmp"):
+            raise OSError(errno.EIO, "broken")
+        rename(a, b)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OSError, match="broken"), replacing(target) as temporary:
+        (temporary / "new").write_text("new")
+    assert names(target) == ["old"]
+    assert names(target.parent) == ["model"]
+
+
+def test_other_systems_have_no_exchange(target, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert not folders._exchange(target, target)

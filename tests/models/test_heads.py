@@ -1,0 +1,38 @@
+"""The Dense head: its numbers, its draws, its dtypes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inbatch.errors import UsageError
+from inbatch.models.heads import Dense
+
+
+def test_it_is_a_linear_layer_and_tanh():
+    head = Dense(4, 3)
+    x = torch.randn(2, 4)
+    expected = torch.tanh(x @ head.linear.weight.T + head.linear.bias)
+    torch.testing.assert_close(head(x), expected)
+    assert (head.in_features, head.out_features) == (4, 3)
+    plain = Dense(4, activation="identity", bias=False)
+    torch.testing.assert_close(plain(x), x @ plain.linear.weight.T)
+    assert plain.out_features == 4
+
+
+def test_draws_follow_bert_and_the_global_generator():
+    torch.manual_seed(3)
+    head = Dense(400)
+    assert head.linear.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert head.linear.bias.eq(0).all()
+    torch.manual_seed(3)
+    assert torch.equal(Dense(400).linear.weight, head.linear.weight)
+
+
+def test_half_precision_weights_take_float32_vectors():
+    assert Dense(4).to(torch.bfloat16)(torch.randn(2, 4)).dtype == torch.bfloat16
+
+
+def test_unknown_activation_is_refused():
+    with pytest.raises(UsageError, match="relu"):
+        Dense(4, activation="relu")  # type: ignore[arg-type]
