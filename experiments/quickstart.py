@@ -18,7 +18,7 @@ QUERIES = (
     "retry a request after a timeout",
     "remove duplicate rows from a table",
 )
-METRICS = ("mrr", "recall@1", "recall@10", "ndcg@10")
+METRICS = ("mrr", "recall_at_1", "recall_at_10", "ndcg_at_10")
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -57,7 +57,7 @@ def comparison(run: Path) -> str:
                 before[name] = value
             elif stage == "test":
                 after[name] = value
-    prefix = "retrieval/environment/"
+    prefix = "retrieval/"
     if not all(f"{prefix}mrr" in numbers for numbers in (before, after)):
         raise InbatchError(
             f"expected metrics before and after training in {run}/metrics.jsonl; some are missing. Use --fresh."

@@ -1,0 +1,48 @@
+"""What the README shows, works: its Python runs, its commands and files exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from inbatch.cli import VERBS
+from inbatch.config import find_config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf8")
+
+
+def test_the_python_block_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 1
+    scope = {}
+    exec(blocks[0], scope)
+    assert scope["loss"].requires_grad
+    assert all(p.grad is not None for p in scope["encoder"].parameters() if p.requires_grad)
+
+
+def test_its_commands_are_verbs_and_its_configs_exist():
+    for verb in re.findall(r"inbatch (\w+) ", README):
+        assert verb in VERBS or verb in ("trains", "doctor"), verb
+    configs = {name for name in re.findall(r"--config ([\w/-]+\.yaml)", README) if name not in ("A.yaml", "B.yaml")}
+    assert len(configs) >= 3
+    for name in configs:
+        assert find_config(name).is_file()
+
+
+@pytest.mark.parametrize("target", ["quickstart", "test"])
+def test_its_two_commands_are_targets(target):
+    assert f"make {target} " in README
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_its_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).is_file(), link
+
+
+def test_its_exit_codes_are_those_of_the_program():
+    for code in ("0 done", "2 usage", "3 something", "4 training", "75 stopped", "130 interrupted", "1 anything else"):
+        assert code in README
