@@ -10,7 +10,7 @@ from inbatch.errors import UsageError
 from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch, Views
 
-_SIDES = ("query", "document")
+_SIDES: tuple[str, ...] = ("query", "document")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def lengths_by_side(max_length: int | Mapping[str, int]) -> dict[str, int]:
     Raises:
         UsageError: if a length is missing, has another name, or is less than 2.
     """
-    lengths = dict.fromkeys(_SIDES, max_length) if isinstance(max_length, int) else dict(max_length)
+    lengths: dict[str, int] = dict.fromkeys(_SIDES, max_length) if isinstance(max_length, int) else dict(max_length)
     if set(lengths) != set(_SIDES) or any(not isinstance(n, int) or n < 2 for n in lengths.values()):
         raise UsageError(
             f"expected max_length to be at least 2 tokens, one number or {{query: …, document: …}}; got {max_length}. "

@@ -15,7 +15,6 @@ from inbatch.data.sources import Source, as_sources, load
 from inbatch.data.tables import Table
 from inbatch.data.views import Ids, ViewDataset
 from inbatch.errors import UsageError
-from inbatch.views import TokenBatch, Views
 
 _EXAMPLES = 3
 _LONGEST_EXAMPLE = 100
@@ -97,8 +96,8 @@ class EmbeddingDataModule(LightningDataModule):
         """Load and check everything, so that a mistake ends the run before its first step."""
         _ = self.order
 
-    def train_dataloader(self) -> DataLoader[Views[TokenBatch]]:
-        """Make the loader of this rank; where it begins is asked from the trainer at each iteration."""
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Make the loader of this rank, of `Views` of `TokenBatch`; where it begins is asked from the trainer at each iteration."""
         trainer: Any = self.trainer
         assert trainer is not None, "the data module serves a trainer"
         _refuse_other_samplers(trainer)
@@ -111,6 +110,7 @@ class EmbeddingDataModule(LightningDataModule):
             lambda: batches_done(trainer.global_step, trainer.accumulate_grad_batches, steps),
         )
         encoder = trainer.lightning_module.encoder
+        collate: Any = Collate(encoder.tokenizer, encoder.prompts, self.max_length)
         if self.num_workers:
             # Tokenizers that have used threads refuse to be forked; the workers are the parallelism here.
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -122,7 +122,7 @@ class EmbeddingDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             # The loader draws a seed at each iteration; from a generator of its own, so that dropout does not depend on it.
             generator=torch.Generator(),
-            collate_fn=Collate(encoder.tokenizer, encoder.prompts, self.max_length),
+            collate_fn=collate,
         )
 
     def describe(self) -> list[str]:
@@ -138,7 +138,7 @@ class EmbeddingDataModule(LightningDataModule):
         return lines
 
 
-class PositionedLoader(DataLoader[Views[TokenBatch]]):
+class PositionedLoader(DataLoader[Any]):
     """A loader that needs no state of its own to resume: its sampler asks the trainer where training stands.
 
     The two methods say so to the trainer, which else warns that the loader cannot resume inside of an epoch.

@@ -64,7 +64,9 @@ def near_duplicates(texts: Sequence[str], others: Sequence[str], threshold: floa
 
     ours_size = np.diff(ours.indptr)
     needed = np.ceil(threshold * ours_size - 1e-9).astype(np.int64)
-    candidates = (_rarest(ours, theirs, ours_size - needed + 1) @ theirs.T.tocsr()).tocoo()
+    frequency = np.bincount(theirs.indices, minlength=len(known))
+    rare = _indicator(*_rarest(ours, frequency, ours_size - needed + 1), (len(texts), len(known)))
+    candidates = (rare @ theirs.T.tocsr()).tocoo()
     a, b = candidates.row, candidates.col
     common = np.zeros(len(a), dtype=np.int64)
     for start in range(0, len(a), _PAIRS_AT_ONCE):
@@ -120,13 +122,12 @@ def _indicator(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) ->
     return matrix
 
 
-def _rarest(ours: csr_array, theirs: csr_array, keep: np.ndarray) -> csr_array:
-    """Keep of each row the ``keep`` entries whose columns are rarest in the other matrix."""
-    rows = np.repeat(np.arange(ours.shape[0]), np.diff(ours.indptr))
-    frequency = np.bincount(theirs.indices, minlength=ours.shape[1])
-    order = np.lexsort((ours.indices, frequency[ours.indices], rows))
-    kept = np.arange(len(order)) - ours.indptr[rows] < keep[rows]
-    return _indicator(rows[kept], ours.indices[order][kept], ours.shape)
+def _rarest(matrix: csr_array, frequency: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns of the ``keep`` entries of each row whose columns are least frequent."""
+    rows = np.repeat(np.arange(len(keep)), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, frequency[matrix.indices], rows))
+    kept = np.arange(len(order)) - matrix.indptr[rows] < keep[rows]
+    return rows[kept], matrix.indices[order][kept]
 
 
 def _distinct(hashes: np.ndarray, rows: np.ndarray, wanted: np.ndarray, count: int) -> np.ndarray:

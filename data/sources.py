@@ -142,7 +142,7 @@ def _saved(path: Path, source: Source) -> Dataset:
     split = source.split or "train"
     if split not in found:
         raise UsageError(
-            f"{path}: there is no split {split}; the splits are {', '.join(found)}. Set split of the source."
+            f"{path}: there is no split {split}; the splits are {', '.join(map(str, found))}. Set split of the source."
         )
     return found[split]
 

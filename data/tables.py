@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from inbatch.data.columns import TEXTS, Roles
 from inbatch.data.files import arrow_kind
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 View = Literal["auto", "same", "pair", "triplet", "scored"]
 
 _ROWS_A_BATCH = 10_000
+# Its functions are made when it is imported, where no type checker sees them.
+pc: Any = pyarrow.compute
 
 
 @dataclass(frozen=True)
