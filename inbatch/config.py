@@ -87,7 +87,13 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
 
 def _shorten(text: str) -> str:
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
+    text = re.sub(r"Call to compute_fn of link .* failed: ", "", text)
+    text = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", text)
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    if match := re.search(
+        r"(.*?)Does not validate against any .*?Subtypes: \[(.*)\] Errors: .*Given value: (.*)", text
+    ):
+        text = f"{match[1]}expected {match[2]}; got {match[3]}"
     return text if len(text) <= 400 else f"{text[:400]} ..."
 
 

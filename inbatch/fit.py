@@ -37,6 +37,12 @@ DESCRIPTION = """Train a model. Later --config files and options win over earlie
 EXAMPLE = (
     "example: inbatch fit --config base.yaml --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200"
 )
+TRAINER_DEFAULTS = {
+    "use_distributed_sampler": False,  # the data module slices each global batch itself
+    "enable_checkpointing": False,  # Lightning's own, in favour of `Checkpoints`
+    "enable_model_summary": False,
+    "log_every_n_steps": 10,
+}
 
 
 @dataclasses.dataclass
@@ -82,12 +88,7 @@ class FitCLI(LightningCLI):
             EmbeddingDataModule,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={
-                "use_distributed_sampler": False,  # the data module slices each global batch itself
-                "enable_checkpointing": False,  # Lightning's own, in favour of `Checkpoints`
-                "enable_model_summary": False,
-                "log_every_n_steps": 10,
-            },
+            trainer_defaults=TRAINER_DEFAULTS,
             parser_kwargs={
                 "prog": "inbatch fit",
                 "description": DESCRIPTION,
@@ -100,6 +101,13 @@ class FitCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the three signatures; unlike Lightning's own this never takes a text that names a file for a configuration."""
+        parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+        parser.add_class_arguments(EmbeddingModule, "model")
+        parser.add_class_arguments(EmbeddingDataModule, "data")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `RunOptions`, and one seed for all."""
@@ -272,5 +280,6 @@ def _quiet() -> None:
         ".*does not have many workers",
         ".*number of training batches",
         ".*LeafSpec",
+        ".*all_gather_into_tensor",
     ):
         warnings.filterwarnings("ignore", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
+from inbatch.cli import main
 from inbatch.losses.base import LossOutput, Objective
 from inbatch.losses.infonce import InfoNCE
 from inbatch.models.encoder import Encoder
@@ -40,7 +42,7 @@ checkpoint_every: 3
 
 def write_run(folder: Path) -> Path:
     """Write ``tiny.yaml`` and the pairs that it trains on; return the former's path."""
-    rows = [f"what is {i} plus {i * i},it is the number {i + i * i}" for i in range(ROWS)]
+    rows = [f"{i} plus {i * i}?,{i + i * i} it is" for i in range(ROWS)]
     (folder / "pairs.csv").write_text("anchor,positive\n" + "\n".join(rows) + "\n")
     (folder / "tiny.yaml").write_text(CONFIG)
     return folder / "tiny.yaml"
@@ -65,7 +67,57 @@ def complete(folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> s
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_for(condition: Any, process: subprocess.Popen[str] | None = None, seconds: float = 120) -> None:
+class Forked:
+    """``inbatch fit --config tiny.yaml`` in a process forked from one that has imported everything, which saves the seconds.
+
+    Has of `subprocess.Popen` what the tests use; the process gets signals and dies as any other.
+    """
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["fit_helpers", "inbatch.fit"])
+        self.args = arguments
+        self.streams = (folder / "stdout.txt", folder / "stderr.txt")
+        words = ("fit", "--config", "tiny.yaml", *arguments)
+        self.process = context.Process(target=_forked, args=(folder, words, self.streams))
+        self.process.start()
+        self.pid = self.process.pid
+        self.kill = self.process.kill
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def send_signal(self, signum: int) -> None:
+        assert self.pid is not None
+        os.kill(self.pid, signum)
+
+    def communicate(self, timeout: float = 100) -> tuple[str, str]:
+        self.process.join(timeout)
+        assert self.returncode is not None, "still running"
+        out, err = (path.read_text() if path.exists() else "" for path in self.streams)
+        return out, err
+
+
+def _forked(folder: Path, words: tuple[str, ...], streams: tuple[Path, Path]) -> None:
+    os.chdir(folder)
+    for number, path in enumerate(streams, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    torch.set_num_threads(1)
+    sys.exit(main(list(words)))
+
+
+def complete_forked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    process = Forked(folder, *arguments)
+    out, err = process.communicate()
+    assert process.returncode is not None
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str] | Forked | None = None, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -104,7 +156,7 @@ class Similarity:
     """An evaluator whose number depends on the weights."""
 
     def __call__(self, encoder: Encoder) -> dict[str, float]:
-        z = encoder.encode(["what is 1 plus 1", "it is the number 2"])
+        z = encoder.encode(["1 plus 1?", "2 it is"])
         return {"cosine": float(z[0] @ z[1])}
 
 

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from fit_helpers import complete, equal, lines_of, state
+
+from inbatch.fit import FitCLI
+from inbatch.models.encoder import Encoder
+from inbatch.run_folder import identity
+
+EVALUATED = ("--evaluators.pair.class_path=fit_helpers.Similarity", "--evaluate_every=4", "--evaluate_first=true")
+
+
+def tensorboard(run: Path) -> dict[str, list[int]]:
+    """The steps of every tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    return {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_a_run_leaves_all_that_it_promises(fit: Callable[..., Any], run_folder: Path):
+    outcome = fit("--run_dir=run", *EVALUATED)
+    assert outcome.code == 0, outcome.err
+    run = run_folder / "run"
+    lines = lines_of(run / "metrics.jsonl")
+    train = [line for line in lines if "train/loss" in line]
+    assert [line["step"] for line in train] == list(range(1, 13))
+    assert {"train/lr", "train/grad_norm", "train/temperature", "train/negatives_per_anchor"} <= train[0].keys()
+    assert {"train/samples_seen", "perf/sentences_per_s", "perf/peak_mem_gib"} <= train[0].keys()
+    # Two batches of 16 rows and one of 8 make an epoch.
+    assert [line["train/samples_seen"] for line in train[:4]] == [16, 32, 40, 56]
+    assert [line["train/negatives_per_anchor"] for line in train[:4]] == [15, 15, 7, 15]
+    assert train[-1]["train/loss"] < train[0]["train/loss"]
+    assert [line["step"] for line in lines if "val/pair/cosine" in line] == [0, 4, 8, 12]
+    assert tensorboard(run)["train/loss"] == list(range(1, 13))
+
+    result = json.loads((run / "result.json").read_text())
+    assert (result["steps"], result["exported_step"]) == (12, 12)
+    encoder = Encoder.from_pretrained(run / "export")
+    z = encoder.encode(["1 plus 1?", "2 it is"])
+    assert result["metrics"]["test/pair/cosine"] == pytest.approx(float(z[0] @ z[1]), abs=1e-6)
+
+    start = json.loads((run / "run.json").read_text())["starts"][0]
+    assert start["command"].startswith("inbatch fit --config tiny.yaml --run_dir=run")
+    assert (start["seed"], start["ranks"]) == (0, 1)
+    assert start["packages"]["torch"] == torch.__version__
+    assert (run / "config.yaml").exists()
+
+
+def test_the_first_screen_says_what_will_be_done(fit: Callable[..., Any]):
+    out = fit("--run_dir=run", "--trainer.max_steps=2", "--model.warmup_steps=0").out
+    for words in (
+        "run folder  run",
+        "cpu (1 threads), 1 rank, precision 32-true",
+        "attention",
+        "info_nce    chunked (",
+        "trainable of",
+        "16 rows over all ranks",
+        "15 an anchor",
+        "chunks of 128 tokens",
+        "pairs.csv: 40 rows",
+        "3. positive:",
+    ):
+        assert words in out
+
+
+def test_given_again_a_finished_run_prints_its_result(fit: Callable[..., Any], run_folder: Path):
+    first = fit("--run_dir=run", *EVALUATED)
+    before = (run_folder / "run" / "metrics.jsonl").read_text()
+    again = fit("--run_dir=run", *EVALUATED)
+    assert (first.code, again.code) == (0, 0)
+    assert "finished before: 12 steps" in again.out
+    assert "test/pair/cosine" in again.out
+    assert (run_folder / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_the_default_folder_is_named_by_configuration_and_fresh_starts_beside_it(
+    fit: Callable[..., Any], run_folder: Path
+):
+    short = ("--trainer.max_steps=2", "--model.warmup_steps=0")
+    assert fit(*short).code == 0
+    (first,) = (run_folder / "runs").iterdir()
+    assert first.name.startswith("tiny-")
+    assert fit(*short, "--trainer.log_every_n_steps=2").out.startswith("finished before")
+    assert fit(*short, "--fresh=true").code == 0
+    assert sorted(path.name for path in (run_folder / "runs").iterdir()) == [first.name, f"{first.name}-2"]
+    assert fit(*short, "--model.objective.init_args.temperature=0.1").code == 0
+    assert len(list((run_folder / "runs").iterdir())) == 3
+
+
+def test_the_saved_configuration_gives_the_same_run(fit: Callable[..., Any], run_folder: Path):
+    assert fit("--run_dir=one", "--model.objective.init_args.temperature=0.07", "--seed_everything=3").code == 0
+    again = fit("--config=one/config.yaml", "--run_dir=two")
+    assert again.code == 0, again.err
+    assert equal(state(run_folder / "one")["state_dict"], state(run_folder / "two")["state_dict"])
+
+
+def test_the_seed_reaches_model_and_data(run_folder: Path):
+    cli = FitCLI(["--config", "tiny.yaml", "--seed_everything=5"])
+    assert (cli.config.model.seed, cli.config.data.seed) == (5, 5)
+    assert identity(yaml.safe_load(cli.dump()))["seed_everything"] == 5
+
+
+def test_the_best_step_is_exported_and_judged_after_a_reload(fit: Callable[..., Any], run_folder: Path):
+    # The mean cosine of a pair that training pulls apart and together: whichever step is best, it is what is exported.
+    outcome = fit("--run_dir=run", *EVALUATED, "--monitor=val/pair/cosine", "--mode=min")
+    assert outcome.code == 0, outcome.err
+    run = run_folder / "run"
+    scores = {
+        line["step"]: line["val/pair/cosine"] for line in lines_of(run / "metrics.jsonl") if "val/pair/cosine" in line
+    }
+    del scores[0]
+    best = min(scores, key=lambda step: scores[step])
+    result = json.loads((run / "result.json").read_text())
+    assert result["exported_step"] == best == state(run, "best")["global_step"]
+    assert result["metrics"]["test/pair/cosine"] == pytest.approx(scores[best], abs=1e-6)
+
+
+def test_a_partial_last_accumulation_and_epochs_are_counted(fit: Callable[..., Any], run_folder: Path):
+    options = ("--trainer.max_steps=-1", "--trainer.max_epochs=2", "--trainer.accumulate_grad_batches=2")
+    with pytest.warns(UserWarning, match="adds no in-batch negatives.*chunk_tokens"):
+        outcome = fit("--run_dir=run", *options, "--model.schedule=constant")
+    assert outcome.code == 0, outcome.err
+    assert state(run_folder / "run")["global_step"] == 4  # an epoch of 3 batches takes 2 steps
+    lines = lines_of(run_folder / "run" / "metrics.jsonl")
+    assert [line["train/samples_seen"] for line in lines] == [32, 40, 72, 80]
+
+
+def test_worker_processes_change_nothing(fit: Callable[..., Any], run_folder: Path):
+    assert fit("--run_dir=one", "--trainer.max_steps=4").code == 0
+    assert fit("--run_dir=two", "--trainer.max_steps=4", "--data.num_workers=1").code == 0
+    assert equal(state(run_folder / "one")["state_dict"], state(run_folder / "two")["state_dict"])
+
+
+@pytest.mark.parametrize("value", ["false", "true"])
+def test_loggers_are_as_asked_for(fit: Callable[..., Any], run_folder: Path, value: str):
+    assert fit("--run_dir=run", "--trainer.max_steps=2", f"--trainer.logger={value}").code == 0
+    assert (run_folder / "run" / "metrics.jsonl").exists()
+    assert (run_folder / "run" / "tensorboard").exists() == (value == "true")
+
+
+def test_bf16_autocast_and_clipping_train(fit: Callable[..., Any], run_folder: Path):
+    options = ("--trainer.precision=bf16-mixed", "--trainer.gradient_clip_val=1.0", "--trainer.max_steps=3")
+    outcome = fit("--run_dir=run", *options)
+    assert outcome.code == 0, outcome.err
+    assert "precision bf16-mixed" in outcome.out
+
+
+def test_print_config_and_help_exit_with_0(fit: Callable[..., Any], command: Callable[..., Any], run_folder: Path):
+    printed = fit("--print_config")
+    assert printed.code == 0
+    assert yaml.safe_load(printed.out)["model"]["objective"]["init_args"]["learn_temperature"] is True
+    shown = command("fit", "--help")
+    assert shown.code == 0
+    assert "--model.chunk_tokens" in shown.out
+    assert "inbatch fit --config base.yaml" in shown.out
+    assert not (run_folder / "runs").exists()
+
+
+def test_the_program_prints_progress_and_no_chatter_of_libraries(run_folder: Path):
+    done = complete(run_folder, "--run_dir=run", "--trainer.enable_progress_bar=true", "--trainer.max_steps=3")
+    assert done.returncode == 0, done.stderr
+    assert "step 3/3  loss" in done.stderr
+    assert "Warning" not in done.stderr
+    assert (run_folder / "run" / "result.json").exists()
+
+
+def test_without_any_configuration_one_sentence_says_what_is_missing(command: Callable[..., Any]):
+    outcome = command("fit")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
