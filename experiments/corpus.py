@@ -96,14 +96,14 @@ def read_corpus(source: str | Source, split: str | None = None, limit: int | Non
     # Rows with blank texts stay until here, so that the numbers are those of the file.
     rows, roles = _load(replace(source, empty="keep"))
     cells = _first(rows, limit)[:][roles.positive or roles.anchor]
-    places: dict[str, str] = {}
+    found: dict[str, str] = {}
     for number, cell in enumerate(cells):
         for text in _listed(cell):
             if text.strip():
-                places.setdefault(text, f"row {number}")
-    if not places:
+                found.setdefault(text, f"row {number}")
+    if not found:
         raise UsageError(f"{source.path}: expected texts to search; all are blank.")
-    return Corpus(list(places), list(places.values()))
+    return Corpus(list(found), list(found.values()))
 
 
 def _source(source: str | Source, split: str | None) -> Source:

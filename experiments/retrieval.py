@@ -105,7 +105,9 @@ class Retrieval:
         rows = read_judged(source, split, limit)
         self.rows = len(rows.queries)
         self.task = Task.of(rows)
-        self._lengths = max_length if isinstance(max_length, dict) else dict.fromkeys(("query", "document"), max_length)
+        self._lengths: dict[str, int | None] = (
+            {**max_length} if isinstance(max_length, dict) else dict.fromkeys(("query", "document"), max_length)
+        )
         self._encode = {"token_budget": token_budget, "progress": progress}
 
     def scores(self, encoder: Any) -> dict[str, dict[str, float]]:

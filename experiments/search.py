@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
     corpus = read_corpus(**source_arguments(args))
     encoder = load_encoder(args)
     encode = {"max_length": args.max_length, "token_budget": args.token_budget, "progress": True}
-    print(f"encoding {len(corpus.texts):,} texts of {args.source} on {encoder.device}", file=sys.stderr)
+    print(f"searching {len(corpus.texts):,} texts of {args.source} on {encoder.device}", file=sys.stderr)
     if args.no_cache:
         documents = encoder.encode(corpus.texts, prompt_name="document", **encode)
     else:

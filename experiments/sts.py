@@ -63,10 +63,9 @@ def score(encoder: Any, pairs: Pairs, **encode: Any) -> StsScore:
 
 def average(scores: Iterable[float | None]) -> float | None:
     """Average as papers do, from scores rounded to two decimals; None unless all seven test sets are there."""
-    scores = list(scores)
-    if len(scores) != len(TEST_SETS) or any(s is None for s in scores):
-        return None
-    return sum(round(s, 2) for s in scores) / len(scores)
+    rounded = [None if s is None else round(s, 2) for s in scores]
+    known = [s for s in rounded if s is not None]
+    return sum(known) / len(known) if len(rounded) == len(known) == len(TEST_SETS) else None
 
 
 class Sts:
