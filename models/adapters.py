@@ -89,9 +89,10 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
     state = {name.replace(".base_layer", ""): t for name, t in network.state_dict().items() if ".lora_" not in name}
     for name, module in network.named_modules():
         if isinstance(module, LoraLayer):
+            layer: Any = module  # the base class declares no get_delta_weight, its kinds have one
             weight = state[f"{name}.weight"]
             with torch.no_grad():
-                delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
+                delta = sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
                 state[f"{name}.weight"] = (weight + delta).to(weight.dtype)
     return state
 
@@ -113,7 +114,7 @@ def weights_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,10 @@ class Backbone(nn.Module):
         gradient_checkpointing: recompute each layer in the backward pass (non-reentrant), for memory.
 
     Attributes:
-        attention: the implementation that runs: flash_attention_2, sdpa or eager.
+        revision: the commit of a hub model, else None.
     """
+
+    revision: str | None = None
 
     def __init__(
         self,
@@ -167,7 +169,7 @@ class Pretrained(Backbone):
         gradient_checkpointing: bool = False,
     ):
         folder = locate(name)
-        torch_dtype = getattr(torch, dtype)
+        torch_dtype = _torch_dtype(dtype)
         implementation, reason = choose_attention(attention, torch_dtype)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
         if implementation == "flash_attention_2" and attention == "auto":
@@ -225,7 +227,7 @@ class TinyRandom(Backbone):
         frozen: bool = False,
         gradient_checkpointing: bool = False,
     ):
-        torch_dtype = getattr(torch, dtype)
+        torch_dtype = _torch_dtype(dtype)
         implementation, reason = choose_attention(attention, torch_dtype)
         side = padding_side or ("left" if kind == "llama" else "right")
         tokenizer = tiny_tokenizer(kind, max_length, side)
@@ -251,6 +253,12 @@ class TinyRandom(Backbone):
             frozen=frozen,
             gradient_checkpointing=gradient_checkpointing,
         )
+
+
+def _torch_dtype(name: str) -> torch.dtype:
+    if name not in get_args(Dtype):
+        raise UsageError(f"expected dtype to be one of {', '.join(get_args(Dtype))}; got {name!r}")
+    return getattr(torch, name)
 
 
 def _unless_flash_unknown(cls: Any, reason: str) -> tuple[str | None, str]:

@@ -18,8 +18,6 @@ from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from inbatch.models.attention import Attention
     from inbatch.models.export import Export
 
@@ -77,8 +75,8 @@ class Encoder(nn.Module):
         self.max_length = self.fitting(max_length)
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The backbone's tokenizer."""
+    def tokenizer(self) -> Any:
+        """The backbone's tokenizer, one of Hugging Face."""
         return self.backbone.tokenizer
 
     @property
@@ -139,13 +137,19 @@ class Encoder(nn.Module):
             raise UsageError(f"expected a token_budget of at least 1; got {token_budget}")
         max_length = self.max_length if max_length is None else self.fitting(max_length)
         prompt = "" if prompt_name is None else self.prompts[prompt_name]
-        out = torch.empty(len(texts), self.dim)
-        # Characters tell roughly, before tokenizing; len of what is no string is left to tokenize to refuse.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]) if isinstance(texts[i], str) else 0, reverse=True)
-        with evaluating(self), _bar(len(texts), progress) as advance:
+        items: list[Any] = list(texts)
+        for index, item in enumerate(items):
+            if not isinstance(item, str):
+                raise UsageError(
+                    f"expected texts of type str to encode; item {index} is {type(item).__name__}: {item!r:.60}"
+                )
+        out = torch.empty(len(items), self.dim)
+        # Characters tell the length roughly, before tokenizing.
+        order = sorted(range(len(items)), key=lambda i: len(items[i]), reverse=True)
+        with evaluating(self), _bar(len(items), progress) as advance:
             for start in range(0, len(order), _TOKENIZED):
                 rows = torch.tensor(order[start : start + _TOKENIZED])
-                tokens = tokenize(self.tokenizer, [texts[i] for i in rows.tolist()], max_length, prompt)
+                tokens = tokenize(self.tokenizer, [items[i] for i in rows.tolist()], max_length, prompt)
                 for batch in token_batches(tokens.lengths, token_budget):
                     z = self(tokens.select(batch).trim().to(self.device))
                     out[rows[batch]] = z.float().cpu()

@@ -32,8 +32,8 @@ PROBES = (
     "How is the inverse of a matrix computed?",
     "def add(a, b):\n    return a + b",
     "naïve café, 漢字 and emoji 🙂",
-    "A longer text, so that the batch below has rows of unequal length and every row but this one is padded. " * 2,
-    "",
+    "A longer text, so that the batch has rows of unequal length and every row but this one is padded. " * 2,
+    "x",
 )
 # Largest difference, relative to the norm, between an encoder and its reload.
 TOLERANCE = 1e-5
@@ -113,10 +113,11 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
         "dtype": str(backbone.network.dtype).removeprefix("torch."),
         "base": {
             "name": _base_name(backbone.name),
-            "revision": getattr(backbone, "revision", None),
+            "revision": backbone.revision,
             "layers": backbone.config.get_text_config().num_hidden_layers,
             "bidirectional": backbone.bidirectional,
         },
+        "merged": backbone.adapted,
         "lora": None if backbone.lora is None else asdict(backbone.lora),
         "sentence_transformers": obstacle or "loads",
         "facts": facts,

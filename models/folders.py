@@ -23,7 +23,10 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary, aside = _beside(target)
+    if aside.exists() and not target.exists():
+        os.rename(aside, target)  # a process died between the two renames of _swap
+    # Fixed names, so that what a killed process left behind is cleared by the next.
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -36,12 +39,17 @@ def replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _beside(target: Path) -> tuple[Path, Path]:
+    return target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
+
+
 def _swap(temporary: Path, target: Path) -> None:
     if not target.exists():
         os.rename(temporary, target)
     elif not _exchange(temporary, target):
         # Two renames, with a moment between them in which there is no target: the best that is left without an exchange.
-        aside = target.with_name(f".{target.name}.{os.getpid()}.old")
+        _, aside = _beside(target)
+        shutil.rmtree(aside, ignore_errors=True)
         os.rename(target, aside)
         try:
             os.rename(temporary, target)

@@ -144,7 +144,7 @@ def network_class(config: PretrainedConfig) -> Any:
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
     cls = MODEL_MAPPING.get(type(config), None)
-    encoder = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    encoder: Any = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
     # An encoder that was saved alone says so by its architecture only.
     if config.is_encoder_decoder or (encoder is not None and encoder.__name__ in (config.architectures or [])):
         cls = encoder
@@ -184,6 +184,7 @@ def checkpoint_layers(network: PreTrainedModel) -> None:
 
 
 def _cut_layers(config: PretrainedConfig, layers: int) -> None:
+    config = config.get_text_config()
     total = config.num_hidden_layers
     if not 1 <= layers <= total:
         raise UsageError(f"expected layers in [1, {total}], the backbone's number of layers; got {layers}")

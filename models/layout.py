@@ -139,7 +139,7 @@ def read_dense(folder: Path) -> Dense:
     from safetensors.torch import load_file
 
     config = read_json(folder / "config.json")
-    activations = {path: name for name, path in _ACTIVATIONS.items()}
+    activations: dict[str, Any] = {path: name for name, path in _ACTIVATIONS.items()}
     activation = activations.get(config.get("activation_function", _ACTIVATIONS["tanh"]))
     own = ("sentence_embedding", None)
     rerouted = config.get("module_input_name") not in own or config.get("module_output_name") not in own

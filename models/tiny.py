@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from inbatch.errors import UsageError
 
@@ -61,7 +61,7 @@ def tiny_tokenizer(kind: Kind, max_length: int, padding_side: str) -> PreTrained
 
 def tiny_config(
     kind: Kind,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     *,
     hidden_size: int,
     num_layers: int,

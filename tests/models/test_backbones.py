@@ -119,6 +119,11 @@ def test_dtypes(dtype, minilm):
     assert Pretrained(minilm, layers=1, dtype=dtype).network.dtype == getattr(torch, dtype)
 
 
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(UsageError, match="int8"):
+        TinyRandom(dtype="int8")  # type: ignore[arg-type]
+
+
 def test_attention_that_runs_is_named(minilm):
     assert Pretrained(minilm, layers=1, attention="eager").attention == "eager"
     auto = Pretrained(minilm, layers=1)

@@ -117,8 +117,8 @@ def test_max_length_by_default_is_what_fits(minilm, monkeypatch):
     ("texts", "options", "words"),
     [
         ("one string", {}, "Put it in a list"),
-        (["a", None], {}, "NoneType"),
-        (["a", 3], {}, "int"),
+        (["a", None], {}, "item 1 is NoneType"),
+        (["a long one", 3, "b"], {}, "item 1 is int: 3"),
         (["a"], {"token_budget": 0}, "token_budget"),
     ],
 )

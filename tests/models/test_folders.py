@@ -82,6 +82,22 @@ def test_a_second_rename_that_fails_brings_the_old_content_back(target, monkeypa
     assert names(target.parent) == ["model"]
 
 
+def test_what_killed_processes_left_is_cleared_or_brought_back(target):
+    temporary, aside = folders._beside(target)
+    os.rename(target, aside)
+    temporary.mkdir()
+    (temporary / "half").write_text("x")
+
+    def write():
+        with replacing(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space"):
+        write()
+    assert names(target) == ["old"]
+    assert names(target.parent) == ["model"]
+
+
 def test_other_systems_have_no_exchange(target, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("sys.platform", "darwin")
