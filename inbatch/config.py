@@ -10,6 +10,8 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from inbatch.arguments import suggest
 from inbatch.errors import MissingError, UsageError
 
@@ -22,7 +24,7 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
     Raises:
         MissingError: if there is no such file.
-        UsageError: if ``--config`` is the last argument.
+        UsageError: if ``--config`` is the last argument, or a file sets what another option decides.
     """
     located, name = [], None
     rest = iter(arguments)
@@ -36,6 +38,7 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
         if not value:
             raise UsageError(f"expected a YAML file after {option}; got nothing")
         path = find_config(value)
+        _refuse_linked_keys(path)
         located += [option, str(path)]
         name = path.stem
     return located, name
@@ -50,6 +53,19 @@ def find_config(value: str) -> Path:
     names = sorted(str(path.relative_to(packaged)) for path in packaged.rglob("*.yaml"))
     hint = suggest(value, names) or f". Packaged are: {', '.join(names)}"
     raise MissingError(f"there is no configuration file {value}, neither here nor among the packaged ones{hint}")
+
+
+def _refuse_linked_keys(path: Path) -> None:
+    # The parser would overwrite them without a word. What is no YAML at all is left to the parser to complain about.
+    try:
+        content = yaml.safe_load(path.read_text("utf8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return
+    for section in ("model", "data"):
+        if isinstance(content, dict) and isinstance(content.get(section), dict) and "seed" in content[section]:
+            raise UsageError(
+                f"{section}.seed is set by seed_everything; {path} sets it, too. Set seed_everything instead."
+            )
 
 
 def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError:

@@ -218,7 +218,10 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     loggers = [MetricsFile(folder.path / "metrics.jsonl", step), *_as_list(logger or None)]
     given["plugins"] = [*_as_list(given.get("plugins")), files]
     given["default_root_dir"] = given.get("default_root_dir") or str(folder.path)
-    return Trainer(**{**given, "callbacks": callbacks, "logger": loggers}), evaluation
+    try:
+        return Trainer(**{**given, "callbacks": callbacks, "logger": loggers}), evaluation
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise UsageError(f"the trainer refuses its settings: {' '.join(str(error).split())}") from error
 
 
 def finish(trainer: Trainer, module: EmbeddingModule, evaluation: Evaluation, folder: RunFolder) -> dict[str, Any]:

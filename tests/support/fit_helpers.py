@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -75,7 +77,7 @@ class Forked:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["fit_helpers", "inbatch.fit"])
+        context.set_forkserver_preload(["fit_helpers", "inbatch.fit", "datasets", "torch.utils.tensorboard"])
         self.args = arguments
         self.streams = (folder / "stdout.txt", folder / "stderr.txt")
         words = ("fit", "--config", "tiny.yaml", *arguments)
@@ -160,6 +162,17 @@ class Similarity:
         return {"cosine": float(z[0] @ z[1])}
 
 
+class Early:
+    """An evaluator that likes each later state less."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        self.calls += 1
+        return {"score": -float(self.calls)}
+
+
 class BrokenEvaluator:
     def __call__(self, encoder: Encoder) -> dict[str, float]:
         raise ValueError("the evaluator is broken")
@@ -182,6 +195,19 @@ class Slow(Callback):
 
     def on_before_optimizer_step(self, *_: Any) -> None:
         time.sleep(self.step_seconds)
+
+
+class FullDiskAfter(Callback):
+    """Let no file grow beyond a few bytes after a step, which fails as a full disk does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_before_optimizer_step(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step + 1:
+            # The signal would kill the process before it could say a word.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
 
 class NanAt(InfoNCE):
