@@ -98,16 +98,16 @@ def peers(
     """Build sentence-transformers' steps, if it is installed and loads the model."""
     try:
         from sentence_transformers import SentenceTransformer
-        from sentence_transformers.losses import CachedMultipleNegativesRankingLoss
+        from sentence_transformers.losses import CachedMultipleNegativesRankingLoss  # type: ignore[import-not-found]
     except ImportError:
         absent.append("sentence-transformers (pip install sentence-transformers)")
         return {}
-    from inbatch.models.names import resolve
+    from inbatch.models.names import locate
 
     found = {}
     for size in PEER_MINI_BATCHES:
         model = SentenceTransformer(
-            str(resolve(args.model)), device="cuda" if torch.cuda.is_available() else "cpu"
+            str(locate(args.model)), device="cuda" if torch.cuda.is_available() else "cpu"
         ).train()
         model.max_seq_length = args.max_length
         _no_dropout(model)

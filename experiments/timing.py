@@ -62,9 +62,9 @@ def peak_bytes(run: Callable[[], Any]) -> int:
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         run()
-    assert profile.profiler is not None
+    results: Any = profile.profiler.kineto_results if profile.profiler is not None else None
     alive = peak = 0
-    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+    for event in sorted(results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
             alive += event.nbytes()
             peak = max(peak, alive)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gather", "hardest", "info_nce", "log_sum", "map_in_chunks", "pair_logits"]
 
-_HOME = dict.fromkeys(("hardest", "info_nce", "log_sum", "pair_logits"), "operators")
+_HOME: dict[str, str] = dict.fromkeys(("hardest", "info_nce", "log_sum", "pair_logits"), "operators")
 _HOME |= {"map_in_chunks": "caching", "gather": "ranks"}
 
 

@@ -41,7 +41,7 @@ class LogSums(torch.autograd.Function):
         query, key, scale, row, column = ctx.saved_tensors
         problem = chunked.Problem.of(query, key, scale, ctx.rules, ctx.workspace)
         need_q, need_k, need_scale = ctx.needs_input_grad[:3]
-        pair = None if column is None else (column, d_column)
+        pair = None if column is None or d_column is None else (column, d_column)
         dq, dk = chunked.gradients(problem, (row, d_row), pair, need_q or need_scale, need_k)
         d_scale = (dq * problem.query).sum() / problem.scale if need_scale and dq is not None else None
         return _cast(dq if need_q else None, query), _cast(dk, key), d_scale, None, None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
@@ -34,9 +35,9 @@ class WeightedSum(Objective):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Add the terms' losses; each term logs its own loss and numbers under its name."""
         outputs = {name: term(z, tokens, encoder) for name, term in self.terms.items()}
-        parts = [self.weights[name] * output.loss for name, output in outputs.items()]
+        total = torch.stack([self.weights[name] * output.loss for name, output in outputs.items()]).sum()
         logs: dict[str, Tensor | float] = {}
         for name, output in outputs.items():
             logs[f"{name}/loss"] = output.loss.detach()
             logs |= {f"{name}/{tag}": value for tag, value in output.logs.items()}
-        return LossOutput(sum(parts[1:], parts[0]), logs)
+        return LossOutput(total, logs)
