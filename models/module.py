@@ -158,8 +158,9 @@ class EmbeddingModule(LightningModule):
             "perf/peak_mem_gib": peak_memory_gib(self.device),
         }
         self._sentences, self._seconds = 0, 0.0
+        every: int = getattr(self.trainer, "log_every_n_steps")  # noqa: B009 (set outside of the trainer's class)
         step = self.global_step + 1  # the trainer counts this step only after this hook
-        if step == 1 or step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps:
+        if step == 1 or step % every == 0 or step == self.trainer.max_steps:
             for logger in self.trainer.loggers:
                 logger.log_metrics(self.metrics, step)
 

@@ -55,7 +55,7 @@ class Checks(Callback):
             name: p for name, p in pl_module.named_parameters() if p.requires_grad and not KEY_BIAS.search(name)
         }
         without = {name for name, p in trainable.items() if p.grad is None}
-        dead = without | {name for name, p in trainable.items() if name not in without and not p.grad.any()}
+        dead = without | {name for name, p in trainable.items() if p.grad is not None and not p.grad.any()}
         loss: Any = pl_module.mean_loss
         if loss == 0:
             return
