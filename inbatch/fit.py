@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from inbatch.callbacks.checkpoint import Checkpoints, WholeFiles, resumable, step_of
 from inbatch.callbacks.checks import Checks
-from inbatch.callbacks.evaluation import Evaluation, run_evaluators
+from inbatch.callbacks.evaluation import Evaluation
 from inbatch.callbacks.first_screen import FirstScreen
 from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
@@ -27,6 +27,7 @@ from inbatch.callbacks.signals import Signals, Stopped
 from inbatch.config import explain, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import InbatchError, UsageError
+from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
 from inbatch.provenance import provenance
@@ -81,6 +82,8 @@ class FitCLI(LightningCLI):
     Raises:
         UsageError: if an option is unknown, or a value is not what its signature says.
     """
+
+    config_init: Any  # built by `build`: one attribute an option
 
     def __init__(self, arguments: Sequence[str]) -> None:
         super().__init__(
@@ -155,7 +158,8 @@ def main(arguments: Sequence[str]) -> int:
     if rank_zero_only.rank == 0:
         folder.claim(config)
     if (result := folder.result()) is not None:
-        _print_result(folder, result, "finished before")
+        if rank_zero_only.rank == 0:
+            print(describe_result(folder, result, "finished before"))
         return 0
     try:
         train(cli, folder, arguments)
@@ -170,9 +174,11 @@ def main(arguments: Sequence[str]) -> int:
         folder.discard_if_new()
         raise UsageError(" ".join(str(error).split())) from error
     except Exception as error:
-        path = folder.keep_traceback()
         first = (str(error).splitlines() or [""])[0]
-        raise InbatchError(f"{type(error).__name__}: {first} (traceback in {path})") from error
+        raise InbatchError(f"{type(error).__name__}: {first} ({folder.keep_traceback()})") from error
+    except KeyboardInterrupt:  # outside of training, where nothing is lost
+        folder.discard_if_new()
+        raise
     return 0
 
 
@@ -190,8 +196,8 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
         raise KeyboardInterrupt from None
     if trainer.is_global_zero:
-        result = finish(trainer, cli.model, evaluation, folder)
-        _print_result(folder, result, "finished")
+        result = finish(trainer, cli.model, cli.datamodule, evaluation, folder)
+        print(describe_result(folder, result, "finished"))
 
 
 def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Trainer, Evaluation]:
@@ -215,35 +221,13 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     if logger is None or logger is True:
         beyond = 0 if step is None else step + 1  # what a dead run wrote after its last checkpoint is taken back
         logger = TensorBoardLogger(folder.path, "", "tensorboard", default_hp_metric=False, purge_step=beyond)
-    loggers = [MetricsFile(folder.path / "metrics.jsonl", step), *_as_list(logger or None)]
+    loggers = [MetricsFile(folder.metrics, step), *_as_list(logger or None)]
     given["plugins"] = [*_as_list(given.get("plugins")), files]
     given["default_root_dir"] = given.get("default_root_dir") or str(folder.path)
     try:
         return Trainer(**{**given, "callbacks": callbacks, "logger": loggers}), evaluation
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UsageError(f"the trainer refuses its settings: {' '.join(str(error).split())}") from error
-
-
-def finish(trainer: Trainer, module: EmbeddingModule, evaluation: Evaluation, folder: RunFolder) -> dict[str, Any]:
-    """Export the best or last encoder, judge what is reloaded from its folder, and mark the run as finished."""
-    best = folder.checkpoints / "best.ckpt"
-    step = trainer.global_step
-    if evaluation.monitor is not None and evaluation.best_step not in (-1, step):
-        step = evaluation.best_step
-        module.load_state_dict(WholeFiles().load_checkpoint(best)["state_dict"])
-    facts = {"step": step, "objective": type(module.objective).__name__, "config": str(folder.path / "config.yaml")}
-    if evaluation.best_step >= 0:
-        facts["scores"] = {evaluation.monitor: evaluation.best_score}
-    module.encoder.save_pretrained(folder.export, facts)
-    encoder = Encoder.from_pretrained(folder.export).to(trainer.strategy.root_device)
-    numbers = run_evaluators(evaluation.evaluators, encoder, "test")
-    if numbers:
-        for logger in trainer.loggers:
-            logger.log_metrics(numbers, trainer.global_step)
-            logger.finalize("success")
-    result = {"steps": trainer.global_step, "exported_step": step, "export": str(folder.export), "metrics": numbers}
-    folder.finish(result)
-    return result
 
 
 def _choose_folder(cli: FitCLI, config: dict[str, Any], name: str) -> RunFolder:
@@ -255,13 +239,6 @@ def _choose_folder(cli: FitCLI, config: dict[str, Any], name: str) -> RunFolder:
             "--fresh cannot be agreed on by processes that start side by side. Set --run_dir to a new folder."
         )
     return RunFolder.choose(config, name, run_dir, fresh)
-
-
-def _print_result(folder: RunFolder, result: dict[str, Any], how: str) -> None:
-    if rank_zero_only.rank == 0:
-        numbers = [f"  {tag}  {value:.4f}" for tag, value in result["metrics"].items()]
-        print("\n".join([f"{how}: {result['steps']} steps, exported step {result['exported_step']}", *numbers]))
-        print(f"  run folder  {folder.path}\n  export      {result['export']}")
 
 
 def _fixed_seed(seed: bool | int) -> int:

@@ -74,6 +74,7 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.export = self.path / "export"
+        self.metrics = self.path / "metrics.jsonl"
         self._lock: IO[str] | None = None
         self._created = False
 
@@ -152,12 +153,15 @@ class RunFolder:
         """Mark the run as finished."""
         self._write_json("result.json", result)
 
-    def keep_traceback(self) -> Path:
-        """Append the traceback of the exception that is being handled to ``error.txt`` and return its path."""
+    def keep_traceback(self) -> str:
+        """Append the traceback of the exception that is being handled to ``error.txt``; say where it is, or why it is not."""
         path = self._file("error.txt")
-        with path.open("a") as file:
-            file.write(traceback.format_exc() + "\n")
-        return path
+        try:
+            with path.open("a") as file:
+                file.write(traceback.format_exc() + "\n")
+        except OSError as error:
+            return f"no traceback, as {path} cannot be written: {error.strerror}"
+        return f"traceback in {path}"
 
     def discard_if_new(self, keep: bool = False) -> None:
         """Remove the folder if this process made it and no checkpoint is in it: a refused run leaves nothing behind."""

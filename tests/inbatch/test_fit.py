@@ -47,6 +47,10 @@ def test_a_run_leaves_all_that_it_promises(fit: Callable[..., Any], run_folder: 
     encoder = Encoder.from_pretrained(run / "export")
     z = encoder.encode(["1 plus 1?", "2 it is"])
     assert result["metrics"]["test/pair/cosine"] == pytest.approx(float(z[0] @ z[1]), abs=1e-6)
+    assert result["train"]["train/loss"] == train[-1]["train/loss"]
+    card = (run / "export" / "README.md").read_text()
+    assert "pairs.csv" in card
+    assert "InfoNCE" in card
 
     start = json.loads((run / "run.json").read_text())["starts"][0]
     assert start["command"].startswith("inbatch fit --config tiny.yaml --run_dir=run")

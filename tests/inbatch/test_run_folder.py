@@ -156,7 +156,14 @@ def test_keep_traceback_appends(tmp_path: Path):
         try:
             raise RuntimeError(f"failure {number}")
         except RuntimeError:
-            path = folder.keep_traceback()
-    assert "failure 0" in path.read_text()
-    assert "failure 1" in path.read_text()
-    assert "Traceback" in path.read_text()
+            assert folder.keep_traceback() == f"traceback in {tmp_path / 'run' / 'error.txt'}"
+    text = (folder.path / "error.txt").read_text()
+    assert text.count("Traceback") == 2
+    assert "failure 0" in text
+    assert "failure 1" in text
+
+
+def test_keep_traceback_says_where_it_cannot_write(tmp_path: Path):
+    folder = started(tmp_path / "run")
+    (folder.path / "error.txt").mkdir()
+    assert "cannot be written: Is a directory" in folder.keep_traceback()

@@ -1,0 +1,68 @@
+"""The end of a run: export the best or last encoder, judge what is reloaded from its folder, keep and print the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inbatch.callbacks.checkpoint import WholeFiles
+from inbatch.callbacks.evaluation import Evaluation, run_evaluators
+from inbatch.callbacks.metrics_file import read
+from inbatch.data.datamodule import EmbeddingDataModule
+from inbatch.models.encoder import Encoder
+from inbatch.models.module import EmbeddingModule
+from inbatch.provenance import commit
+from inbatch.run_folder import RunFolder
+
+
+def finish(
+    trainer: Any, module: EmbeddingModule, data: EmbeddingDataModule, evaluation: Evaluation, folder: RunFolder
+) -> dict[str, Any]:
+    """Export, evaluate the export, and mark the run as finished; on rank 0, after training.
+
+    Returns:
+        ``steps``, ``exported_step``, ``export`` (the folder), ``obstacle`` (why sentence-transformers cannot load it, or None),
+        ``train`` (the last step's numbers) and ``metrics`` (those of the export, as ``test/<evaluator>/<tag>``).
+    """
+    steps = step = trainer.global_step
+    if evaluation.best_step not in (-1, steps):
+        step = evaluation.best_step
+        module.load_state_dict(WholeFiles().load_checkpoint(folder.checkpoints / "best.ckpt")["state_dict"])
+    train = next((line for line in reversed(read(folder.metrics)) if "train/loss" in line), {})
+    facts = {
+        "data": ", ".join(source.path for source in data.sources),
+        "loss": type(module.objective).__name__,
+        "batch size": data.batch_size,
+        "negatives": train.get("train/negatives_per_anchor"),
+        "steps": step,
+        "seed": module.seed,
+        "scores": {evaluation.monitor: evaluation.best_score} if evaluation.best_step >= 0 else None,
+        "commit": commit(),
+    }
+    export = module.encoder.save_pretrained(folder.export, facts)
+    encoder = Encoder.from_pretrained(folder.export).to(trainer.strategy.root_device)
+    numbers = run_evaluators(evaluation.evaluators, encoder, "test")
+    for logger in trainer.loggers:
+        if numbers:
+            logger.log_metrics(numbers, steps)
+        logger.finalize("success")
+    result = {
+        "steps": steps,
+        "exported_step": step,
+        "export": str(folder.export),
+        "obstacle": export.obstacle,
+        "train": train,
+        "metrics": numbers,
+    }
+    folder.finish(result)
+    return result
+
+
+def describe_result(folder: RunFolder, result: dict[str, Any], how: str) -> str:
+    """Lay out a result for the screen; ``how`` says when the run was finished."""
+    width = max(map(len, ["run folder", *result["metrics"]]))
+    lines = [f"{how}: {result['steps']} steps, exported the encoder of step {result['exported_step']}"]
+    lines += [f"  {tag:<{width}}  {value:.4f}" for tag, value in result["metrics"].items()]
+    lines += [f"  {'run folder':<{width}}  {folder.path}", f"  {'export':<{width}}  {result['export']}"]
+    if result["obstacle"] is not None:
+        lines.append(f"  sentence-transformers cannot load the export: {result['obstacle']}")
+    return "\n".join(lines)
