@@ -52,7 +52,7 @@ def check_requirements(lines: Sequence[str]) -> Iterator[Finding]:
             if extra is None:
                 wanted = f"{requirement.name}{requirement.specifier}"
                 yield Finding(requirement.name, "missing", f"not installed, needs {wanted}", f"pip install '{wanted}'")
-            else:
+            elif extra != "test":  # of use in a checkout only
                 optional.setdefault(extra, []).append(requirement.name)
             continue
         if not requirement.specifier.contains(version, prereleases=True):

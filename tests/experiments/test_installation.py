@@ -31,6 +31,7 @@ def test_versions_missing_old_and_optional():
                 "another-one; platform_system=='Plan9'",
                 "no-such-extra; extra=='mteb'",
                 "numpy>=1; extra=='plot'",
+                "no-such-tester; extra=='test'",
             ]
         )
     )
@@ -42,6 +43,7 @@ def test_versions_missing_old_and_optional():
     assert found["extras"].state == "note"
     assert "mteb (no-such-extra)" in found["extras"].text
     assert "plot" not in found["extras"].text
+    assert "tester" not in found["extras"].text
 
 
 def test_old_python(monkeypatch: pytest.MonkeyPatch):
