@@ -23,6 +23,7 @@ from inbatch.callbacks.evaluation import Evaluation
 from inbatch.callbacks.first_screen import FirstScreen
 from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
+from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import Signals, Stopped
 from inbatch.config import explain, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
@@ -179,6 +180,8 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:  # outside of training, where nothing is lost
         folder.discard_if_new()
         raise
+    finally:
+        leave()
     return 0
 
 
@@ -195,8 +198,8 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
     except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
         raise KeyboardInterrupt from None
+    result = on_rank_zero(lambda: finish(trainer, cli.model, cli.datamodule, evaluation, folder))
     if trainer.is_global_zero:
-        result = finish(trainer, cli.model, cli.datamodule, evaluation, folder)
         print(describe_result(folder, result, "finished"))
 
 

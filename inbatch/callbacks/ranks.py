@@ -47,6 +47,13 @@ def highest(number: int) -> int:
     return max(numbers)
 
 
+def leave() -> None:
+    """Leave the group of ranks: a process that ends as a member of it may crash at its exit, or take the others along."""
+    if dist.is_available() and dist.is_initialized():
+        _patient_group.cache_clear()
+        dist.destroy_process_group()
+
+
 @cache
 def _patient_group() -> Any:
     # The default group gives up after minutes; an evaluation on rank 0 may take longer than that.

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -33,24 +32,18 @@ class Stopped(InbatchError):
 class Signals(Callback):
     """Note SIGTERM and SIGINT while training runs; outside of it they end the program as ever.
 
-    A second SIGINT leaves at once. Lightning's own handlers, which save nothing, are replaced.
+    A second SIGINT leaves at once. Lightning's own handlers, which save nothing and communicate from
+    within the handler, are replaced.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the two signals; the trainer has put in its own handlers just before."""
+        """Take over the two signals; the trainer has put in its own handlers just before, and restores what was there at its end."""
         if threading.current_thread() is threading.main_thread():
             for signum in EXIT_CODES:
-                self._previous[signum] = signal.signal(signum, self._note)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give them back."""
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-        self._previous = {}
+                signal.signal(signum, self._note)
 
     def agreed(self) -> int:
         """Return the signal that any rank has received, 0 if none has; all ranks must call, at the same step."""
