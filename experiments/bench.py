@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from inbatch.experiments import bench_kernels, bench_train
+from inbatch.experiments.command import add_kinds
 
 _KINDS = {
     "kernels": (bench_kernels, "the loss stage: info_nce against autograd, torch's chunked loss and cached losses"),
@@ -16,13 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs of ``inbatch bench`` and their options."""
     parser.description = "Measure speed and memory side by side. A wrong result stops the run before any timing."
     parser.epilog = "example: inbatch bench kernels --rows 8192 --dim 384 --json"
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{" + ",".join(_KINDS) + "}")
-    for name, (module, text) in _KINDS.items():
-        sub = kinds.add_parser(name, help=text)
-        module.configure(sub)
-        sub.set_defaults(bench=module.run)
+    add_kinds(parser, _KINDS)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the sub-verb that was asked for."""
-    args.bench(args)
+    args.run_kind(args)

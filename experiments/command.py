@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from inbatch.errors import MissingError, UsageError
@@ -100,3 +101,12 @@ def read_lines(path: str) -> list[str]:
         raise UsageError(f"expected one text a line in {'stdin' if path == '-' else path}; it is empty.")
     # splitlines() would also cut at separators inside a text, such as U+2028.
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def add_kinds(parser: argparse.ArgumentParser, kinds: dict[str, tuple[ModuleType, str]]) -> None:
+    """Declare a verb's sub-verbs; each is a module with ``configure(parser)`` and ``run(args)``, and ``args.run_kind`` runs it."""
+    choices = parser.add_subparsers(dest="kind", required=True, metavar="{" + ",".join(kinds) + "}")
+    for name, (module, text) in kinds.items():
+        sub = choices.add_parser(name, help=text)
+        module.configure(sub)
+        sub.set_defaults(run_kind=module.run)

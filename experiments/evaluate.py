@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from inbatch.experiments import retrieval, sts
+from inbatch.experiments.command import add_kinds
 
 _KINDS = {
     "sts": (sts, "semantic textual similarity: STS12-16, STS-B, SICK-R"),
@@ -16,13 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs of ``inbatch evaluate`` and their options."""
     parser.description = "Measure a model. Numbers go to the screen; --json and --out give them to programs."
     parser.epilog = "examples:\n  inbatch evaluate sts minilm --data-dir senteval\n  inbatch evaluate retrieval minilm environment --split test"
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="{" + ",".join(_KINDS) + "}")
-    for name, (module, help_text) in _KINDS.items():
-        sub = kinds.add_parser(name, help=help_text)
-        module.configure(sub)
-        sub.set_defaults(evaluate=module.run)
+    add_kinds(parser, _KINDS)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the sub-verb that was asked for."""
-    args.evaluate(args)
+    args.run_kind(args)
