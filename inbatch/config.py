@@ -91,7 +91,7 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
             wrong = match[1]
             return UsageError(f"there is no option {wrong}{suggest(wrong, keys)}")
         known = _parameters(owner[-1])
-        near = suggest(match[1], known) or f". It has {', '.join(known)}"
+        near = suggest(match[1], known) or (f". It has {', '.join(known)}" if known else "")
         return UsageError(f"{owner[-1]} has no option {match[1]}{near}")
     if match := re.search(r"[kK]ey \"?(.+?)\"? is required", text):
         return UsageError(f"expected {match[1]} to be set; it is not. Set it in a --config file or as --{match[1]}.")

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from inbatch.callbacks.evaluation import Evaluation, run_evaluators
+from inbatch.errors import UsageError
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, dict[str, float]]] = []
+
+    def log_metrics(self, numbers: dict[str, float], step: int) -> None:
+        self.lines.append((step, numbers))
+
+
+def scores(*values: float) -> Any:
+    given = iter(values)
+    return lambda encoder: {"score": next(given)}
+
+
+def run(evaluation: Evaluation, steps: int, start: int = 0, max_steps: int = -1) -> Log:
+    """Take steps, as a trainer would call."""
+    log = Log()
+    trainer: Any = SimpleNamespace(global_step=start, max_steps=max_steps, loggers=[log])
+    module: Any = SimpleNamespace(encoder=None)
+    for step in range(start + 1, steps + 1):
+        evaluation.on_train_batch_start(trainer, module, None, 0)
+        trainer.global_step = step
+        evaluation.on_train_batch_end(trainer, module, None, None, 0)
+        evaluation.on_train_batch_end(trainer, module, None, None, 0)  # a batch that only accumulates
+    evaluation.on_train_end(trainer, module)
+    return log
+
+
+def test_evaluators_run_when_they_are_due():
+    log = run(Evaluation({"a": scores(1, 2, 3, 4)}, every=3, first=True), steps=8, max_steps=8)
+    assert [step for step, _ in log.lines] == [0, 3, 6, 8]
+    assert log.lines[0][1] == {"val/a/score": 1.0}
+    assert run(Evaluation({"a": scores()}), steps=4).lines == []
+    assert [step for step, _ in run(Evaluation({"a": scores(1)}, first=True), steps=4).lines] == [0]
+
+
+def test_training_that_ends_by_epochs_is_evaluated_at_its_end():
+    assert [step for step, _ in run(Evaluation({"a": scores(1, 2)}, every=3), steps=4).lines] == [3, 4]
+
+
+@pytest.mark.parametrize(("mode", "values", "best"), [("max", (1, 5, 3), (2, 5)), ("min", (4, 5, 3), (3, 3))])
+def test_the_best_step_is_that_of_the_monitored_number(mode: Any, values: tuple[float, ...], best: tuple[int, float]):
+    evaluation = Evaluation({"a": scores(*values)}, every=1, monitor="val/a/score", mode=mode)
+    run(evaluation, steps=3)
+    assert (evaluation.best_step, evaluation.best_score) == best
+
+
+def test_neither_the_untrained_model_nor_a_nan_is_best():
+    evaluation = Evaluation({"a": scores(9, math.nan, 2, math.nan)}, every=1, first=True, monitor="val/a/score")
+    run(evaluation, steps=3)
+    assert (evaluation.best_step, evaluation.best_score) == (2, 2)
+
+
+def test_a_resumed_run_knows_the_best_and_what_was_done():
+    first = Evaluation({"a": scores(5, 4)}, every=2, first=True, monitor="val/a/score")
+    run(first, steps=2)
+    resumed = Evaluation({"a": scores(3)}, every=2, first=True, monitor="val/a/score")
+    resumed.load_state_dict(first.state_dict())
+    log = run(resumed, steps=4, start=2)
+    assert [step for step, _ in log.lines] == [4]
+    assert (resumed.best_step, resumed.best_score) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"every": 0}, "expected evaluate_every >= 1 or null; got 0"),
+        ({"evaluators": {}, "every": 1}, "expected evaluators, as"),
+        ({"evaluators": {}, "first": True}, "expected evaluators, as"),
+        ({"every": 1, "monitor": "val/b/score"}, "expected monitor to be a tag of an evaluator"),
+        ({"every": 1, "monitor": "score"}, "expected monitor to be a tag of an evaluator"),
+        ({"monitor": "val/a/score"}, "and evaluate_every=None"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(options: dict[str, Any], sentence: str):
+    with pytest.raises(UsageError, match=sentence):
+        Evaluation(**{"evaluators": {"a": scores()}, **options})
+
+
+def test_an_unknown_tag_is_told_with_those_there_are():
+    with pytest.raises(UsageError, match="expected monitor to be one of val/a/score; got 'val/a/scroe'"):
+        run(Evaluation({"a": scores(1)}, every=1, monitor="val/a/scroe"), steps=1)
+
+
+def test_run_evaluators_joins_the_names():
+    assert run_evaluators({"a": scores(1), "b": scores(2)}, None, "test") == {"test/a/score": 1, "test/b/score": 2}  # type: ignore[arg-type]

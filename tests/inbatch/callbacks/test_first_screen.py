@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from inbatch.callbacks.first_screen import FirstScreen, batch_lines, model_lines
+from inbatch.losses.infonce import InfoNCE
+from inbatch.models.adapters import Lora
+from inbatch.models.backbones import TinyRandom
+from inbatch.models.encoder import Encoder
+from inbatch.models.module import EmbeddingModule
+
+
+def module(**options: Any) -> Any:
+    encoder = Encoder(TinyRandom(lora=Lora(rank=2)))
+    return EmbeddingModule(encoder, InfoNCE(), lambda groups: torch.optim.SGD(groups), **options)
+
+
+def trainer(**given: Any) -> Any:
+    data = SimpleNamespace(batch_size=64, describe=lambda: ["pairs.csv: 100 rows"])
+    known = {"is_global_zero": True, "world_size": 2, "precision": "32-true", "accumulate_grad_batches": 1}
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(**{**known, "datamodule": data, "strategy": strategy, **given})
+
+
+def test_it_is_printed_once_and_by_rank_0_only(capsys: pytest.CaptureFixture[str]):
+    screen = FirstScreen(["run folder  here"])
+    for _ in range(2):
+        screen.on_train_batch_start(trainer(), module(), (1, 2), 0)
+    out = capsys.readouterr().out
+    assert out.count("run folder  here") == 1
+    assert "2 ranks, precision 32-true" in out
+    assert out.endswith("pairs.csv: 100 rows\n")
+    FirstScreen(["run folder  here"]).on_train_batch_start(trainer(is_global_zero=False), module(), (1, 2), 0)
+    assert capsys.readouterr().out == ""
+
+
+def test_trainable_parameters_are_told_from_all():
+    built = module()
+    trainable, total = (int(text.replace(",", "")) for text in model_lines(built)["parameters"].split(" ")[::3])
+    assert trainable == sum(p.numel() for p in built.parameters() if p.requires_grad)
+    assert trainable < total == sum(p.numel() for p in built.parameters())
+
+
+@pytest.mark.parametrize(
+    ("views", "negatives"),
+    [
+        (2, "63 an anchor, before"),
+        (3, "127 an anchor, 1 hard negative a row among them"),
+        (5, "255 an anchor, 3 hard negatives"),
+    ],
+)
+def test_negatives_are_counted_over_all_ranks_and_views(views: int, negatives: str):
+    assert batch_lines(trainer(), module(), range(views))["negatives"].startswith(negatives)
+
+
+def test_accumulation_and_chunks_are_named():
+    lines = batch_lines(trainer(accumulate_grad_batches=4), module(chunk_tokens=4096), range(2))
+    assert lines["batch"] == "64 rows over all ranks x 4 accumulated"
+    assert lines["memory"].startswith("chunks of 4,096 tokens")
+    assert batch_lines(trainer(), module(chunk_tokens=None), range(2))["memory"].startswith("the whole batch at once")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from inbatch.callbacks import progress
+from inbatch.callbacks.progress import Progress, clock, total_steps
+
+
+def trainer(**given: Any) -> Any:
+    return SimpleNamespace(
+        **{
+            "global_step": 0,
+            "max_steps": 10,
+            "num_training_batches": 5,
+            "max_epochs": None,
+            "accumulate_grad_batches": 1,
+        }
+        | given
+    )
+
+
+MODULE: Any = SimpleNamespace(metrics={"train/loss": 1.25, "perf/sentences_per_s": 1234.5})
+
+
+def run(shown: Progress, given: Any, steps: int) -> None:
+    shown.on_train_start(given, MODULE)
+    for _ in range(steps):
+        shown.on_train_batch_start(given, MODULE, None, 0)
+        given.global_step += 1
+        shown.on_train_batch_end(given, MODULE, None, None, 0)
+        shown.on_train_batch_end(given, MODULE, None, None, 0)  # a batch that only accumulates
+    shown.teardown(given, MODULE, "fit")
+
+
+def test_plain_lines_come_at_the_first_and_last_step_and_every_few_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    now = iter(range(0, 1000, 2))  # two seconds a look at the clock
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)) + 1)
+    run(Progress(), trainer(), steps=10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "step 1/10  loss 1.2500  1,234 sentences/s  ETA 0:18"
+    assert [line.split()[1] for line in lines] == ["1/10", "4/10", "7/10", "10/10"]
+
+
+def test_a_run_without_a_known_end_shows_steps_only(capsys: pytest.CaptureFixture[str]):
+    run(Progress(), trainer(max_steps=-1), steps=1)
+    assert capsys.readouterr().err == "step 1  loss 1.2500  1,234 sentences/s\n"
+
+
+def test_other_ranks_show_nothing(capsys: pytest.CaptureFixture[str]):
+    shown = Progress()
+    shown.disable()
+    run(shown, trainer(), steps=2)
+    assert capsys.readouterr().err == ""
+    shown.enable()
+    run(shown, trainer(), steps=1)
+    assert "step 1/10" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    shown = Progress()
+    run(shown, trainer(), steps=3)
+    err = capsys.readouterr().err
+    assert "3/10" in err
+    assert "loss 1.2500" in err
+    shown.on_exception(trainer(), MODULE, ValueError())
+
+
+@pytest.mark.parametrize(
+    ("given", "total"),
+    [
+        ({"max_steps": 7}, 7),
+        ({"max_steps": -1, "max_epochs": 2}, 10),
+        ({"max_steps": -1, "max_epochs": 2, "accumulate_grad_batches": 2}, 6),
+        ({"max_steps": -1, "max_epochs": -1}, None),
+        ({"max_steps": -1, "max_epochs": 1, "num_training_batches": float("inf")}, None),
+    ],
+)
+def test_total_steps(given: dict[str, Any], total: int | None):
+    assert total_steps(trainer(**given)) == total
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 9.6, 61, 3600 * 25 + 62)] == ["0:00", "0:10", "1:01", "25:01:02"]

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from inbatch.config import explain, find_config, locate_configs
+from inbatch.errors import MissingError, UsageError
+
+KEYS = ["trainer.max_steps", "data.batch_size", "run_dir"]
+
+
+def test_a_path_wins_and_a_packaged_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    packaged = find_config("simcse/unsup-bert-base.yaml")
+    assert packaged.is_absolute()
+    assert packaged.is_file()
+    (tmp_path / "simcse").mkdir()
+    own = tmp_path / "simcse" / "unsup-bert-base.yaml"
+    own.write_text("seed_everything: 1")
+    assert find_config("simcse/unsup-bert-base.yaml") == Path("simcse/unsup-bert-base.yaml")
+
+
+@pytest.mark.parametrize("words", [["--config", "a.yaml"], ["--config=a.yaml"], ["-c", "a.yaml"]])
+def test_arguments_keep_their_order_and_the_last_file_names_the_run(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.yaml", "row.v2.yaml"):
+        Path(name).write_text("seed_everything: 1")
+    located, name = locate_configs([*words, "--x=1", "--config", "row.v2.yaml", "--y", "2"])
+    option = words[0].partition("=")[0]
+    assert located == [option, "a.yaml", "--x=1", "--config", "row.v2.yaml", "--y", "2"]
+    assert name == "row.v2"
+    assert locate_configs(["--x=1"]) == (["--x=1"], None)
+
+
+def test_a_missing_file_is_answered_with_the_near_or_with_all_packaged_names():
+    with pytest.raises(MissingError, match=r"Did you mean simcse/unsup-bert-base\.yaml\?"):
+        find_config("simcse/unsup-bert.yaml")
+    with pytest.raises(MissingError, match=r"Packaged are: base\.yaml, .*quickstart\.yaml"):
+        find_config("/zzz")
+
+
+def test_a_file_may_not_set_what_the_seed_decides(tmp_path: Path):
+    path = tmp_path / "a.yaml"
+    path.write_text("data: {seed: 1}")
+    with pytest.raises(UsageError, match="data.seed is set by seed_everything"):
+        locate_configs(["--config", str(path)])
+    path.write_bytes(b"\xff\xfe\x00")  # left to the parser
+    locate_configs(["--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("complaint", "sentence"),
+    [
+        ("unrecognized arguments: --trainer.max_stepz=3", "no option --trainer.max_stepz. Did you mean trainer.max_steps?"),
+        ("Group 'data' does not accept option 'batchsize'", "no option data.batchsize. Did you mean data.batch_size?"),
+        ("Option 'rundir' is not accepted", "there is no option rundir. Did you mean run_dir?"),
+        (
+            "Problem with given class_path 'inbatch.losses.infonce.InfoNCE':\n  Option 'tmp' is not accepted",
+            "inbatch.losses.infonce.InfoNCE has no option tmp. It has temperature,",
+        ),
+        ("Problem with given class_path 'no.such.Thing':\n  Option 'tmp' is not accepted", "no.such.Thing has no option tmp"),
+        ('Key "model.encoder" is required', "expected model.encoder to be set; it is not."),
+        ("Expected a dot import path string: losses.Nce", "Expected a dot import path string: losses.Nce"),
+        ("Problem with given class_path 'inbatch.losses.base.Qqqqqqqqqqqqqqqqqqqqqqq'", "inbatch.losses.base has none near it"),
+        ("x" * 900, " ..."),
+    ],
+)  # fmt: skip
+def test_complaints_become_one_sentence(complaint: str, sentence: str):
+    said = str(explain(argparse.ArgumentError(None, complaint), KEYS))
+    assert sentence in said
+    assert "\n" not in said
+    assert len(said) < 500
