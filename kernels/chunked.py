@@ -22,7 +22,7 @@ from inbatch.kernels.products import add_product, bfloat16_units, product, slab_
 
 DEFAULT_WORKSPACE = 256 << 20
 # Blocks beyond this size leave the processor's caches without making the matrix products faster.
-COMFORTABLE_BLOCK = 16 << 20
+COMFORTABLE_BLOCK = 32 << 20
 
 
 @dataclass

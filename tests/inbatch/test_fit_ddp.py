@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from fit_helpers import complete, complete_forked, lines_of, start, state, steps_in, wait_for, write_run
 
+from inbatch.fit import CHOSEN_FOLDER
+
 # SGD, because Adam would blow up the rounding errors of gradients that are zero (an attention's key biases).
 OPTIONS = (
     "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 0.01}}",
     "--model.encoder.init_args.backbone.init_args.dropout=0.0",
 )
 TWO = ("--trainer.strategy=ddp", "--trainer.devices=2")
-TORCHRUN = (str(Path(sys.executable).with_name("torchrun")), "--no-python", "--nproc-per-node", "2")
+# --standalone takes a free port: with the default one, two runs on one machine meet in one store and wait for each other.
+TORCHRUN = (str(Path(sys.executable).with_name("torchrun")), "--standalone", "--no-python", "--nproc-per-node", "2")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,8 @@ def same_run(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["started by the trainer", "torchrun"])
-def test_two_ranks_equal_one_process(folder: Path, launcher: tuple[str, ...]):
+def test_two_ranks_equal_one_process(folder: Path, launcher: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(CHOSEN_FOLDER, "1 elsewhere")  # left in the environment by some other run
     name = "torchrun" if launcher else "trainer"
     done = complete(folder, f"--run_dir={name}", *OPTIONS, *TWO, launcher=launcher)
     assert done.returncode == 0, done.stderr
