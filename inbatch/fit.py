@@ -39,6 +39,9 @@ DESCRIPTION = """Train a model. Later --config files and options win over earlie
 EXAMPLE = (
     "example: inbatch fit --config base.yaml --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200"
 )
+# Rank 0 tells the ranks that it starts which folder it chose. Its process id goes with it: whatever else inherits the variable,
+# such as the ranks of a later run, must not take it for its own.
+CHOSEN_FOLDER = "INBATCH_CHOSEN_FOLDER"
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the data module slices each global batch itself
     "enable_checkpointing": False,  # Lightning's own, in favour of `Checkpoints`
@@ -193,7 +196,7 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     trainer, evaluation = build_trainer(cli, folder, step)
     if trainer.is_global_zero:
         folder.record(cli.dump(), provenance("fit", arguments) | {"seed": cli.model.seed, "ranks": trainer.world_size})
-        os.environ["INBATCH_RUN_DIR"] = str(folder.path)  # for the ranks that Lightning starts
+        os.environ[CHOSEN_FOLDER] = f"{os.getpid()} {folder.path}"  # for the ranks that Lightning starts
     try:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
     except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
@@ -235,7 +238,8 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
 
 def _choose_folder(cli: FitCLI, config: dict[str, Any], name: str) -> RunFolder:
     run_dir, fresh = cli.config.run_dir, cli.config.fresh
-    if rank_zero_only.rank > 0 and (chosen := os.environ.get("INBATCH_RUN_DIR")):
+    parent, _, chosen = os.environ.get(CHOSEN_FOLDER, "").partition(" ")
+    if rank_zero_only.rank > 0 and parent == str(os.getppid()):
         return RunFolder(chosen)
     if fresh and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UsageError(
