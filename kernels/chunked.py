@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from inbatch.kernels.candidates import Rules
-from inbatch.kernels.products import add_product, bfloat16_units, product, slab_elements
+from inbatch.kernels.products import SCALED_SLAB, add_product, bfloat16_units, product, scaled_product, slab_elements
 
 DEFAULT_WORKSPACE = 256 << 20
-# Blocks beyond this size leave the processor's caches without making the matrix products faster.
-COMFORTABLE_BLOCK = 32 << 20
+# Bytes of a block and what goes with it, beyond which nothing became faster.
+COMFORTABLE_BLOCK = 48 << 20
 
 
 @dataclass
@@ -32,8 +32,8 @@ class Problem:
     Attributes:
         query: (b, d); key: (n, d); scale: 0-d; all float32 or float64, detached.
         rules: what excludes a pair.
+        narrow_key: the gradient products' operand: the input itself for bfloat16 where the CPU has units for it, else ``key``.
         workspace: bytes allowed beyond inputs, gradients and vectors.
-        narrow: the dtype of the gradient products' operands: bfloat16 for bfloat16 inputs where the CPU has units for it.
         tiles: blocks of a call, kept between two passes where all of them fit.
     """
 
@@ -41,8 +41,8 @@ class Problem:
     key: Tensor
     scale: Tensor
     rules: Rules
+    narrow_key: Tensor
     workspace: int = DEFAULT_WORKSPACE
-    narrow: torch.dtype = torch.float32
     tiles: dict[int, Tensor] = field(default_factory=dict)
 
     @staticmethod
@@ -53,12 +53,15 @@ class Problem:
         if query.dtype != dtype:
             workspace -= 4 * (query.numel() + key.numel())
         scale = torch.as_tensor(scale, dtype=dtype, device=query.device).detach()
-        narrow = (
-            torch.bfloat16
-            if query.dtype == torch.bfloat16 and query.device.type == "cpu" and bfloat16_units()
-            else dtype
-        )
-        return Problem(query.detach().to(dtype), key.detach().to(dtype), scale, rules, workspace, narrow)
+        wide_key = key.detach().to(dtype)
+        narrow = query.dtype == torch.bfloat16 and query.device.type == "cpu" and bfloat16_units()
+        narrow_key = key.detach().contiguous() if narrow else wide_key
+        return Problem(query.detach().to(dtype), wide_key, scale, rules, narrow_key, workspace)
+
+    @property
+    def narrow(self) -> bool:
+        """Say whether the gradient products' operands are bfloat16."""
+        return self.narrow_key.dtype != self.key.dtype
 
     def block_rows(self, buffers: int) -> int:
         """Rows of a block, when ``buffers`` matrices of the block's size live at once.
@@ -69,8 +72,9 @@ class Problem:
         b, n, d = len(self.query), len(self.key), self.query.shape[1]
         element = self.query.element_size()
         # Logits, what the rules take, a narrow copy, and a few vectors of the embedding's width.
-        copy = 0 if self.narrow == self.query.dtype else 2 * n
-        per_row = max(1, buffers * n * element + copy + self.rules.bytes_per_row(n) + 8 * d * element)
+        copy = 2 * n if self.narrow else 0
+        slab = min(n, SCALED_SLAB) * element
+        per_row = max(1, buffers * n * element + slab + copy + self.rules.bytes_per_row(n) + 8 * d * element)
         fixed = self.rules.fixed_bytes() + slab_elements(d, n) * element
         rows = (self.workspace - fixed) // per_row
         if rows < 1:
@@ -81,10 +85,15 @@ class Problem:
             )
         return int(min(rows, max(256, COMFORTABLE_BLOCK // per_row), max(1, b)))
 
-    def logits(self, rows: slice) -> Tensor:
-        """Compute the masked logits of some rows, (c, n)."""
+    def block(self, rows: int) -> Tensor:
+        """Make a block's memory, (c, n), for `logits` to write into again and again."""
+        return self.query.new_empty(rows, len(self.key))
+
+    def logits(self, rows: slice, block: Tensor) -> Tensor:
+        """Compute the masked logits of some rows in the first rows of a block."""
         # The scale comes after the product: one rounding less where the inputs are bfloat16 values.
-        return self.rules.exclude_(product(self.query[rows], self.key.T).mul_(self.scale), rows.start)
+        s = scaled_product(self.query[rows], self.key, self.scale, block[: rows.stop - rows.start])
+        return self.rules.exclude_(s, rows.start)
 
     def blocks(self, rows: int) -> Iterator[slice]:
         """Cut all rows into blocks."""
@@ -105,6 +114,7 @@ class Gradients:
     problem: Problem
     dq: Tensor | None
     transposed_dk: Tensor | None
+    rounded: Tensor | None = None
 
     @staticmethod
     def of(problem: Problem, for_query: bool, for_key: bool) -> Gradients:
@@ -115,15 +125,22 @@ class Gradients:
     def add(self, rows: slice, e: Tensor, weight: Tensor | None) -> None:
         """Add ``diag(weight) e`` times the keys, and its transpose times the queries; the small operand carries the weight."""
         problem = self.problem
-        e = e.to(problem.narrow)
+        if problem.narrow:
+            e = self._narrow(e)
         if self.dq is not None:
-            self.dq[rows] = product(e, problem.key.to(problem.narrow))
+            self.dq[rows] = product(e, problem.narrow_key)
             if weight is not None:
                 self.dq[rows] *= weight[:, None]
         if self.transposed_dk is not None:
             q = problem.query[rows]
             q = q if weight is None else q * weight[:, None]
-            add_product(self.transposed_dk, q.T.contiguous().to(problem.narrow), e)
+            add_product(self.transposed_dk, q.T.contiguous().to(e.dtype), e)
+
+    def _narrow(self, e: Tensor) -> Tensor:
+        """Round a block into a buffer that all blocks share: fresh memory would cost more than the rounding."""
+        if self.rounded is None:
+            self.rounded = torch.empty(e.shape, dtype=self.problem.narrow_key.dtype, device=e.device)
+        return self.rounded[: len(e)].copy_(e)
 
     def result(self) -> tuple[Tensor | None, Tensor | None]:
         """Return dq (b, d) and dk (n, d), None where not asked for."""
@@ -146,9 +163,10 @@ def log_sums(problem: Problem, own_columns: bool = False, keep: bool = False) ->
     keep = keep and b * n * q.element_size() + problem.block_rows(2) * n * q.element_size() <= problem.workspace
     rows = q.new_empty(b)
     highest, total = q.new_full((b,), -torch.inf), q.new_zeros(b)
+    memory = problem.block(0 if keep else c)
     with problem.arithmetic():
         for block in problem.blocks(c):
-            s = problem.logits(block)
+            s = problem.logits(block, problem.block(c) if keep else memory)
             if keep:
                 problem.tiles[block.start] = s
             if own_columns:
@@ -161,7 +179,7 @@ def log_sums(problem: Problem, own_columns: bool = False, keep: bool = False) ->
             shift = _row_maximum(s)
             e = (s - shift[:, None]).exp_() if keep else s.sub_(shift[:, None]).exp_()
             rows[block] = e.sum(1).log_().add_(shift)
-            del s, e  # before the next block is made
+            del e  # before the next block is made
     return rows, total.log_().add_(_finite(highest)) if own_columns else None
 
 
@@ -181,16 +199,16 @@ def fused(
     """
     c = problem.block_rows(1)
     log_sum, made = problem.query.new_empty(len(problem.query)), Gradients.of(problem, for_query, for_key)
+    memory = problem.block(c)
     with problem.arithmetic():
         for block in problem.blocks(c):
-            e = problem.logits(block)
+            e = problem.logits(block, memory)
             shift = _row_maximum(e)
             e.sub_(shift[:, None]).exp_()
             total = e.sum(1)
             log_sum[block] = total.log().add_(shift)
             weight = slope(block, log_sum[block])
             made.add(block, e, torch.where(total > 0, weight * problem.scale / total, 0.0))
-            del e  # before the next block is made
     return log_sum, *made.result()
 
 
@@ -216,11 +234,10 @@ def gradients(
     shift, weight = _finite(row[0]), torch.where(row[0].isneginf(), 0.0, row[1] * problem.scale)
     if column is not None:
         column = _finite(column[0]), torch.where(column[0].isneginf(), 0.0, column[1] * problem.scale)
+    memory = problem.block(0 if problem.tiles else c)
     with problem.arithmetic():
         for block in problem.blocks(c):
-            s = problem.tiles.pop(block.start, None)
-            e = problem.logits(block) if s is None else s
-            del s
+            e = problem.tiles.pop(block.start) if problem.tiles else problem.logits(block, memory)
             if column is None:
                 made.add(block, e.sub_(shift[block, None]).exp_(), weight[block])
             else:
@@ -230,7 +247,7 @@ def gradients(
                 e[:, own : own + b] += of_columns
                 made.add(block, e, None)
                 del of_columns
-            del e  # before the next block is made
+            del e  # a kept block goes before the next is used
     return made.result()
 
 
@@ -242,9 +259,11 @@ def hardest(problem: Problem, count: int) -> tuple[Tensor, Tensor]:
     found = min(count, n)
     if b == 0 or found == 0:
         return values, indices
+    c = problem.block_rows(1)
+    memory = problem.block(c)
     with problem.arithmetic():
-        for block in problem.blocks(problem.block_rows(1)):
-            top = problem.logits(block).topk(found, dim=1)
+        for block in problem.blocks(c):
+            top = problem.logits(block, memory).topk(found, dim=1)
             values[block, :found] = top.values
             indices[block, :found] = top.indices.masked_fill(top.values.isneginf(), -1)
     return values, indices

@@ -11,8 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# Columns of a product that are made at once before they are added to a sum.
+# Columns of a product that are made at once, before they are added to a sum or scaled into a block.
 SLAB = 8192
+SCALED_SLAB = 1024
 
 
 @cache
@@ -43,6 +44,18 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
     for start in range(0, b.shape[1], SLAB):
         columns = slice(start, start + SLAB)
         out[:, columns] += product(a, b[:, columns])
+
+
+def scaled_product(a: Tensor, b: Tensor, scale: Tensor, out: Tensor) -> Tensor:
+    """Write ``scale`` times (m, k) by the transpose of (n, k) into ``out`` (m, n).
+
+    oneDNN's entry makes its own result. Slabs of it come from memory at hand, where a whole block would be mapped, and its pages
+    cleared, anew each time: that took as long as the product.
+    """
+    for start in range(0, len(b), SCALED_SLAB):
+        rows = slice(start, start + SCALED_SLAB)
+        torch.mul(product(a, b[rows].T), scale, out=out[:, rows])
+    return out
 
 
 def slab_elements(rows: int, columns: int) -> int:

@@ -34,6 +34,16 @@ def test_slabs_add_up(slab, monkeypatch):
     assert products.slab_elements(5, 20) == 5 * min(slab, 20)
 
 
+@pytest.mark.parametrize("slab", [1, 7, 100])
+def test_scaled_slabs_fill_a_part_of_a_block(slab, monkeypatch):
+    monkeypatch.setattr(products, "SCALED_SLAB", slab)
+    a, b, block = torch.randn(5, 6), torch.randn(20, 6), torch.full((8, 20), torch.nan)
+    found = products.scaled_product(a, b, torch.tensor(3.0), block[:5])
+    assert torch.allclose(found, 3 * a @ b.T, atol=1e-5)
+    assert found.data_ptr() == block.data_ptr()
+    assert block[5:].isnan().all()
+
+
 def test_float32_is_never_rounded_to_a_faster_format():
     a, b = torch.randn(64, 128), torch.randn(128, 96)
     before = torch.backends.mkldnn.matmul.fp32_precision
