@@ -22,7 +22,7 @@ from inbatch.kernels.products import SCALED_SLAB, add_product, bfloat16_units, p
 
 DEFAULT_WORKSPACE = 256 << 20
 # Bytes of a block and what goes with it, beyond which nothing became faster.
-COMFORTABLE_BLOCK = 48 << 20
+COMFORTABLE_BLOCK = 30 << 20
 
 
 @dataclass
