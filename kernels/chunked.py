@@ -83,7 +83,7 @@ class Problem:
                 f"expected a workspace that holds one row of {n} logits; it is {missing} bytes short. "
                 f"Raise workspace_bytes by at least {missing}."
             )
-        return int(min(rows, max(256, COMFORTABLE_BLOCK // per_row), max(1, b)))
+        return int(min(rows, max(512, COMFORTABLE_BLOCK // per_row), max(1, b)))
 
     def block(self, rows: int) -> Tensor:
         """Make a block's memory, (c, n), for `logits` to write into again and again."""

@@ -59,8 +59,8 @@ def test_all_logits_are_kept_between_two_passes_where_they_fit(monkeypatch):
 
 def test_blocks_stay_comfortable_and_never_exceed_the_rows():
     assert problem(10, 20).block_rows(1) == 10
-    assert problem(100_000, 50_000).block_rows(1) == 256
-    assert 256 < problem(100_000, 5000).block_rows(1) < 100_000
+    assert problem(100_000, 50_000).block_rows(1) == 512
+    assert 512 < problem(100_000, 5000).block_rows(1) < 100_000
 
 
 def test_gradient_products_are_narrow_for_bfloat16_only(monkeypatch):
