@@ -13,6 +13,7 @@ def test_a_file_that_can_be_written_passes(tmp_path):
     output.prepare_file(None)
     output.prepare_file(tmp_path / "x.json")
     output.prepare_file("x.npy", ".npy")
+    assert not list(tmp_path.iterdir())  # asked, not written
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.npy.gz"])

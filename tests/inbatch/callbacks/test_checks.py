@@ -84,6 +84,7 @@ def test_steps_that_teach_nothing_do_not_count():
     step(checks, model, 1.0, 0.0)  # nothing to learn from
     model.mean_loss = 1.0
     step(checks, model, 1.0, 0.5)
+    assert model.metrics["train/grad_norm"] == pytest.approx(2.5**0.5)
 
 
 def test_later_steps_are_not_looked_at():
@@ -91,6 +92,7 @@ def test_later_steps_are_not_looked_at():
     for _ in range(2):
         step(checks, model, 1.0, 1.0)
     step(checks, model, 1.0, None)
+    assert model.metrics["train/grad_norm"] == pytest.approx(2**0.5)
 
 
 def test_on_several_ranks_the_first_step_decides_about_unused_parameters():
