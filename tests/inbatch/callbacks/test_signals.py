@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inbatch.callbacks.signals import Signals, Stopped
+from inbatch.callbacks.signals import Signals, Stopped, stop_outside_of_training
 
 
 @pytest.fixture
@@ -37,6 +37,17 @@ def test_a_second_ctrl_c_leaves_at_once(signals: Signals, monkeypatch: pytest.Mo
     assert left == []
     os.kill(os.getpid(), signal.SIGINT)
     assert left == [130]
+
+
+def test_sigterm_outside_of_training_stops_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        stop_outside_of_training()
+        with pytest.raises(Stopped, match="outside of the training") as caught:
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.exit_code == 75
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
