@@ -104,7 +104,8 @@ def environment_pairs(
 def package_roots() -> list[Path]:
     """Return the folders of the standard library and of the installed packages, without repetitions."""
     paths = sysconfig.get_paths()
-    return [Path(path) for path in dict.fromkeys(paths[name] for name in ("stdlib", "purelib", "platlib"))]
+    # lib64 is a link to lib on some systems.
+    return list(dict.fromkeys(Path(paths[name]).resolve() for name in ("stdlib", "purelib", "platlib")))
 
 
 def _list_files(roots: Sequence[Path]) -> Iterator[tuple[int, str, int]]:
@@ -119,8 +120,13 @@ def _list_files(roots: Sequence[Path]) -> Iterator[tuple[int, str, int]]:
                 if name not in _SKIPPED and not name.startswith(".") and (below / name).as_posix() != "inbatch"
             )
             for name in sorted(names):
-                if name.endswith(".py") and not name.startswith("test_"):
-                    yield number, (below / name).as_posix(), os.path.getsize(os.path.join(folder, name))
+                if not name.endswith(".py") or name.startswith(("test_", ".")):
+                    continue
+                try:
+                    size = os.path.getsize(os.path.join(folder, name))
+                except OSError:  # a link that leads nowhere
+                    continue
+                yield number, (below / name).as_posix(), size
 
 
 def _module_name(relative: str) -> str:

@@ -169,9 +169,9 @@ def _hub(source: Source) -> Dataset:
 def _hub_file(address: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    owner, name, *rest = address.removeprefix(_HUB).split("/")
-    repository, file = f"{owner}/{name}", "/".join(rest)
-    if not file:
+    parts = address.removeprefix(_HUB).split("/")
+    repository, file = "/".join(parts[:2]), "/".join(parts[2:])
+    if len(parts) < 3 or not all(parts):
         raise UsageError(f"expected {_HUB}OWNER/NAME/FILE; got {address}. A whole data set is written OWNER/NAME.")
     try:
         return Path(hf_hub_download(repository, file, repo_type="dataset"))

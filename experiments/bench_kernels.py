@@ -16,7 +16,7 @@ from inbatch.experiments.timing import gemm_rate, interleave, machine, notes, pe
 from inbatch.kernels import info_nce
 from inbatch.kernels.chunked import DEFAULT_WORKSPACE
 
-OURS = "inbatch float32"
+OURS, BFLOAT16 = "inbatch float32", "inbatch bfloat16"
 Step = Callable[[Tensor, Tensor, float], Tensor]
 
 
@@ -46,16 +46,17 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError("expected --rows, --dim and --repetitions of at least 1 and a positive --temperature")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     scale = 1 / args.temperature
-    gate = check(args.dim, scale, device, args.seed)
-    q, k = _pairs(args.rows, args.dim, device, args.seed)
     absent: list[str] = []
-    contestants = {OURS: _step(_ours, q, k, scale), "inbatch bfloat16": _step(_ours, q.bfloat16(), k.bfloat16(), scale)}
+    others = peers(absent)
+    gate = check(args.dim, scale, device, args.seed, {} if args.only_ours else others)
+    q, k = _pairs(args.rows, args.dim, device, args.seed)
+    contestants = {OURS: _step(_ours, q, k, scale), BFLOAT16: _step(_ours, q.bfloat16(), k.bfloat16(), scale)}
     contestants["inbatch float32 symmetric"] = _step(_symmetric, q, k, scale)
     if not args.only_ours:
-        contestants |= {name: _step(step, q, k, scale) for name, step in peers(absent).items()}
+        contestants |= {name: _step(step, q, k, scale) for name, step in others.items()}
     timings = interleave(contestants, args.repetitions)
-    gradients = 2 * q.numel() * q.element_size()
-    memory = {name: peak_bytes(step) - gradients for name, step in contestants.items()}
+    gradients = {name: 2 * q.numel() * (2 if name == BFLOAT16 else 4) for name in contestants}
+    memory = {name: peak_bytes(step) - gradients[name] for name, step in contestants.items()}
     work = 6.0 * args.rows**2 * args.dim
     result = {
         "rows": args.rows,
@@ -78,30 +79,35 @@ def run(args: argparse.Namespace) -> None:
     report(args, result, table(title, columns, lines, note))
 
 
-def check(dim: int, scale: float, device: str, seed: int) -> dict[str, float]:
-    """Compare values and gradients with float64, at a size that is no multiple of anything.
+def check(dim: int, scale: float, device: str, seed: int, others: dict[str, Step]) -> dict[str, float]:
+    """Compare values and gradients of every contestant with float64, at a size that is no multiple of anything.
 
     Returns:
-        Largest relative error of loss, dq and dk, by dtype.
+        Largest relative error of loss, dq and dk, by contestant.
 
     Raises:
-        InbatchError: if an error exceeds 2e-4 in float32 or 2e-2 in bfloat16.
+        InbatchError: if one of ours exceeds 2e-4 in float32 or 2e-2 in bfloat16, or a peer 2e-2.
     """
     q, k = _pairs(203, dim, device, seed)
-    k = torch.cat([k, normalize(torch.randn(130, dim, device=device), dim=1)])
     q, k = q.bfloat16(), k.bfloat16()
+    more = normalize(torch.randn(130, dim, device=device), dim=1).bfloat16()
+    contestants = [
+        (OURS, _ours, torch.float32, 2e-4),
+        (BFLOAT16, _ours, torch.bfloat16, 2e-2),
+        ("inbatch float32 symmetric", _symmetric, torch.float32, 2e-4),
+        *((name, step, torch.float32, 2e-2) for name, step in others.items()),
+    ]
     errors = {}
-    truth = _values(_naive, q.double(), k.double(), scale)
-    for dtype, bound in ((torch.float32, 2e-4), (torch.bfloat16, 2e-2)):
-        found = _values(_ours, q.to(dtype), k.to(dtype), scale)
-        for name, x, y in zip(("loss", "dq", "dk"), truth, found):
-            error = float((y.double() - x).abs().max() / x.abs().max())
-            errors[f"{name} {str(dtype)[6:]}"] = error
-            if not error <= bound:
-                raise InbatchError(
-                    f"the gate is red: expected a relative error of {name} in {dtype} of at most {bound}; got {error:.1e}. "
-                    "Nothing was timed; please report this with the output of `inbatch doctor`."
-                )
+    for name, step, dtype, bound in contestants:
+        key = torch.cat([k, more])
+        truth = _values(_naive_symmetric if step is _symmetric else _naive, q.double(), key.double(), scale)
+        found = _values(step, q.to(dtype), key.to(dtype), scale)
+        errors[name] = max(float((y.double() - x).abs().max() / x.abs().max()) for x, y in zip(truth, found))
+        if not errors[name] <= bound:
+            raise InbatchError(
+                f"the gate is red: expected a relative error of {name} of at most {bound}; got {errors[name]:.1e}. "
+                "Nothing was timed; please report this with the output of `inbatch doctor`."
+            )
     return errors
 
 
@@ -150,6 +156,11 @@ def _symmetric(q: Tensor, k: Tensor, scale: float) -> Tensor:
 
 def _naive(q: Tensor, k: Tensor, scale: float) -> Tensor:
     return cross_entropy(scale * q @ k.T, torch.arange(len(q), device=q.device))
+
+
+def _naive_symmetric(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    columns = cross_entropy(scale * k[: len(q)] @ q.T, torch.arange(len(q), device=q.device))
+    return (_naive(q, k, scale) + columns) / 2
 
 
 def _native(options: Any) -> Step:

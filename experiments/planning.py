@@ -115,10 +115,17 @@ def shape_of(cli: FitCLI, trainer: Any) -> Shape:
 
     data: Any = cli.datamodule
     encoder: Any = cli.model.encoder
-    total = sum(len(table) for table in data.tables)
     assert data.order.steps_per_epoch > 0
-    sample = ViewDataset(data.tables, data.seed, data.ids)[Draw(0, list(range(0, total, math.ceil(total / SAMPLE))))]
-    tokens = list(Collate(encoder.tokenizer, encoder.prompts, data.max_length)(sample))
+    dataset, collate = (
+        ViewDataset(data.tables, data.seed, data.ids),
+        Collate(encoder.tokenizer, encoder.prompts, data.max_length),
+    )
+    # Table by table: single-source batches may have tables with more hard negatives than others. The widest counts.
+    tokens, first = [], 0
+    for table in data.tables:
+        rows = range(first, first + len(table), math.ceil(len(table) / SAMPLE))
+        first += len(table)
+        tokens = max(tokens, list(collate(dataset[Draw(0, list(rows))])), key=len)
     sides = [data.max_length["query"], *[data.max_length["document"]] * (len(tokens) - 1)]
     rows = math.ceil(data.batch_size / trainer.world_size)
     return Shape(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 from inbatch import cli
 from inbatch.errors import InbatchError
 from inbatch.experiments.output import table
+from inbatch.run_folder import RunFolder
 
-RUN = Path("runs/quickstart")
+RUN = "runs/quickstart"
 QUERIES = (
     "eigenvalues of a symmetric matrix",
     "read a json file line by line",
@@ -23,19 +25,24 @@ METRICS = ("mrr", "recall_at_1", "recall_at_10", "ndcg_at_10")
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Train, compare, search; further arguments go to ``inbatch fit``. Returns the exit code."""
-    code = cli.main(["fit", "--config", "quickstart.yaml", "--run_dir", str(RUN), *arguments])
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--run_dir", default=RUN)
+    parser.add_argument("--fresh", nargs="?", const="true", default="false")
+    folder, rest = parser.parse_known_args(arguments)
+    run = RunFolder.choose({}, "", folder.run_dir, folder.fresh.lower() == "true").path
+    code = cli.main(["fit", "--config", "quickstart.yaml", "--run_dir", str(run), *rest])
     if code:
         return code
-    print(f"\n{comparison(RUN)}\n")
-    export = RUN / "export"
+    print(f"\n{comparison(run)}\n")
+    export = run / "export"
     search = ["search", str(export), "environment", "--split", "test", "--top", "3", "--max-length", "64"]
     for query in QUERIES:
         search += ["--query", query]
     print("What it finds among 2,000 functions that it was not trained on:\n", flush=True)
     code = cli.main(search)
     print(
-        f"\nrun folder   {RUN}   (configuration, metrics.jsonl, checkpoints)"
-        f"\ntensorboard  .venv/bin/tensorboard --logdir {RUN}"
+        f"\nrun folder   {run}   (configuration, metrics.jsonl, checkpoints)"
+        f"\ntensorboard  .venv/bin/tensorboard --logdir {run}"
         f'\nexport       {export}   SentenceTransformer("{export}") loads it'
         f"\nsearch all   .venv/bin/inbatch search {export} environment --query 'parse a date'"
     )

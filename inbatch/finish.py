@@ -38,6 +38,9 @@ def finish(
         "scores": {evaluation.monitor: evaluation.best_score} if evaluation.best_step >= 0 else None,
         "commit": commit(),
     }
+    module.encoder.to(
+        trainer.strategy.root_device
+    )  # the trainer has moved it to the CPU, where flash attention cannot run
     export = module.encoder.save_pretrained(folder.export, facts)
     encoder = Encoder.from_pretrained(folder.export).to(trainer.strategy.root_device)
     numbers = run_evaluators(evaluation.evaluators, encoder, "test")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -62,7 +63,7 @@ class RunOptions:
         evaluators: by name; each takes the encoder and returns numbers. They also judge the exported model at the end.
         evaluate_every: optimizer steps between evaluations, the last step included; null never.
         evaluate_first: evaluate before the first step too.
-        monitor: the number that decides which step is exported, such as val/sts/STS-B dev; null exports the last.
+        monitor: the number that decides which step is exported, such as val/sts/STS-B-dev; null exports the last.
         mode: whether more or less of it is better.
     """
 
@@ -74,6 +75,21 @@ class RunOptions:
     evaluate_first: bool = False
     monitor: str | None = None
     mode: Literal["max", "min"] = "max"
+
+
+class OutOfTime(InbatchError):
+    """``trainer.max_time`` is over before the last step.
+
+    Args:
+        step: that the checkpoint holds.
+    """
+
+    exit_code = 75
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"trainer.max_time is over: stopped after step {step}, which is saved. The same command with a longer max_time goes on."
+        )
 
 
 class FitCLI(LightningCLI):
@@ -169,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
     stop_outside_of_training()
     try:
         train(cli, folder, arguments)
-    except Stopped:
+    except (Stopped, OutOfTime):
         folder.discard_if_new()
         if rank_zero_only.rank == 0:
             raise
@@ -206,6 +222,10 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
     except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
         raise KeyboardInterrupt from None
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
+    if timer is not None and trainer.global_step < trainer.max_steps and (timer.time_remaining() or 0) <= 0:
+        raise OutOfTime(trainer.global_step)
     result = on_rank_zero(lambda: finish(trainer, cli.model, cli.datamodule, evaluation, folder))
     if trainer.is_global_zero:
         print(describe_result(folder, result, "finished"))

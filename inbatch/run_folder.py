@@ -98,11 +98,11 @@ class RunFolder:
         self._created = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        for folder in (self.path, self.checkpoints):
-            for leftover in folder.glob(".*.*"):  # of a file that was being written when its process died
-                leftover.unlink()
         if not self._file("config.yaml").exists():
-            if foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
+            if foreign := sorted(
+                p.name for p in self.path.iterdir() if p.name != ".lock" and p not in self._leftovers()
+            ):
+                self._file(".lock").unlink()
                 raise UsageError(
                     f"expected a new, an empty or a run folder; {self.path} holds {foreign[0]} and no config.yaml. Set --run_dir."
                 )
@@ -112,6 +112,14 @@ class RunFolder:
                 f"{self.path} belongs to another configuration ({'; '.join(changed[:5])}{more}). "
                 "Set --run_dir to another folder, or --fresh to start beside it."
             )
+        for leftover in self._leftovers():
+            leftover.unlink()
+
+    def _leftovers(self) -> list[Path]:
+        """List what was being written by `replace_file` when its process died."""
+        names = [self._file(name) for name in ("config.yaml", "run.json", "result.json", self.metrics.name)]
+        names += [self.checkpoints / name for name in ("last.ckpt", "best.ckpt")]
+        return [p for name in names for p in name.parent.glob(f".{name.name}.*") if p.is_file()]
 
     def _take_lock(self) -> None:
         # POSIX record locks: unlike flock they are not inherited by worker processes that may outlive this one.
@@ -164,8 +172,9 @@ class RunFolder:
         return f"traceback in {path}"
 
     def discard_if_new(self, keep: bool = False) -> None:
-        """Remove the folder if this process made it and no checkpoint is in it: a refused run leaves nothing behind."""
-        if self._created and not keep and not any(self.checkpoints.glob("*.ckpt")):
+        """Remove the folder if this process made it and nothing was measured or saved: a refused run leaves nothing behind."""
+        measured = self.metrics.exists() and self.metrics.stat().st_size > 0
+        if self._created and not keep and not measured and not any(self.checkpoints.glob("*.ckpt")):
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _file(self, name: str) -> Path:

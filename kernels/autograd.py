@@ -108,17 +108,19 @@ class Reduced(torch.autograd.Function):
                 dk[rules.own : rules.own + b].addcmul_(pull, q)
         d_scale = (dq * q).sum() / problem.scale if need_scale and dq is not None else None
         ctx.save_for_backward(
-            _cast(dq if need_q else None, query), _cast(dk, key), d_scale,
+            _kept(dq if need_q else None, query), _kept(dk, key), d_scale,
             d_positive if given and need_positive else None, d_extra if need_extra else None,
         )  # fmt: skip
+        ctx.dtypes = query.dtype, key.dtype
         return loss
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Multiply the gradients by the upstream factor."""
         _refuse_second_derivative()
-        made = (None if grad is None else grad * upstream.to(grad.dtype) for grad in ctx.saved_tensors)
-        return *made, None, None, None, None, None
+        dq, dk, *others = (None if grad is None else grad * upstream.to(grad.dtype) for grad in ctx.saved_tensors)
+        made = (None if grad is None else grad.to(dtype) for grad, dtype in zip((dq, dk), ctx.dtypes))
+        return *made, *others, None, None, None, None, None
 
 
 def _refuse_second_derivative() -> None:
@@ -128,6 +130,11 @@ def _refuse_second_derivative() -> None:
         raise RuntimeError(
             'info_nce and log_sum are differentiable once; got create_graph=True. Use backend="reference" for second derivatives.'
         )
+
+
+def _kept(grad: Tensor | None, like: Tensor) -> Tensor | None:
+    # The factor of a gradient scaler must come before float16's rounding: that is what it is for.
+    return grad if like.dtype == torch.float16 else _cast(grad, like)
 
 
 def _cast(grad: Tensor | None, like: Tensor) -> Tensor | None:

@@ -18,8 +18,9 @@ class Matches:
     columns: Tensor  # (n·m,) int64: the key of each id, ids ascending
     first: Tensor  # (b, k) int64: where the run of ids equal to the query's id begins in `columns`
     counts: Tensor  # (b, k) int64: its length
-    wild_rows: Tensor  # (b,) bool
-    wild_columns: Tensor  # (n,) bool
+    wild_rows: Tensor | None  # (b,) bool; None where there are none
+    wild_columns: Tensor | None  # (n,) bool
+    pairs: list[int]  # (b + 1), pairs in all rows before each
 
     @staticmethod
     def find(query_ids: Tensor, key_ids: Tensor) -> Matches:
@@ -31,20 +32,27 @@ class Matches:
         wild_rows, wild_columns = (q == -1).any(1), (k == -1).any(1)
         # Rows and columns that are out as a whole need no pairs.
         counts = counts.masked_fill(wild_rows[:, None] | (q == -1), 0)
-        return Matches(order // max(1, k.shape[1]), first, counts, wild_rows, wild_columns)
+        # What the blocks' loops ask for comes to the host at once: a GPU is waited for here and not in every block.
+        some = torch.stack([wild_rows.any(), wild_columns.any()]).long()
+        some_rows, some_columns, *pairs = torch.cat([some, counts.sum(1).cumsum(0)]).tolist()
+        return Matches(
+            order // max(1, k.shape[1]), first, counts, wild_rows if some_rows else None,
+            wild_columns if some_columns else None, [0, *pairs],
+        )  # fmt: skip
 
     def exclude_(self, logits: Tensor, start: int) -> None:
         """Put -inf where the ids meet; ``logits`` (c, n) holds rows start … start + c."""
         rows = slice(start, start + len(logits))
-        if self.wild_rows[rows].any():
-            logits[self.wild_rows[rows]] = -torch.inf
-        if self.wild_columns.any():
-            logits[:, self.wild_columns] = -torch.inf
+        if self.wild_rows is not None:
+            logits.masked_fill_(self.wild_rows[rows, None], -torch.inf)
+        if self.wild_columns is not None:
+            logits.masked_fill_(self.wild_columns, -torch.inf)
         counts, first = self.counts[rows].flatten(), self.first[rows].flatten()
         ends = counts.cumsum(0)
         per_row = self.counts.shape[1]
-        for begin in range(0, int(ends[-1]), PIECE):
-            pair = torch.arange(begin, min(begin + PIECE, int(ends[-1])), device=logits.device)
+        total = self.pairs[rows.stop] - self.pairs[rows.start]
+        for begin in range(0, total, PIECE):
+            pair = torch.arange(begin, min(begin + PIECE, total), device=logits.device)
             run = torch.searchsorted(ends, pair, right=True)
             within = pair - (ends[run] - counts[run])
             logits[run // per_row, self.columns[first[run] + within]] = -torch.inf

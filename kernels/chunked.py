@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from inbatch.kernels.candidates import Rules
-from inbatch.kernels.products import SCALED_SLAB, add_product, bfloat16_units, product, scaled_product, slab_elements
+from inbatch.kernels.products import (
+    SCALED_SLAB,
+    SLAB,
+    add_product,
+    bfloat16_units,
+    product,
+    scaled_product,
+    slab_elements,
+)
 
 DEFAULT_WORKSPACE = 256 << 20
 # Bytes of a block and what goes with it, beyond which nothing became faster.
@@ -73,7 +81,8 @@ class Problem:
         element = self.query.element_size()
         # Logits, what the rules take, a narrow copy, and a few vectors of the embedding's width.
         copy = 2 * n if self.narrow else 0
-        slab = min(n, SCALED_SLAB) * element
+        # Slabs of the two products; one narrower than the block is a copy.
+        slab = (min(n, SCALED_SLAB) + (SLAB if n > SLAB else 0)) * element
         per_row = max(1, buffers * n * element + slab + copy + self.rules.bytes_per_row(n) + 8 * d * element)
         fixed = self.rules.fixed_bytes() + slab_elements(d, n) * element
         rows = (self.workspace - fixed) // per_row
@@ -120,7 +129,7 @@ class Gradients:
     def of(problem: Problem, for_query: bool, for_key: bool) -> Gradients:
         """Make the sums, zero for dk; dq is written row by row."""
         dq = torch.empty_like(problem.query) if for_query else None
-        return Gradients(problem, dq, torch.zeros_like(problem.key.T.contiguous()) if for_key else None)
+        return Gradients(problem, dq, problem.key.new_zeros(problem.key.T.shape) if for_key else None)
 
     def add(self, rows: slice, e: Tensor, weight: Tensor | None) -> None:
         """Add ``diag(weight) e`` times the keys, and its transpose times the queries; the small operand carries the weight."""

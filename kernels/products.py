@@ -31,7 +31,7 @@ def bfloat16_units() -> bool:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply (m, k) by (k, n) in the operands' dtype; float32 never loses digits to a faster mode."""
+    """Multiply (m, k) by (k, n) in the operands' dtype; on a GPU float32 is what ``torch.set_float32_matmul_precision`` says."""
     if a.dtype == torch.float32 and a.device.type == "cpu" and onednn_float32() and a.numel() and b.numel():
         # oneDNN falls back to reference code for a slice of a wider matrix: a copy is cheap beside the product.
         a, b = a.contiguous(), b if b.T.is_contiguous() else b.contiguous()

@@ -66,7 +66,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         counts, rank = ctx.counts, dist.get_rank(ctx.group)
         # Half precision would lose digits in the sum over ranks.
-        total = grad.float() if grad.dtype in (torch.bfloat16, torch.float16) else grad.contiguous()
+        total = (grad.float() if grad.dtype in (torch.bfloat16, torch.float16) else grad).contiguous()
         if min(counts) == max(counts) and dist.get_backend(ctx.group) == "nccl":
             own = total.new_empty(counts[rank], *grad.shape[1:])
             dist.reduce_scatter_tensor(own, total, group=ctx.group)

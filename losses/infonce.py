@@ -62,7 +62,12 @@ class InfoNCE(Objective):
             )
         if not (math.isfinite(margin) and math.isfinite(hard_negative_weight)):
             raise UsageError(
-                f"expected finite margin and hard_negative_weight; got {margin} and {hard_negative_weight}"
+                f"expected finite margin and hard_negative_weight; got {margin} and {hard_negative_weight}. "
+                "Set objective.margin and objective.hard_negative_weight."
+            )
+        if false_negative_margin is not None and math.isnan(false_negative_margin):
+            raise UsageError(
+                "expected false_negative_margin as a number or null; got nan. Set objective.false_negative_margin."
             )
         log_scale = torch.tensor(-math.log(temperature))
         self.temperature = temperature
@@ -78,10 +83,22 @@ class InfoNCE(Objective):
         """Return 1/temperature; a 0-d tensor with gradient if it is learnt."""
         if self.log_scale is None:
             return 1 / self.temperature
-        return self.log_scale.exp().clamp(max=LARGEST_SCALE)
+        # The parameter is held, not the value: a value beyond its bound would have no gradient to come back with.
+        with torch.no_grad():
+            self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
+        return self.log_scale.exp()
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
-        """Project, normalise in float32 and contrast; see `Objective.forward`."""
+        """Project, normalise in float32 and contrast; see `Objective.forward`.
+
+        Raises:
+            UsageError: if the rows carry scores, which would be ignored: a pair of score 0 would be trained as a positive.
+        """
+        if z.score is not None:
+            raise UsageError(
+                "InfoNCE takes every pair as a positive one, but a column of the source was read as scores. "
+                "Keep the rows that are positives, then set view: pair and columns: {anchor: NAME, positive: NAME} on the source."
+            )
         sizes = [len(view) for view in z]
         stacked = torch.cat(list(z))
         stacked = stacked if self.projector is None else self.projector(stacked)
@@ -158,7 +175,8 @@ def contrast(
     extra = None
     weighted = bool(hard_negative_weight and len(negatives))
     if weighted:
-        extra = pair_logits(anchor, torch.stack(list(negatives), 1), scale) + hard_negative_weight
+        extra = pair_logits(anchor, torch.stack(list(negatives), 1), scale)
+        extra = extra.masked_fill(_excluded(extra, ids, arguments.get("ceiling")), -torch.inf) + hard_negative_weight
     if ids is None and weighted:
         ids = _positions(b, own, sum(counts), len(negatives), anchor.device)
     query_ids, key_ids = (None, None) if ids is None else _id_sets(ids, counts, weighted)
@@ -184,6 +202,15 @@ def contrast(
             columns = info_nce(positive, queries, query_ids=key_ids[own : own + b], key_ids=every_query, **arguments)
         total = (rows + columns) / 2
     return total * ranks / max(1, sum(counts))
+
+
+def _excluded(own: Tensor, ids: Views[Tensor] | None, ceiling: Tensor | None) -> Tensor:
+    """Say which of the rows' own hard negatives, (b, k) logits, are no negatives by the rules of `info_nce`: (b, k) bool."""
+    out = torch.zeros_like(own, dtype=torch.bool)
+    if ids is not None:
+        texts = torch.stack(list(ids.negatives), 1)
+        out = (texts == ids.anchor[:, None]) | (texts == ids.positive[:, None]) | (texts == -1)
+    return out if ceiling is None else out | (own.detach() > ceiling[:, None])
 
 
 def _id_sets(ids: Views[Tensor], counts: list[int], weighted: bool) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,12 @@ def read_layout(folder: Path) -> Layout:
     network = folder / paths["Transformer"]
     settings = _optional_json(folder / "config_sentence_transformers.json")
     prompts = {name: text for name, text in (settings.get("prompts") or {}).items() if text is not None}
+    if prompts.get(default := settings.get("default_prompt_name")):
+        warnings.warn(
+            f"{folder}: sentence-transformers puts the prompt {default!r} before every text; here it is asked for with "
+            f"prompt_name={default!r}",
+            stacklevel=2,
+        )
     return Layout(
         pooling=_read_pooling(folder / paths["Pooling"] / "config.json", any(prompts.values())),
         normalize="Normalize" in paths,

@@ -104,7 +104,13 @@ class EmbeddingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Say what accumulation does not do."""
+        """Check that texts may be as long as the data module says, and say what accumulation does not do."""
+        data = getattr(self.trainer, "datamodule", None)
+        for length in getattr(data, "max_length", {}).values():
+            try:
+                self.encoder.fitting(length)
+            except UsageError as error:
+                raise UsageError(f"{error}. Set data.max_length.") from None
         if self.trainer.accumulate_grad_batches > 1:
             rank_zero_warn(
                 "accumulate_grad_batches adds no in-batch negatives: each batch is contrasted with itself. For more negatives in "

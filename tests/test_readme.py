@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from inbatch import cli
+from inbatch.callbacks.signals import EXIT_CODES
 from inbatch.cli import VERBS
 from inbatch.config import find_config
+from inbatch.errors import MissingError, TrainingError, UsageError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -46,3 +49,8 @@ def test_its_links_lead_somewhere():
 def test_its_exit_codes_are_those_of_the_program():
     for code in ("0 done", "2 usage", "3 something", "4 training", "75 stopped", "130 interrupted", "1 anything else"):
         assert code in README
+    screen = " ".join(cli.EXIT_CODES.split())
+    for code, word in ((UsageError("").exit_code, "wrong usage"), (MissingError("").exit_code, "something is not there"),
+                       (TrainingError("").exit_code, "training cannot"), *((c, "") for c in EXIT_CODES.values())):  # fmt: skip
+        assert f"{code} {word}" in screen
+        assert f" {code} " in README

@@ -40,7 +40,8 @@ class WholeFiles(CheckpointIO):
         """Raise an `InbatchError` if the last save failed."""
         if self._failure is not None:
             reason, self._failure = self._failure, None
-            kept = f"the one of step {step_of(path)} is kept" if path.exists() else "there is no earlier one"
+            earlier = resumable(path.parent)
+            kept = "there is no earlier one" if earlier is None else f"the one of step {step_of(earlier)} is kept"
             raise InbatchError(
                 f"cannot write the checkpoint {path}: {reason}; {kept}. Free space, then give the same command."
             )

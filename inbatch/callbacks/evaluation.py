@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from inbatch.arguments import suggest
 from inbatch.callbacks.ranks import on_rank_zero
 from inbatch.errors import UsageError
 from inbatch.models.encoder import Encoder
@@ -22,7 +23,7 @@ class Evaluation(Callback):
         evaluators: by name; each takes the encoder and returns numbers by tag.
         every: steps between evaluations, the last step included; None never.
         first: evaluate before training too.
-        monitor: the tag, such as ``val/sts/STS-B dev``, that decides which step is the best.
+        monitor: the tag, such as ``val/sts/STS-B-dev``, that decides which step is the best.
         mode: whether more or less of it is better.
 
     Raises:
@@ -97,7 +98,10 @@ class Evaluation(Callback):
         if self.monitor is None:
             return
         if self.monitor not in numbers:
-            raise UsageError(f"expected monitor to be one of {', '.join(numbers)}; got {self.monitor!r}. Set monitor.")
+            near = suggest(self.monitor, numbers) or "."
+            raise UsageError(
+                f"expected monitor to be one of {', '.join(numbers)}; got {self.monitor!r}{near} Set monitor."
+            )
         score = numbers[self.monitor]
         if self.best_step < 0:
             better = not math.isnan(score)

@@ -184,6 +184,13 @@ def test_the_roots_are_the_standard_library_and_site_packages():
     assert len(set(roots)) == len(roots)
 
 
+def test_links_that_lead_nowhere_and_hidden_files_are_passed_over(tmp_path):
+    expected = pairs(tree(tmp_path / "one", {"a.py": numbered(20)}))
+    roots = tree(tmp_path / "two", {"a.py": numbered(20), ".hidden.py": numbered(5, 20)})
+    (tmp_path / "two" / "gone.py").symlink_to(tmp_path / "nowhere.py")
+    assert pairs(roots)["anchor"][:] == expected["anchor"][:]
+
+
 @pytest.mark.slow
 def test_this_installation_has_a_corpus(capsys):
     tables = {split: environment_pairs(split) for split in SPLITS}

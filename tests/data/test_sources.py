@@ -92,6 +92,8 @@ def test_settings_reach_the_table(folder):
         (Source("splits", split="test"), UsageError, "no split test; the splits are train, dev"),
         (Source("."), UsageError, "written by Dataset.save_to_disk"),
         (Source("hf://datasets/owner/name"), UsageError, "expected hf://datasets/OWNER/NAME/FILE"),
+        (Source("hf://datasets/file.txt"), UsageError, "expected hf://datasets/OWNER/NAME/FILE"),
+        (Source("hf://datasets/owner//file.txt"), UsageError, "expected hf://datasets/OWNER/NAME/FILE"),
         (Source("environment", split="dev"), UsageError, "train, validation, test"),
     ],
 )

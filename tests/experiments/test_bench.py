@@ -23,12 +23,16 @@ def test_kernels_reports_ours_and_peers(capsys):
 def test_only_ours_skips_the_peers(capsys):
     assert cli.main(["bench", "kernels", "--rows", "32", "--dim", "4", "--repetitions", "1", "--only-ours"]) == 0
     out = capsys.readouterr().out
-    assert "gate: loss float32" in out
+    assert "gate: inbatch float32" in out
     assert "cross_entropy" not in out
 
 
-def test_a_wrong_gradient_stops_the_benchmark(monkeypatch, capsys):
-    monkeypatch.setattr(bench_kernels, "_ours", lambda q, k, scale: 1.01 * bench_kernels._naive(q, k, scale))
+@pytest.mark.parametrize("name", ["_ours", "_symmetric", "_native"])
+def test_a_wrong_gradient_stops_the_benchmark(name, monkeypatch, capsys):
+    def wrong(q, k, scale):
+        return 1.1 * bench_kernels._naive(q, k, scale)
+
+    monkeypatch.setattr(bench_kernels, name, (lambda options: wrong) if name == "_native" else wrong)
     assert cli.main(["bench", "kernels", "--rows", "32", "--dim", "4"]) == 1
     assert "the gate is red" in capsys.readouterr().err
 
@@ -44,10 +48,14 @@ def test_an_unknown_kind_is_refused():
 
 
 def test_the_gate_of_train_compares_losses_and_gradients():
-    right = (torch.tensor(2.0), torch.tensor([1.0, 3.0]))
-    steps = {"inbatch": lambda: right, "peer": lambda: (torch.tensor(2.0), torch.tensor([1.0, 3.0003]))}
+    right = (torch.tensor(2.0), {"w": torch.tensor([1.0, 3.0])})
+    steps = {"inbatch": lambda: right, "peer": lambda: (torch.tensor(2.0), {"w": torch.tensor([1.0, 3.0003])})}
     assert bench_train.check(steps) == pytest.approx(1e-4, rel=0.1)
-    for wrong in ((torch.tensor(2.1), right[1]), (right[0], torch.tensor([1.1, 3.0]))):
+    for wrong in (
+        (torch.tensor(2.1), right[1]),
+        (right[0], {"w": torch.tensor([1.0, -3.0])}),
+        (right[0], {"v": right[1]["w"]}),
+    ):
         with pytest.raises(InbatchError, match="the gate is red: peer"):
             bench_train.check({**steps, "peer": lambda wrong=wrong: wrong})
 
@@ -64,7 +72,9 @@ def test_more_pairs_than_there_are_is_refused(monkeypatch, capsys):
 def test_train_against_its_peer(minilm, capsys):
     pytest.importorskip("sentence_transformers")
     assert cli.main(["bench", "train", "--pairs", "32", "--repetitions", "1", "--precision", "float32", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["timings"]["float32"]) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert list(result["timings"]["float32"]) == ["inbatch", "sentence-transformers cached, mini-batch 32"]
+    assert 0 < result["gate"] < 1e-3
 
 
 def test_contestants_take_turns_and_the_first_round_is_not_counted():

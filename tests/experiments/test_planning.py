@@ -46,6 +46,15 @@ def plan(config: Path, *options: str) -> tuple[dict, dict[str, Finding]]:
     return facts, {finding.topic: finding for finding in findings}
 
 
+def test_single_source_batches_are_planned_by_the_widest_table(config: Path, tmp_path: Path):
+    (tmp_path / "triples.csv").write_text(
+        "anchor,positive,negative\n" + "".join(f"a {i},b {i},c {i}\n" for i in range(40))
+    )
+    sources = f"--data.sources=[{tmp_path / 'pairs.tsv'}, {tmp_path / 'triples.csv'}]"
+    facts, _ = plan(config, sources, "--data.single_source=true")
+    assert facts["shape"]["views"] == 3
+
+
 def test_plan_of_a_tiny_run(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     facts, found = plan(config)

@@ -45,9 +45,34 @@ def test_trains_compares_and_searches(tmp_path, monkeypatch, capsys):
             (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
         return 0
 
-    monkeypatch.setattr(quickstart, "RUN", tmp_path)
+    monkeypatch.setattr(quickstart, "RUN", str(tmp_path))
     monkeypatch.setattr(quickstart.cli, "main", command)
     assert quickstart.main() == 0
     assert [call[0] for call in calls] == ["fit", "search"]
     assert calls[1].count("--query") == len(quickstart.QUERIES)
     assert f"--logdir {tmp_path}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"), [(["--fresh"], "run-2"), (["--run_dir=other"], "other"), (["--fresh=false"], "run")]
+)
+def test_all_parts_speak_of_the_same_folder(arguments, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    calls = []
+
+    def command(arguments):
+        calls.append(arguments)
+        folder = tmp_path / arguments[arguments.index("--run_dir") + 1] if arguments[0] == "fit" else None
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
+            lines = [{"step": 0, **numbers("val", 0.7)}, {"step": 4, **numbers("test", 0.75)}]
+            (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        return 0
+
+    monkeypatch.setattr(quickstart, "RUN", "run")
+    monkeypatch.setattr(quickstart.cli, "main", command)
+    assert quickstart.main([*arguments, "--trainer.max_steps=1"]) == 0
+    assert calls[0][3:] == ["--run_dir", name, "--trainer.max_steps=1"]
+    assert calls[1][1] == f"{name}/export"
+    assert f"--logdir {name}" in capsys.readouterr().out

@@ -48,6 +48,37 @@ def test_parses(row):
     assert config.data.batch_size > 1
 
 
+# Hyper-parameters of the releases: what a row is for. The optimizer's are those that PyTorch's defaults would get wrong.
+PUBLISHED = {
+    "simcse/unsup-bert-base.yaml": {
+        "seed_everything": 42, "data.batch_size": 64, "data.max_length": 32, "data.ids": "position",
+        "model.optimizer.init_args.lr": 3e-5, "trainer.max_steps": 15625, "trainer.gradient_clip_val": 1.0,
+        "model.objective.init_args.hard_negative_weight": 0.0, "data.sources.view": "same",
+    },
+    "simcse/sup-bert-base.yaml": {
+        "seed_everything": 42, "data.batch_size": 512, "data.max_length": 32, "data.ids": "position",
+        "model.optimizer.init_args.lr": 5e-5, "trainer.max_steps": 1617, "trainer.gradient_clip_val": 4.0,
+        "model.objective.init_args.projector": None, "model.encoder.init_args.head.class_path": "inbatch.models.heads.Dense",
+    },
+}  # fmt: skip
+OF_ALL = {
+    "model.optimizer.init_args.weight_decay": 0.0, "model.optimizer.init_args.betas": (0.9, 0.999),
+    "model.schedule": "linear", "model.warmup_steps": 0, "model.objective.init_args.temperature": 0.05,
+    "model.encoder.init_args.pooling": "cls", "model.encoder.init_args.normalize": False,
+    "model.encoder.init_args.backbone.init_args.name": "bert-base-uncased", "monitor": "val/sts/STS-B-dev", "mode": "max",
+    "evaluate_every": 125, "trainer.accumulate_grad_batches": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", PUBLISHED)
+def test_hyper_parameters_are_the_published_ones(row):
+    config = FitCLI(options(row)).config
+    expected = {**OF_ALL, **PUBLISHED[row]}
+    found = {key: config.get(key) for key in expected}
+    found["model.optimizer.init_args.betas"] = tuple(found["model.optimizer.init_args.betas"])
+    assert found == expected
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_the_header_says_what_to_expect(row):
     header = [line for line in (FOLDER / row).read_text().splitlines() if line.startswith("#")]

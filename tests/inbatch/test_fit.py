@@ -181,3 +181,22 @@ def test_without_any_configuration_one_sentence_says_what_is_missing(command: Ca
     outcome = command("fit")
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
+
+
+def test_a_run_that_is_out_of_time_goes_on_with_more(fit: Callable[..., Any], run_folder: Path):
+    slow = "--trainer.callbacks=[{class_path: fit_helpers.Slow, init_args: {step_seconds: 0.4, save_seconds: 0.0}}]"
+    options = ("--run_dir=run", "--trainer.max_steps=6", slow)
+    stopped = fit(*options, "--trainer.max_time=00:00:00:01")
+    assert stopped.code == 75
+    assert "trainer.max_time is over: stopped after step" in stopped.err
+    assert not (run_folder / "run" / "result.json").exists()
+    done = fit(*options, "--trainer.max_time=00:01:00:00")
+    assert done.code == 0
+    assert "finished: 6 steps" in done.out
+
+
+def test_texts_longer_than_the_backbone_are_refused_before_the_first_step(fit: Callable[..., Any]):
+    refused = fit("--run_dir=run", "--data.max_length=100000")
+    assert refused.code == 2
+    assert "Set data.max_length." in refused.err
+    assert not Path("run").exists()

@@ -134,6 +134,30 @@ def test_claim_removes_what_a_dead_writer_left(tmp_path: Path):
     assert not any(half.exists() for half in halves)
 
 
+def test_claim_touches_nothing_of_a_folder_that_it_refuses(tmp_path: Path):
+    for name in (".pre-commit-config.yaml", ".env.local", "notes.txt"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=r"holds .env.local and no config.yaml"):
+        RunFolder(tmp_path).claim(CONFIG)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".env.local", ".pre-commit-config.yaml", "notes.txt"]
+
+
+def test_claim_leaves_an_export_that_was_being_written_to_the_next_export(tmp_path: Path):
+    started(tmp_path / "run")._lock.close()  # type: ignore[union-attr]
+    for name in (".export.tmp", ".export.old"):
+        (tmp_path / "run" / name).mkdir()
+    RunFolder(tmp_path / "run").claim(CONFIG)
+    assert (tmp_path / "run" / ".export.old").is_dir()
+
+
+def test_discard_keeps_what_was_measured(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(CONFIG)
+    folder.metrics.write_text('{"step": 1}\n')
+    folder.discard_if_new()
+    assert folder.metrics.exists()
+
+
 def test_discard_removes_a_new_folder_without_checkpoints_only(tmp_path: Path):
     new = started(tmp_path / "new")
     new.discard_if_new(keep=True)

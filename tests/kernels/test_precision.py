@@ -37,6 +37,19 @@ def test_half_precision_errs_no_more_than_plain_arithmetic(symmetric, reduction)
         assert (our_x - x).abs().max() <= (naive_x - x).abs().max() + slack
 
 
+def test_a_gradient_scaler_comes_before_the_rounding_to_float16():
+    """Gradients below float16's smallest number survive where they are multiplied first."""
+    q, k = (normalize(torch.randn(64, 32, generator=torch.Generator().manual_seed(s)), dim=1).half() for s in (0, 1))
+    k = normalize(q.float() + 0.3 * k.float(), dim=1).half()
+    leaves = [q.clone().requires_grad_(), k.clone().requires_grad_()]
+    scaled = torch.autograd.grad(65536 * info_nce(*leaves, scale=20.0) / 4096, leaves)
+    wide = [q.double().requires_grad_(), k.double().requires_grad_()]
+    truth = torch.autograd.grad(65536 * info_nce(*wide, scale=20.0) / 4096, wide)
+    for found, x in zip(scaled, truth):
+        assert found.dtype == torch.float16
+        assert (found.double() - x).abs().max() <= 2e-3 * x.abs().max()
+
+
 def test_keeps_its_digits_where_cross_entropy_returns_zero():
     """Gradients at losses of 1e-6 … 1e-12, right to 1e-3 in float32; cross_entropy in float32 has lost them."""
     rng = torch.Generator().manual_seed(0)

@@ -43,6 +43,11 @@ def test_gradient_by_a_parameter_that_all_rows_share():
     assert abs(float(grad) / 3 - 0.00030208) < 5e-9
 
 
+def test_scores_are_refused_and_not_ignored():
+    with pytest.raises(UsageError, match=r"read as scores.*view: pair"):
+        loss_of(InfoNCE(0.05), Views(Z1, Z2, score=torch.tensor([0.0, 0.5, 1.0])))
+
+
 def unit(*shape, seed=0):
     return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
 
@@ -107,8 +112,29 @@ def test_the_temperature_is_learnt_and_bounded():
     assert abs(float(output.logs["temperature"]) - 0.05) < 1e-8
     with torch.no_grad():
         objective.log_scale.fill_(math.log(1e4))
-    assert float(objective.scale()) == 100
+    assert objective.scale().item() == pytest.approx(100)
     assert not list(InfoNCE(0.05).parameters())
+
+
+@pytest.mark.parametrize("beyond", [0.0, 0.5])
+def test_a_learnt_temperature_comes_back_from_its_bound(beyond):
+    objective = InfoNCE(0.01, learn_temperature=True)
+    with torch.no_grad():
+        objective.log_scale += beyond
+    objective(Views(unit(6, 4).float(), unit(6, 4, seed=1).float()), None, None).loss.backward()
+    assert objective.log_scale.grad.abs() > 0
+
+
+@pytest.mark.parametrize("rule", ["equal text", "margin"])
+def test_an_own_hard_negative_obeys_the_rules_with_and_without_a_weight(rule):
+    """A mined negative that is the positive itself, or far above it, is no negative of its row, whatever its weight."""
+    a, p = unit(5, 4), unit(5, 4, seed=1)
+    n = torch.cat([p[:1] if rule == "equal text" else a[:1], unit(4, 4, seed=2)])
+    others = torch.arange(10, 14)
+    texts = Views(torch.arange(5), torch.arange(5, 10), (torch.cat([torch.tensor([5]), others]),))
+    options = {"ids": texts} if rule == "equal text" else {"false_negative_margin": 0.1}
+    plain = contrast(a, p, [n], scale=10.0, **options)
+    assert torch.allclose(contrast(a, p, [n], scale=10.0, hard_negative_weight=1e-9, **options), plain, atol=1e-8)
 
 
 def test_the_projector_sees_all_views_in_one_call_and_is_trained():
@@ -140,6 +166,7 @@ def test_half_precision_embeddings_are_normalised_in_float32():
         ({"temperature": 0.005, "learn_temperature": True}, "0.01, as it is learnt"),
         ({"margin": math.nan}, "finite margin"),
         ({"hard_negative_weight": math.inf}, "finite margin and hard_negative_weight"),
+        ({"false_negative_margin": math.nan}, "false_negative_margin as a number or null"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, message):

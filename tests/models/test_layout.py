@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -40,6 +41,17 @@ def test_what_is_written_is_read(tmp_path, pooling, normalize, activation):
     else:
         x = torch.randn(3, 8)
         assert torch.equal(read.head(x), head(x))
+
+
+def test_a_default_prompt_is_told(folder):
+    change(folder / "config_sentence_transformers.json", default_prompt_name="query")
+    with pytest.warns(UserWarning, match="prompt_name='query'"):
+        assert read_layout(folder).prompts["query"] == "q: "
+    change(
+        folder / "config_sentence_transformers.json", default_prompt_name="document"
+    )  # an empty prompt changes nothing
+    with warnings.catch_warnings(action="error"):
+        read_layout(folder)
 
 
 def test_legacy_names(folder):

@@ -56,6 +56,13 @@ def test_a_save_that_fails_keeps_the_old_file_and_says_so_later(
     assert [path.name for path in saved.parent.iterdir()] == ["last.ckpt"]
 
 
+def test_a_best_that_fails_says_that_the_last_is_there(saved: Path):
+    files = WholeFiles()
+    files.save_checkpoint(content(4), saved.parent / "not there" / "best.ckpt")
+    with pytest.raises(InbatchError, match="the one of step 3 is kept"):
+        files.raise_failure(saved.parent / "best.ckpt")
+
+
 def test_a_first_save_that_fails_says_that_nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     files = WholeFiles()
     files.save_checkpoint(content(1), tmp_path / "not there" / "last.ckpt")
