@@ -1,6 +1,7 @@
 """The operator's two autograd functions: gradients made in the forward pass, and gradients made again in the backward pass.
 
-Both do the (b, n) work through `inbatch.kernels.chunked`, and leave what is per row to `losses_of`, which autograd differentiates.
+Both do the (b, n) work through a backend, `inbatch.kernels.chunked` or `inbatch.kernels.tiled`, whose functions have the same
+signatures, and leave what is per row to `losses_of`, which autograd differentiates.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inbatch.kernels import chunked, reference
+from inbatch.kernels import reference
 from inbatch.kernels.candidates import Rules
 
 
@@ -20,18 +21,29 @@ def losses_of(row: Tensor, column: Tensor | None, positive: Tensor, extra: Tenso
     return losses if column is None else (losses + reference.row_loss(column, positive, None)) / 2
 
 
+# A module with Problem, log_sums, fused, gradients and hardest.
+Backend = Any
+
+
 class LogSums(torch.autograd.Function):
     """Log sums of rows and, if asked, of the columns of the rows' own keys; the backward pass computes the logits again."""
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, scale: Tensor, rules: Rules, columns: bool, workspace: int | None
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        scale: Tensor,
+        rules: Rules,
+        columns: bool,
+        workspace: int | None,
+        backend: Backend,
     ) -> tuple[Tensor, Tensor | None]:
         """Reduce; see `chunked.log_sums`."""
-        problem = chunked.Problem.of(query, key, scale, rules, workspace)
-        row, column = chunked.log_sums(problem, own_columns=columns)
+        problem = backend.Problem.of(query, key, scale, rules, workspace)
+        row, column = backend.log_sums(problem, own_columns=columns)
         ctx.save_for_backward(query, key, scale, row, column)
-        ctx.rules, ctx.workspace = rules, workspace
+        ctx.rules, ctx.workspace, ctx.backend = rules, workspace, backend
         return row, column
 
     @staticmethod
@@ -39,12 +51,12 @@ class LogSums(torch.autograd.Function):
         """Make the gradients from the saved log sums."""
         _refuse_second_derivative()
         query, key, scale, row, column = ctx.saved_tensors
-        problem = chunked.Problem.of(query, key, scale, ctx.rules, ctx.workspace)
+        problem = ctx.backend.Problem.of(query, key, scale, ctx.rules, ctx.workspace)
         need_q, need_k, need_scale = ctx.needs_input_grad[:3]
         pair = None if column is None or d_column is None else (column, d_column)
-        dq, dk = chunked.gradients(problem, (row, d_row), pair, need_q or need_scale, need_k)
-        d_scale = (dq * problem.query).sum() / problem.scale if need_scale and dq is not None else None
-        return _cast(dq if need_q else None, query), _cast(dk, key), d_scale, None, None, None
+        dq, dk = ctx.backend.gradients(problem, (row, d_row), pair, need_q or need_scale, need_k)
+        d_scale = (dq * query).sum() / problem.scale if need_scale and dq is not None else None
+        return _cast(dq if need_q else None, query), _cast(dk, key), d_scale, None, None, None, None
 
 
 class Reduced(torch.autograd.Function):
@@ -54,16 +66,19 @@ class Reduced(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, scale: Tensor, positive: Tensor | None, extra: Tensor | None,
         weight: Tensor | None, rules: Rules, symmetric: bool, reduction: str, workspace: int | None,
+        backend: Backend,
     ) -> Tensor:  # fmt: skip
         """Reduce and differentiate in one go, or in two passes for symmetric losses."""
         need_q, need_k, need_scale, need_positive, need_extra = ctx.needs_input_grad[:5]
-        problem = chunked.Problem.of(query, key, scale, rules, workspace)
-        q, b = problem.query, len(query)
-        given = positive is not None
-        own_keys = None if given or rules.own is None else problem.key[rules.own : rules.own + b]
+        problem = backend.Problem.of(query, key, scale, rules, workspace)
+        b, given = len(query), positive is not None
+        # A backend may keep half-precision inputs as they are; what is made here takes float32 or float64.
+        q = problem.query.to(problem.scale.dtype)
+        own_keys = None if given or rules.own is None else problem.key[rules.own : rules.own + b].to(q.dtype)
         if positive is None:
             assert own_keys is not None
-            positive = problem.scale * (q * own_keys).sum(-1)
+            own_logits: Tensor = problem.scale * (q * own_keys).sum(-1)
+            positive = own_logits
         factor = torch.ones_like(positive) if weight is None else weight
         factor = factor / max(1, b) if reduction == "mean" else factor
         d_positive = torch.zeros_like(positive)
@@ -93,13 +108,13 @@ class Reduced(torch.autograd.Function):
 
         make_q, make_k = need_q or need_scale, need_k
         if symmetric:
-            row, column = chunked.log_sums(problem, own_columns=True, keep=make_q or make_k)
+            row, column = backend.log_sums(problem, own_columns=True, keep=make_q or make_k)
             assert column is not None
             d_row, d_column = slope(slice(0, b), row, column)
             assert d_column is not None
-            dq, dk = chunked.gradients(problem, (row, d_row), (column, d_column), make_q, make_k)
+            dq, dk = backend.gradients(problem, (row, d_row), (column, d_column), make_q, make_k)
         else:
-            _, dq, dk = chunked.fused(problem, lambda rows, row: slope(rows, row)[0], make_q, make_k)
+            _, dq, dk = backend.fused(problem, lambda rows, row: slope(rows, row)[0], make_q, make_k)
         if own_keys is not None and rules.own is not None:
             pull = (d_positive * problem.scale)[:, None]
             if dq is not None:
@@ -120,7 +135,7 @@ class Reduced(torch.autograd.Function):
         _refuse_second_derivative()
         dq, dk, *others = (None if grad is None else grad * upstream.to(grad.dtype) for grad in ctx.saved_tensors)
         made = (None if grad is None else grad.to(dtype) for grad, dtype in zip((dq, dk), ctx.dtypes))
-        return *made, *others, None, None, None, None, None
+        return *made, *others, None, None, None, None, None, None
 
 
 def _refuse_second_derivative() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -63,7 +64,8 @@ class Rules:
     """All that excludes a pair: the row's own key, equal ids, a ceiling on the logit, a ceiling on a guide's dot product."""
 
     own: int | None
-    matches: Matches | None
+    query_ids: Tensor | None  # (b, k) int64
+    key_ids: Tensor | None  # (n, m) int64
     ceiling: Tensor | None  # (b,) in the unit of the logits
     guide: tuple[Tensor, Tensor, Tensor] | None  # (b, g), (n, g), (b,)
 
@@ -73,15 +75,30 @@ class Rules:
         guide: tuple[Tensor, Tensor, Tensor] | None,
     ) -> Rules:  # fmt: skip
         """Prepare the rules of one call from validated arguments; everything is compared detached."""
-        matches = None
-        if query_ids is not None and key_ids is not None and len(query_ids) and len(key_ids):
-            matches = Matches.find(query_ids, key_ids)
+        query_ids, key_ids = (t if t is None or t.dim() == 2 else t[:, None] for t in (query_ids, key_ids))
         return Rules(
             own,
-            matches,
+            query_ids,
+            key_ids,
             None if ceiling is None else ceiling.detach(),
             None if guide is None else (guide[0].detach(), guide[1].detach(), guide[2].detach()),
         )
+
+    def contiguous(self) -> Rules:
+        """Return the same rules with every tensor laid out row by row, as a kernel reads it, floats in float32."""
+        query_ids, key_ids = (None if t is None else t.contiguous() for t in (self.query_ids, self.key_ids))
+        ceiling = None if self.ceiling is None else self.ceiling.float().contiguous()
+        if self.guide is None:
+            return Rules(self.own, query_ids, key_ids, ceiling, None)
+        query, key, limit = (t.float().contiguous() for t in self.guide)
+        return Rules(self.own, query_ids, key_ids, ceiling, (query, key, limit))
+
+    @cached_property
+    def matches(self) -> Matches | None:
+        """Equal ids, for the backend that enumerates them."""
+        if self.query_ids is None or self.key_ids is None or not len(self.query_ids) or not len(self.key_ids):
+            return None
+        return Matches.find(self.query_ids, self.key_ids)
 
     def bytes_per_row(self, keys: int) -> int:
         """Temporary bytes that `exclude_` takes for each row of a block."""

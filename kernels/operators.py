@@ -7,6 +7,8 @@ The positive is never in ``neg``, so that losses of 1e-12 and their gradients ke
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -47,7 +49,8 @@ def info_nce(
         workspace_bytes: bound of the memory beyond inputs, gradients and (b + n) vectors; changes results by rounding only.
             None is 256 MiB for the chunked backend. Copies of half-precision inputs in float32 count, 4·(b + n)·d bytes; their
             gradients are accumulated in float32.
-        backend: "auto", "chunked" or "reference" (dense, for truth and tests).
+        backend: "auto" and "chunked" are plain torch in blocks; "triton" is for GPUs (float32, bfloat16, float16; 4 GiB workspace),
+            proved in Triton's interpreter and not yet run on a GPU, so that "auto" leaves it; "reference" is dense, for tests.
 
     Returns:
         A 0-d tensor, or (b,) for "none"; float32, or float64 for float64 inputs. Differentiable once, for query, key, scale,
@@ -68,7 +71,8 @@ def info_nce(
     scale = torch.as_tensor(scale, dtype=wide, device=query.device)
     positive, extra, weight = (None if t is None else t.to(wide) for t in (positive, extra, weight))
     weight = None if weight is None else weight.detach()
-    if _choose(backend) == "reference":
+    module = _choose(backend, query)
+    if module is None:
         # Autocast would round the float32 matrix.
         with torch.autocast(query.device.type, enabled=False):
             losses = reference.info_nce(query.to(wide), key.to(wide), scale, own, query_ids, key_ids, positive, extra, ceiling,
@@ -77,11 +81,13 @@ def info_nce(
     rules = Rules.of(own, query_ids, key_ids, ceiling, guide)
     differentiable = any(t is not None and t.requires_grad for t in (query, key, scale, positive, extra))
     if reduction != "none" and torch.is_grad_enabled() and differentiable:
-        return Reduced.apply(query, key, scale, positive, extra, weight, rules, symmetric, reduction, workspace_bytes)  # type: ignore[return-value]
+        return Reduced.apply(
+            query, key, scale, positive, extra, weight, rules, symmetric, reduction, workspace_bytes, module
+        )  # type: ignore[return-value]
     if positive is None:
         assert own is not None
         positive = pair_logits(query, key[own : own + len(query)], scale)
-    row, column = LogSums.apply(query, key, scale, rules, symmetric, workspace_bytes)  # type: ignore[misc]
+    row, column = LogSums.apply(query, key, scale, rules, symmetric, workspace_bytes, module)  # type: ignore[misc]
     return _reduce(losses_of(row, column, positive, extra), weight, reduction)
 
 
@@ -101,13 +107,14 @@ def log_sum(
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
     scale = torch.as_tensor(scale, dtype=wide, device=query.device)
-    if _choose(backend) == "reference":
+    module = _choose(backend, query)
+    if module is None:
         with torch.autocast(query.device.type, enabled=False):
             logits = scale * (query.to(wide) @ key.to(wide).T)
             keep = reference.candidates(logits.detach(), own, query_ids, key_ids, ceiling, guide)
             return reference.log_sum_exp(logits.masked_fill(~keep, -torch.inf))
     rules = Rules.of(own, query_ids, key_ids, ceiling, guide)
-    return LogSums.apply(query, key, scale, rules, False, workspace_bytes)[0]  # type: ignore[index]
+    return LogSums.apply(query, key, scale, rules, False, workspace_bytes, module)[0]  # type: ignore[index]
 
 
 def hardest(
@@ -131,8 +138,9 @@ def hardest(
     if count < 1:
         raise ValueError(f"expected count >= 1; got {count}")
     rules = Rules.of(own, query_ids, key_ids, ceiling, guide)
-    if _choose(backend) == "chunked":
-        return chunked.hardest(chunked.Problem.of(query, key, 1.0, rules, workspace_bytes), count)
+    module = _choose(backend, query)
+    if module is not None:
+        return module.hardest(module.Problem.of(query, key, 1.0, rules, workspace_bytes), count)
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         logits = query.to(wide) @ key.to(wide).T
@@ -182,10 +190,19 @@ def chosen_backend(device: torch.device | str) -> tuple[str, str]:
     )
 
 
-def _choose(backend: str) -> str:
-    if backend not in ("auto", "chunked", "reference"):
-        raise ValueError(f'expected backend "auto", "chunked" or "reference"; got {backend!r}')
-    return "chunked" if backend == "auto" else backend
+def _choose(backend: str, query: Tensor) -> Any:
+    """Return the backend's module, None for the reference."""
+    if backend not in ("auto", "triton", "chunked", "reference"):
+        raise ValueError(f'expected backend "auto", "triton", "chunked" or "reference"; got {backend!r}')
+    if backend == "reference":
+        return None
+    if backend == "triton" and query.dtype == torch.float64:
+        raise ValueError('expected float32, bfloat16 or float16 for backend "triton"; got float64. Use "chunked".')
+    if backend == "triton":
+        from inbatch.kernels import tiled
+
+        return tiled
+    return chunked
 
 
 def _reduce(losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:

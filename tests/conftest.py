@@ -14,6 +14,10 @@ from hypothesis import settings
 # Sums are then made in one order on every machine, and parallel test processes do not fight for the cores.
 torch.set_num_threads(1)
 
+# Where there is no GPU, Triton's kernels are interpreted; triton reads this when it is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
