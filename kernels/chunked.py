@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,14 +24,19 @@ from inbatch.kernels.products import (
     SLAB,
     add_product,
     bfloat16_units,
+    packed,
+    packs,
     product,
     scaled_product,
     slab_elements,
+    slabs_of,
 )
 
 DEFAULT_WORKSPACE = 256 << 20
 # Bytes of a block and what goes with it, beyond which nothing became faster.
-COMFORTABLE_BLOCK = 30 << 20
+COMFORTABLE_BLOCK = 45 << 20
+# Rows that packed operands are laid out for; a hint.
+USUAL_ROWS = 1024
 
 
 @dataclass
@@ -41,6 +47,7 @@ class Problem:
         query: (b, d); key: (n, d); scale: 0-d; all float32 or float64, detached.
         rules: what excludes a pair.
         narrow_key: the gradient products' operand: the input itself for bfloat16 where the CPU has units for it, else ``key``.
+        packing: hold the keys in the layout of the products, too; not where they would take more than a quarter of the workspace.
         workspace: bytes allowed beyond inputs, gradients and vectors.
         tiles: blocks of a call, kept between two passes where all of them fit.
     """
@@ -50,6 +57,7 @@ class Problem:
     scale: Tensor
     rules: Rules
     narrow_key: Tensor
+    packing: bool
     workspace: int = DEFAULT_WORKSPACE
     tiles: dict[int, Tensor] = field(default_factory=dict)
 
@@ -64,12 +72,25 @@ class Problem:
         wide_key = key.detach().to(dtype)
         narrow = query.dtype == torch.bfloat16 and query.device.type == "cpu" and bfloat16_units()
         narrow_key = key.detach().contiguous() if narrow else wide_key
-        return Problem(query.detach().to(dtype), wide_key, scale, rules, narrow_key, workspace)
+        copies = wide_key.element_size() * wide_key.numel() * (1 if narrow else 2)
+        packing = packs(wide_key) and 4 * copies <= workspace
+        workspace -= copies if packing else 0
+        return Problem(query.detach().to(dtype), wide_key, scale, rules, narrow_key, packing, workspace)
 
     @property
     def narrow(self) -> bool:
         """Say whether the gradient products' operands are bfloat16."""
         return self.narrow_key.dtype != self.key.dtype
+
+    @cached_property
+    def key_slabs(self) -> list[Tensor]:
+        """The operand of the logits."""
+        return slabs_of(self.key, USUAL_ROWS if self.packing else None)
+
+    @cached_property
+    def gradient_key(self) -> Tensor:
+        """The operand of the queries' gradient."""
+        return packed(self.narrow_key, USUAL_ROWS) if self.packing else self.narrow_key
 
     def block_rows(self, buffers: int) -> int:
         """Rows of a block, when ``buffers`` matrices of the block's size live at once.
@@ -101,7 +122,7 @@ class Problem:
     def logits(self, rows: slice, block: Tensor) -> Tensor:
         """Compute the masked logits of some rows in the first rows of a block."""
         # The scale comes after the product: one rounding less where the inputs are bfloat16 values.
-        s = scaled_product(self.query[rows], self.key, self.scale, block[: rows.stop - rows.start])
+        s = scaled_product(self.query[rows], self.key_slabs, self.scale, block[: rows.stop - rows.start])
         return self.rules.exclude_(s, rows.start)
 
     def blocks(self, rows: int) -> Iterator[slice]:
@@ -137,7 +158,7 @@ class Gradients:
         if problem.narrow:
             e = self._narrow(e)
         if self.dq is not None:
-            self.dq[rows] = product(e, problem.narrow_key)
+            self.dq[rows] = product(e, problem.gradient_key)
             if weight is not None:
                 self.dq[rows] *= weight[:, None]
         if self.transposed_dk is not None:
@@ -165,7 +186,7 @@ def log_sums(problem: Problem, own_columns: bool = False, keep: bool = False) ->
         keep: hold the logits for `gradients`, if all of them fit into the workspace.
 
     Returns:
-        ``(b,)`` log-sum-exp over a row's candidates, and ``(b,)`` over its own key's column or None; -inf where there are none.
+        Log-sum-exp, (b,), over a row's candidates, and over its own key's column, (b,) or None; -inf where there are none.
     """
     q, n, b, own = problem.query, len(problem.key), len(problem.query), problem.rules.own
     c = problem.block_rows(2 if own_columns else 1)
@@ -185,10 +206,7 @@ def log_sums(problem: Problem, own_columns: bool = False, keep: bool = False) ->
                 safe = _finite(top)
                 total = total * (highest - safe).exp() + (columns - safe).exp_().sum(0)
                 highest = top
-            shift = _row_maximum(s)
-            e = (s - shift[:, None]).exp_() if keep else s.sub_(shift[:, None]).exp_()
-            rows[block] = e.sum(1).log_().add_(shift)
-            del e  # before the next block is made
+            rows[block] = s.logsumexp(1) if keep else _softmax_(s)
     return rows, total.log_().add_(_finite(highest)) if own_columns else None
 
 
@@ -211,13 +229,10 @@ def fused(
     memory = problem.block(c)
     with problem.arithmetic():
         for block in problem.blocks(c):
-            e = problem.logits(block, memory)
-            shift = _row_maximum(e)
-            e.sub_(shift[:, None]).exp_()
-            total = e.sum(1)
-            log_sum[block] = total.log().add_(shift)
+            p = problem.logits(block, memory)
+            log_sum[block] = _softmax_(p)
             weight = slope(block, log_sum[block])
-            made.add(block, e, torch.where(total > 0, weight * problem.scale / total, 0.0))
+            made.add(block, p, torch.where(log_sum[block].isneginf(), 0.0, weight * problem.scale))
     return log_sum, *made.result()
 
 
@@ -278,8 +293,16 @@ def hardest(problem: Problem, count: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def _row_maximum(s: Tensor) -> Tensor:
-    return _finite(s.amax(1)) if s.shape[1] else s.new_zeros(len(s))
+def _softmax_(s: Tensor) -> Tensor:
+    """Turn rows of logits into probabilities, in one pass where exp and sum would take four, and return their log sums."""
+    if not s.shape[1]:
+        return s.new_full((len(s),), -torch.inf)
+    top = s.amax(1)
+    empty = top.isneginf()
+    # A row without candidates gets one, which counts for nothing, so that its probabilities are numbers.
+    s[:, 0].masked_fill_(empty, 0.0)
+    torch.softmax(s, 1, out=s)
+    return (top - s.amax(1).log()).masked_fill_(empty, -torch.inf)
 
 
 def _finite(shift: Tensor) -> Tensor:

@@ -30,9 +30,28 @@ def bfloat16_units() -> bool:
     return torch.backends.mkldnn.is_available() and supported is not None and bool(supported())
 
 
+def packs(like: Tensor) -> bool:
+    """Say whether `packed` changes operands of this dtype and device."""
+    return like.dtype == torch.float32 and like.device.type == "cpu" and onednn_float32()
+
+
+def packed(b: Tensor, rows: int) -> Tensor:
+    """Lay out the right operand (k, n) of many products, with some ``rows`` rows each, as oneDNN wants it: once, not each time.
+
+    Returns:
+        A copy that only `product` can read, or ``b`` itself where oneDNN is not used.
+    """
+    return torch.ops.mkldnn._reorder_linear_weight(b.T.contiguous(), rows) if packs(b) and b.numel() else b
+
+
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply (m, k) by (k, n) in the operands' dtype; on a GPU float32 is what ``torch.set_float32_matmul_precision`` says."""
-    if a.dtype == torch.float32 and a.device.type == "cpu" and onednn_float32() and a.numel() and b.numel():
+    """Multiply (m, k) by (k, n), which may be `packed`, in the operands' dtype.
+
+    On a GPU float32 is what ``torch.set_float32_matmul_precision`` says.
+    """
+    if b.is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(a.contiguous(), b, None, "none", [], "")
+    if packs(a) and a.numel() and b.numel():
         # oneDNN falls back to reference code for a slice of a wider matrix: a copy is cheap beside the product.
         a, b = a.contiguous(), b if b.T.is_contiguous() else b.contiguous()
         return torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
@@ -46,15 +65,21 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
         out[:, columns] += product(a, b[:, columns])
 
 
-def scaled_product(a: Tensor, b: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-    """Write ``scale`` times (m, k) by the transpose of (n, k) into ``out`` (m, n).
+def slabs_of(b: Tensor, rows: int | None) -> list[Tensor]:
+    """Cut the transpose of (n, k) into slabs of columns for `scaled_product`, `packed` unless ``rows`` is None."""
+    slabs = [b[start : start + SCALED_SLAB].T for start in range(0, len(b), SCALED_SLAB)]
+    return slabs if rows is None else [packed(slab, rows) for slab in slabs]
+
+
+def scaled_product(a: Tensor, slabs: list[Tensor], scale: Tensor, out: Tensor) -> Tensor:
+    """Write ``scale`` times (m, k) by the `slabs_of` an operand, (k, n), into ``out`` (m, n).
 
     oneDNN's entry makes its own result. Slabs of it come from memory at hand, where a whole block would be mapped, and its pages
     cleared, anew each time: that took as long as the product.
     """
-    for start in range(0, len(b), SCALED_SLAB):
-        rows = slice(start, start + SCALED_SLAB)
-        torch.mul(product(a, b[rows].T), scale, out=out[:, rows])
+    for index, slab in enumerate(slabs):
+        columns = slice(index * SCALED_SLAB, (index + 1) * SCALED_SLAB)
+        torch.mul(product(a, slab), scale, out=out[:, columns])
     return out
 
 

@@ -34,14 +34,29 @@ def test_slabs_add_up(slab, monkeypatch):
     assert products.slab_elements(5, 20) == 5 * min(slab, 20)
 
 
+@pytest.mark.parametrize("rows", [None, 5, 512])
 @pytest.mark.parametrize("slab", [1, 7, 100])
-def test_scaled_slabs_fill_a_part_of_a_block(slab, monkeypatch):
+def test_scaled_slabs_fill_a_part_of_a_block(slab, rows, monkeypatch):
     monkeypatch.setattr(products, "SCALED_SLAB", slab)
     a, b, block = torch.randn(5, 6), torch.randn(20, 6), torch.full((8, 20), torch.nan)
-    found = products.scaled_product(a, b, torch.tensor(3.0), block[:5])
+    found = products.scaled_product(a, products.slabs_of(b, rows), torch.tensor(3.0), block[:5])
     assert torch.allclose(found, 3 * a @ b.T, atol=1e-5)
     assert found.data_ptr() == block.data_ptr()
     assert block[5:].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 3, 7), (600, 384, 96), (5, 0, 7), (5, 3, 0)])
+def test_a_packed_operand_gives_the_same_product_for_any_number_of_rows(shape, dtype):
+    m, k, n = shape
+    b = torch.randn(k, n, dtype=dtype)
+    operand = products.packed(b, 512)
+    for rows in (m, 1, 512):
+        a = torch.randn(rows, k, dtype=dtype)
+        truth = a.double() @ b.double()
+        error = (products.product(a, operand).double() - truth).abs()
+        assert error.shape == (rows, n)
+        assert not error.numel() or error.max() <= {8: 1e-13, 4: 1e-6, 2: 1e-2}[b.element_size()] * 100
 
 
 def test_float32_is_never_rounded_to_a_faster_format():
