@@ -28,11 +28,9 @@ def pairing(
     b, n = len(query), len(key)
     if isinstance(scale, Tensor) and scale.dim() != 0:
         raise ValueError(f"expected scale as a float or a 0-d tensor; got shape {tuple(scale.shape)}")
-    # A scale on an accelerator is not read: that would wait for the device at every step.
-    if not isinstance(scale, Tensor) or scale.device.type == "cpu":
-        value = float(scale.detach()) if isinstance(scale, Tensor) else float(scale)
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"expected a positive, finite scale (1/temperature); got {value}")
+    # A compiled step has no values; the operation looks again when it runs.
+    if not (isinstance(scale, Tensor) and torch.compiler.is_compiling()):
+        scale_value(scale)
     if own is not None and not 0 <= own <= n - b:
         raise ValueError(
             f"expected own + b <= n, row i's own key being key own + i; got own={own}, b={b}, n={n}. "
@@ -61,6 +59,19 @@ def pairing(
         if left.dtype != right.dtype:
             raise ValueError(f"expected guide embeddings of one dtype; got {left.dtype} and {right.dtype}")
         _vector("guide_ceiling", limit, b)
+
+
+def scale_value(scale: Tensor | float) -> None:
+    """Check the scale, unless it lies on an accelerator: reading it there would wait for the device at every step.
+
+    Raises:
+        ValueError: if it is not positive and finite.
+    """
+    if isinstance(scale, Tensor) and scale.device.type != "cpu":
+        return
+    value = float(scale.detach()) if isinstance(scale, Tensor) else float(scale)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"expected a positive, finite scale (1/temperature); got {value}")
 
 
 def loss_arguments(

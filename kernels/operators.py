@@ -7,14 +7,13 @@ The positive is never in ``neg``, so that losses of 1e-12 and their gradients ke
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from inbatch.kernels import checking, chunked, reference
-from inbatch.kernels.autograd import LogSums, Reduced, losses_of
+from inbatch.kernels import autograd, checking, reference
 from inbatch.kernels.candidates import Rules
+from inbatch.kernels.reduction import losses_of
+from inbatch.kernels.selection import check_backend
 
 Guide = tuple[Tensor, Tensor, Tensor]
 
@@ -49,8 +48,8 @@ def info_nce(
         workspace_bytes: bound of the memory beyond inputs, gradients and (b + n) vectors; changes results by rounding only.
             None is 256 MiB for the chunked backend. Copies of half-precision inputs in float32 count, 4·(b + n)·d bytes; their
             gradients are accumulated in float32.
-        backend: "auto" and "chunked" are plain torch in blocks; "triton" is for GPUs (float32, bfloat16, float16; 4 GiB workspace),
-            proved in Triton's interpreter and not yet run on a GPU, so that "auto" leaves it; "reference" is dense, for tests.
+        backend: "auto" takes "triton" on a GPU (float32, bfloat16, float16; 4 GiB workspace) where it passes a trial against
+            float64 at its first use, and "chunked", plain torch in blocks, elsewhere; "reference" is dense, for tests.
 
     Returns:
         A 0-d tensor, or (b,) for "none"; float32, or float64 for float64 inputs. Differentiable once, for query, key, scale,
@@ -65,30 +64,30 @@ def info_nce(
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 4.
     """
+    check_backend(backend, query)
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
     checking.loss_arguments(query, own, positive, extra, symmetric, weight, reduction)
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
     scale = torch.as_tensor(scale, dtype=wide, device=query.device)
     positive, extra, weight = (None if t is None else t.to(wide) for t in (positive, extra, weight))
     weight = None if weight is None else weight.detach()
-    module = _choose(backend, query)
-    if module is None:
+    if backend == "reference":
         # Autocast would round the float32 matrix.
         with torch.autocast(query.device.type, enabled=False):
             losses = reference.info_nce(query.to(wide), key.to(wide), scale, own, query_ids, key_ids, positive, extra, ceiling,
                                         guide, symmetric)  # fmt: skip
         return _reduce(losses, weight, reduction)
-    rules = Rules.of(own, query_ids, key_ids, ceiling, guide)
-    differentiable = any(t is not None and t.requires_grad for t in (query, key, scale, positive, extra))
-    if reduction != "none" and torch.is_grad_enabled() and differentiable:
-        return Reduced.apply(
-            query, key, scale, positive, extra, weight, rules, symmetric, reduction, workspace_bytes, module
-        )  # type: ignore[return-value]
+    rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+    wanted = [t is not None and t.requires_grad for t in (query, key, scale, positive, extra)]
+    if reduction != "none" and torch.is_grad_enabled() and any(wanted):
+        return autograd.reduced(
+            query, key, scale, *rules, positive, extra, weight, symmetric, reduction, wanted, workspace_bytes, backend
+        )[0]
     if positive is None:
         assert own is not None
         positive = pair_logits(query, key[own : own + len(query)], scale)
-    row, column = LogSums.apply(query, key, scale, rules, symmetric, workspace_bytes, module)  # type: ignore[misc]
-    return _reduce(losses_of(row, column, positive, extra), weight, reduction)
+    row, column = autograd.log_sums(query, key, scale, *rules, symmetric, workspace_bytes, backend)
+    return _reduce(losses_of(row, column if symmetric else None, positive, extra), weight, reduction)
 
 
 def log_sum(
@@ -104,17 +103,17 @@ def log_sum(
     Raises:
         ValueError: for arguments that do not fit together.
     """
+    check_backend(backend, query)
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
     scale = torch.as_tensor(scale, dtype=wide, device=query.device)
-    module = _choose(backend, query)
-    if module is None:
+    if backend == "reference":
         with torch.autocast(query.device.type, enabled=False):
             logits = scale * (query.to(wide) @ key.to(wide).T)
             keep = reference.candidates(logits.detach(), own, query_ids, key_ids, ceiling, guide)
             return reference.log_sum_exp(logits.masked_fill(~keep, -torch.inf))
-    rules = Rules.of(own, query_ids, key_ids, ceiling, guide)
-    return LogSums.apply(query, key, scale, rules, False, workspace_bytes, module)[0]  # type: ignore[index]
+    rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+    return autograd.log_sums(query, key, scale, *rules, False, workspace_bytes, backend)[0]
 
 
 def hardest(
@@ -134,13 +133,13 @@ def hardest(
     Raises:
         ValueError: for arguments that do not fit together, or a count below 1.
     """
+    check_backend(backend, query)
     checking.pairing(query, key, 1.0, own, query_ids, key_ids, ceiling, guide)
     if count < 1:
         raise ValueError(f"expected count >= 1; got {count}")
-    rules = Rules.of(own, query_ids, key_ids, ceiling, guide)
-    module = _choose(backend, query)
-    if module is not None:
-        return module.hardest(module.Problem.of(query, key, 1.0, rules, workspace_bytes), count)
+    if backend != "reference":
+        rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+        return autograd.hardest(query.detach(), key.detach(), count, *rules, workspace_bytes, backend)
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         logits = query.to(wide) @ key.to(wide).T
@@ -180,29 +179,6 @@ def pair_logits(query: Tensor, other: Tensor, scale: Tensor | float) -> Tensor:
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
     left = query.to(wide) if other.dim() == 2 else query.to(wide)[:, None]
     return scale * (left * other.to(wide)).sum(-1)
-
-
-def chosen_backend(device: torch.device | str) -> tuple[str, str]:
-    """Say which backend "auto" takes on a device, and why, for the first screen of a run."""
-    return (
-        "chunked",
-        f"plain torch in blocks, {chunked.DEFAULT_WORKSPACE >> 20} MiB workspace, on {torch.device(device).type}",
-    )
-
-
-def _choose(backend: str, query: Tensor) -> Any:
-    """Return the backend's module, None for the reference."""
-    if backend not in ("auto", "triton", "chunked", "reference"):
-        raise ValueError(f'expected backend "auto", "triton", "chunked" or "reference"; got {backend!r}')
-    if backend == "reference":
-        return None
-    if backend == "triton" and query.dtype == torch.float64:
-        raise ValueError('expected float32, bfloat16 or float16 for backend "triton"; got float64. Use "chunked".')
-    if backend == "triton":
-        from inbatch.kernels import tiled
-
-        return tiled
-    return chunked
 
 
 def _reduce(losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from inbatch.kernels.operators import chosen_backend
+from inbatch.kernels.selection import chosen_backend
 
 
 class FirstScreen(Callback):

@@ -12,7 +12,7 @@ from info_nce_errors import errors
 from torch.nn.functional import cross_entropy
 
 from inbatch.kernels import hardest, info_nce, log_sum, pair_logits
-from inbatch.kernels.operators import chosen_backend
+from inbatch.kernels.selection import chosen_backend
 
 BACKENDS = ("reference", "chunked")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}

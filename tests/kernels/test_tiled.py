@@ -173,7 +173,7 @@ def test_deterministic():
 
 def test_double_precision_is_left_to_other_backends():
     q, k = embeddings(3, 4, 2, dtype=torch.float64)
-    with pytest.raises(ValueError, match='backend "triton"; got float64. Use "chunked"'):
+    with pytest.raises(ValueError, match='backend "triton"; got torch.float64. Use backend="chunked"'):
         info_nce(q, k, scale=1.0, backend="triton")
 
 

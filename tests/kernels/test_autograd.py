@@ -1,0 +1,74 @@
+"""The operator as operations of torch: what a compiler sees of them, and what their derivatives can do."""
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from inbatch.kernels import hardest, info_nce, log_sum
+
+
+def step(layer, temperature, x, y, ids, **how):
+    q, k = normalize(layer(x)), normalize(layer(y))
+    ceiling = hardest(q, k, 2, query_ids=ids[0], key_ids=ids[1])[0][:, 0] + 1
+    scale = temperature.exp()
+    loss = info_nce(q, k, scale=scale, query_ids=ids[0], key_ids=ids[1], ceiling=scale.detach() * ceiling, **how)
+    return loss.sum() + log_sum(q, k, scale=2.0).sum()
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    "how", [{}, {"symmetric": True}, {"reduction": "none"}, {"reduction": "none", "symmetric": True}]
+)
+def test_a_compiled_step_is_one_graph_with_the_same_numbers(how, dynamic):
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    layer, temperature = torch.nn.Linear(16, 8), torch.tensor(2.0, requires_grad=True)
+    x, y, ids = torch.randn(12, 16), torch.randn(20, 16), (torch.arange(12) % 5, torch.arange(20) % 7)
+    wanted = (*layer.parameters(), temperature)
+    truth = torch.autograd.grad(step(layer, temperature, x, y, ids, **how), wanted)
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for _ in range(2):
+        loss = compiled(layer, temperature, x, y, ids, **how)
+        assert all(torch.equal(a, b) for a, b in zip(truth, torch.autograd.grad(loss, wanted)))
+
+
+RULES = (None,) * 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("backend", ["auto", "chunked"])
+@pytest.mark.parametrize("name", ["reduced", "log_sums", "log_sum_gradients", "hardest"])
+def test_operations_keep_what_their_schemas_promise(name, backend, dtype):
+    q, k = (torch.randn(rows, 8).to(dtype).requires_grad_() for rows in (5, 9))
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    scale = torch.tensor(3.0, dtype=wide, requires_grad=True)
+    row, extra = torch.randn(5, dtype=wide), torch.randn(5, 2, dtype=wide, requires_grad=True)
+    more = {
+        "reduced": (scale, 1, *RULES, None, extra, None, True, "mean", [True, True, True, False, True], None, backend),
+        "log_sums": (scale, 1, *RULES, True, None, backend),
+        "log_sum_gradients": (scale.detach(), 1, *RULES, row, row, row, row, [True, False, True], None, backend),
+        "hardest": (3, 1, *RULES, None, backend),
+    }[name]
+    if name in ("hardest", "log_sum_gradients"):
+        q, k = q.detach(), k.detach()
+    torch.library.opcheck(getattr(torch.ops.inbatch, name).default, (q, k, *more), atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("call", [info_nce, log_sum])
+def test_a_bad_scale_is_found_in_a_compiled_step_when_it_runs(call, value):
+    torch._dynamo.reset()
+    q, k = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
+    compiled = torch.compile(lambda scale: call(q, k, scale=scale), fullgraph=True, backend="aot_eager")
+    with pytest.raises(ValueError, match="positive, finite scale"):
+        compiled(torch.tensor(value))
+
+
+def test_a_graph_that_is_retained_gives_the_same_gradients_again_and_scaled_ones():
+    q, k = torch.randn(4, 8, requires_grad=True), torch.randn(7, 8, requires_grad=True)
+    for loss in (info_nce(q, k, scale=3.0), log_sum(q, k, scale=3.0).mean()):
+        first = torch.autograd.grad(loss, (q, k), retain_graph=True)
+        again = torch.autograd.grad(1024 * loss, (q, k), retain_graph=True)
+        assert all(torch.equal(1024 * x, y) for x, y in zip(first, again))
+        # The loss alone is differentiable, not the gradients that came with it.
+        assert loss.grad_fn is not None
