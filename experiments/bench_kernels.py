@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
 
 from inbatch.errors import InbatchError, UsageError
-from inbatch.experiments.output import add_output_arguments, report, table
-from inbatch.experiments.timing import gemm_rate, interleave, machine, notes, peak_bytes, rows, summary
+from inbatch.experiments.contestants import Contestant, ours, peers
+from inbatch.experiments.output import add_output_arguments, prepare_file, report, table
+from inbatch.experiments.regimes import REGIMES, embeddings
+from inbatch.experiments.timing import Timing, gemm_rate, interleave, machine, notes, peak_bytes, rows, summary
 from inbatch.kernels import info_nce
-from inbatch.kernels.chunked import DEFAULT_WORKSPACE
+from inbatch.kernels.selection import module_of
 
-OURS, BFLOAT16 = "inbatch float32", "inbatch bfloat16"
-Step = Callable[[Tensor, Tensor, float], Tensor]
+# Rows, dimension, temperature, and whether peers take part; a GPU's first shape is what --quick runs.
+ON_CPU = [(8192, 384, 0.05, True)]
+ON_GPU = [
+    (16384, 768, 0.02, True), (65536, 768, 0.02, True), (65536, 384, 0.05, True), (65536, 1024, 0.02, True),
+    (262144, 768, 0.02, False), (1048576, 768, 0.02, False),
+]  # fmt: skip
+# Rows beyond which a step takes seconds: one round is enough, and one direction beyond the second.
+LARGE, HUGE = 1 << 17, 1 << 19
+REPEATS = 5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
-        "Time forward and backward of InfoNCE over a batch of random, normalised embeddings. First the gate: values and gradients "
-        "against float64. Then all contestants in turn, round by round; medians, quartiles and ratios to ours."
+        "Time forward and backward of InfoNCE over a batch of embeddings. First the gate: values and gradients against float64 on "
+        "four kinds of data, and whether five runs give the same bits. Then all contestants in turn, round by round: medians, "
+        "quartiles, ratios to the first, useful FLOP/s (6·rows²·dim, whatever is executed) and memory beyond inputs and gradients."
     )
-    parser.add_argument("--rows", type=int, default=8192, help="queries and keys (default: 8192)")
-    parser.add_argument("--dim", type=int, default=384, help="embedding dimension (default: 384)")
-    parser.add_argument("--temperature", type=float, default=0.05, help="(default: 0.05)")
-    parser.add_argument("--repetitions", type=int, default=9, help="timed rounds (default: 9)")
+    parser.add_argument("--rows", type=int, help="queries and keys (default: 8192; several sizes on a GPU)")
+    parser.add_argument("--dim", type=int, help="embedding dimension (default: 384, on a GPU 768)")
+    parser.add_argument("--temperature", type=float, help="(default: 0.05, on a GPU 0.02)")
+    parser.add_argument(
+        "--regime", choices=REGIMES, default="random", help="kind of data that is timed (default: random)"
+    )
+    parser.add_argument("--repetitions", type=int, help="timed rounds (default: 9, on a GPU 20)")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, and one shape on a GPU")
     parser.add_argument("--only-ours", action="store_true", help="no peers: they need memory for rows × rows logits")
     parser.add_argument("--seed", type=int, default=0, help="of the embeddings (default: 0)")
+    parser.add_argument(
+        "--plot", metavar="FILE.png", help="also draw times and errors (needs matplotlib: inbatch[plot])"
+    )
     add_output_arguments(parser)
 
 
@@ -40,132 +57,181 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         UsageError: if a number is below 1 or the temperature not positive.
-        InbatchError: if the gate finds a wrong value; nothing is timed then.
+        MissingError: if a plot is asked for without matplotlib, or for a folder that is not there.
+        InbatchError: if the gate finds a wrong value of ours; nothing is timed then.
     """
-    if min(args.rows, args.dim, args.repetitions) < 1 or not args.temperature > 0:
-        raise UsageError("expected --rows, --dim and --repetitions of at least 1 and a positive --temperature")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    scale = 1 / args.temperature
+    shapes, repetitions = _shapes(args, device)
+    if args.plot:
+        from inbatch.experiments.plots import require_matplotlib
+
+        require_matplotlib()
+        prepare_file(args.plot, ".png")
     absent: list[str] = []
-    others = peers(absent)
-    gate = check(args.dim, scale, device, args.seed, {} if args.only_ours else others)
-    q, k = _pairs(args.rows, args.dim, device, args.seed)
-    contestants = {OURS: _step(_ours, q, k, scale), BFLOAT16: _step(_ours, q.bfloat16(), k.bfloat16(), scale)}
-    contestants["inbatch float32 symmetric"] = _step(_symmetric, q, k, scale)
-    if not args.only_ours:
-        contestants |= {name: _step(step, q, k, scale) for name, step in others.items()}
-    timings = interleave(contestants, args.repetitions)
-    gradients = {name: 2 * q.numel() * (2 if name == BFLOAT16 else 4) for name in contestants}
-    memory = {name: peak_bytes(step) - gradients[name] for name, step in contestants.items()}
-    work = 6.0 * args.rows**2 * args.dim
-    result = {
-        "rows": args.rows,
-        "dim": args.dim,
-        "temperature": args.temperature,
-        "machine": machine(),
-        "gate": gate,
-        "timings": summary(timings, OURS),
-        "bytes_beyond_inputs_and_gradients": memory,
-        "workspace_bytes": DEFAULT_WORKSPACE,
-        "gemm_flops": gemm_rate(torch.float32, device, 4096),
-        "skipped": absent,
-    }
-    lines = [[*line, f"{memory[line[0]] / 2**20:.0f}"] for line in rows(timings, OURS, work)]
-    title = f"InfoNCE {args.rows} × {args.rows} × {args.dim}, temperature {args.temperature}, forward and backward on {device}"
-    columns = ["", "median s", "quartiles", "time ÷ ours", "GFLOP/s", "extra MiB"]
-    note = f"GFLOP/s counts 6·b·n·d; a 4096³ float32 product runs at {result['gemm_flops'] / 1e9:.0f}. " + notes(absent)
+    everyone = [*ours(device), *([] if args.only_ours else peers(device, absent))]
+    lead = everyone[0].name
+    gates = check(everyone, shapes[0][1], 1 / shapes[0][2], device, args.seed, absent)
+    everyone = [c for c in everyone if c.name in gates]
     if not args.json:
-        print("gate: " + ", ".join(f"{name} {value:.1e}" for name, value in gate.items()))
-    report(args, result, table(title, columns, lines, note))
+        print(_gate_table(gates))
+    gemm = {
+        str(dtype): gemm_rate(dtype, device, 4096 if device == "cpu" else 8192) for dtype in {c.dtype for c in everyone}
+    }
+    results = [_measure(everyone, *shape, args.regime, device, args.seed, repetitions, absent) for shape in shapes]
+    screens = []
+    for found in results:
+        work = 6.0 * found["rows"] ** 2 * found["dim"]
+        timings = {name: Timing(tuple(t["seconds"])) for name, t in found["timings"].items()}
+        memory = found["bytes_beyond_inputs_and_gradients"]
+        rates = {c.name: gemm[str(c.dtype)] for c in everyone}
+        lines = [
+            [*line, f"{work / timings[line[0]].median / rates[line[0]]:.2f}", f"{memory[line[0]] / 2**20:.0f}"]
+            for line in rows(timings, lead, work)
+        ]
+        title = (
+            f"InfoNCE {found['rows']} × {found['rows']} × {found['dim']}, temperature {found['temperature']}, {args.regime} data, "
+            f"forward and backward on {device}"
+        )
+        columns = ["", "median s", "quartiles", "time ÷ first", "GFLOP/s", "of a product", "extra MiB"]
+        screens.append(table(title, columns, lines))
+    speeds = ", ".join(f"{name.removeprefix('torch.')} {rate / 1e9:.0f}" for name, rate in gemm.items())
+    note = f"GFLOP/s counts 6·b·n·d; square products in this run: {speeds} GFLOP/s. " + notes(sorted(set(absent)))
+    result = {
+        "machine": machine(),
+        "backend": module_of("auto", torch.zeros(1, dtype=everyone[0].dtype, device=device)).__name__.rsplit(".", 1)[
+            -1
+        ],
+        "gate": gates,
+        "regime": args.regime,
+        "gemm_flops": gemm,
+        "shapes": results,
+        "skipped": sorted(set(absent)),
+    }
+    if args.plot:
+        from inbatch.experiments.plots import draw_benchmark
+
+        draw_benchmark(result, Path(args.plot))
+    report(args, result, "\n\n".join([*screens, note]))
 
 
-def check(dim: int, scale: float, device: str, seed: int, others: dict[str, Step]) -> dict[str, float]:
-    """Compare values and gradients of every contestant with float64, at a size that is no multiple of anything.
+def check(
+    everyone: list[Contestant], dim: int, scale: float, device: str, seed: int, absent: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Compare losses and gradients with float64 on all regimes, at a size that is no multiple of anything.
 
     Returns:
-        Largest relative error of loss, dq and dk, by contestant.
+        By contestant: relative errors of ``loss`` and ``gradient`` (the larger of dq and dk, in the Euclidean norm) by regime, and
+        ``same_bits``: whether five runs agreed. Peers that fail are left out and appended to ``absent``.
 
     Raises:
-        InbatchError: if one of ours exceeds 2e-4 in float32 or 2e-2 in bfloat16, or a peer 2e-2.
+        InbatchError: if one of ours exceeds its bound.
     """
-    q, k = _pairs(203, dim, device, seed)
-    q, k = q.bfloat16(), k.bfloat16()
-    more = normalize(torch.randn(130, dim, device=device), dim=1).bfloat16()
-    contestants = [
-        (OURS, _ours, torch.float32, 2e-4),
-        (BFLOAT16, _ours, torch.bfloat16, 2e-2),
-        ("inbatch float32 symmetric", _symmetric, torch.float32, 2e-4),
-        *((name, step, torch.float32, 2e-2) for name, step in others.items()),
-    ]
-    errors = {}
-    for name, step, dtype, bound in contestants:
-        key = torch.cat([k, more])
-        truth = _values(_naive_symmetric if step is _symmetric else _naive, q.double(), key.double(), scale)
-        found = _values(step, q.to(dtype), key.to(dtype), scale)
-        errors[name] = max(float((y.double() - x).abs().max() / x.abs().max()) for x, y in zip(truth, found))
-        if not errors[name] <= bound:
-            raise InbatchError(
-                f"the gate is red: expected a relative error of {name} of at most {bound}; got {errors[name]:.1e}. "
-                "Nothing was timed; please report this with the output of `inbatch doctor`."
-            )
+    count = 203 if device == "cpu" else 4003
+    errors: dict[str, dict[str, Any]] = {c.name: {"loss": {}, "gradient": {}} for c in everyone}
+    for regime in REGIMES:
+        q, k = embeddings(regime, count, dim, scale, device, seed)
+        k = torch.cat([k, embeddings("random", 130, dim, scale, device, seed + 1)[0]])
+        truths = {
+            symmetric: _values(_truth(symmetric), q.double(), k.double(), scale)
+            for symmetric in {c.symmetric for c in everyone}
+        }
+        for c in everyone:
+            if c.name not in errors:
+                continue
+            try:
+                found = [
+                    _values(c.step, *c.embeddings(q, k), scale) for _ in range(REPEATS if regime == "random" else 1)
+                ]
+            except Exception as error:
+                if c.bound is not None:
+                    raise
+                absent.append(f"{c.name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})")
+                del errors[c.name]
+                continue
+            loss, *of = (float((y.double() - x).norm() / x.norm()) for x, y in zip(truths[c.symmetric], found[0]))
+            errors[c.name]["loss"][regime], errors[c.name]["gradient"][regime] = loss, max(of)
+            if regime == "random":
+                errors[c.name]["same_bits"] = all(torch.equal(x, y) for run in found for x, y in zip(found[0], run))
+            if c.bound is not None and not max(loss, *of) <= c.bound:
+                raise InbatchError(
+                    f"the gate is red: expected a relative error of {c.name} of at most {c.bound} on {regime} data; got "
+                    f"{max(loss, *of):.1e}. Nothing was timed; please report this with the output of `inbatch doctor`."
+                )
     return errors
 
 
-def peers(absent: list[str]) -> dict[str, Step]:
-    """Collect the ways of others that this installation has; names of the missing ones are appended to ``absent``."""
-    found: dict[str, Step] = {"autograd cross_entropy": _naive}
-    options = getattr(torch.nn, "LinearCrossEntropyOptions", None)
-    if options is None:
-        absent.append("torch linear_cross_entropy (torch >= 2.13)")
-    else:
-        for name, option in {
-            "torch linear_cross_entropy": options(),
-            "torch linear_cross_entropy, chunk 512": options(chunking_method=None, batch_chunk_size=512),
-            "torch linear_cross_entropy, chunk 2048": options(chunking_method=None, batch_chunk_size=2048),
-        }.items():
-            found[name] = _native(option)
-    return found
+def _truth(symmetric: bool) -> Callable[[Tensor, Tensor, float], Tensor]:
+    return lambda q, k, scale: info_nce(q, k, scale=scale, symmetric=symmetric, backend="reference")
 
 
-def _pairs(count: int, dim: int, device: str, seed: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    q = normalize(torch.randn(count, dim, generator=generator), dim=1)
-    # Positives at a cosine of about 0.45: a loss that is neither converged nor at its start.
-    k = normalize(q + 2 * normalize(torch.randn(count, dim, generator=generator), dim=1), dim=1)
-    return q.to(device), k.to(device)
-
-
-def _values(step: Step, q: Tensor, k: Tensor, scale: float) -> tuple[Tensor, ...]:
+def _values(step: Callable[..., Tensor], q: Tensor, k: Tensor, scale: float) -> tuple[Tensor, ...]:
     leaves = q.detach().clone().requires_grad_(), k.detach().clone().requires_grad_()
     loss = step(*leaves, scale)
     return loss.detach(), *torch.autograd.grad(loss, leaves)
 
 
-def _step(step: Step, q: Tensor, k: Tensor, scale: float) -> Callable[[], Any]:
-    leaves = q.detach().clone().requires_grad_(), k.detach().clone().requires_grad_()
-    return lambda: torch.autograd.grad(step(*leaves, scale), leaves)
+def _measure(
+    everyone: list[Contestant], count: int, dim: int, temperature: float, with_peers: bool, regime: str, device: str, seed: int,
+    repetitions: int, absent: list[str],
+) -> dict[str, Any]:  # fmt: skip
+    """Time all contestants on one shape; peers for which memory runs out are appended to ``absent``."""
+    scale = 1 / temperature
+    q, k = embeddings(regime, count, dim, scale, device, seed)
+    steps, memory = {}, {}
+    for c in everyone:
+        if (
+            (c.bound is None and not with_peers)
+            or (c.symmetric and count > HUGE)
+            or (count > LARGE and c.dtype == torch.float32)
+        ):
+            continue
+        step = _step(c, q, k, scale)
+        try:
+            gradients = sum(x.numel() for x in (q, k)) * c.dtype.itemsize
+            step()  # compiles, and fails before anything is timed
+            memory[c.name] = peak_bytes(step) - gradients
+        except torch.OutOfMemoryError:
+            if c.bound is not None:
+                raise
+            absent.append(f"{c.name} at {count} rows (out of memory)")
+            torch.cuda.empty_cache()
+            continue
+        steps[c.name] = step
+    timings = interleave(steps, 1 if count > LARGE else repetitions)
+    return {
+        "rows": count,
+        "dim": dim,
+        "temperature": temperature,
+        "timings": summary(timings, next(iter(steps))),
+        "bytes_beyond_inputs_and_gradients": memory,
+    }
 
 
-def _ours(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    return info_nce(q, k, scale=scale)
+def _step(c: Contestant, q: Tensor, k: Tensor, scale: float) -> Callable[[], Any]:
+    leaves = c.embeddings(q, k)
+    return lambda: torch.autograd.grad(c.step(*leaves, scale), leaves)
 
 
-def _symmetric(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    return info_nce(q, k, scale=scale, symmetric=True)
+def _shapes(args: argparse.Namespace, device: str) -> tuple[list[tuple[int, int, float, bool]], int]:
+    usual = ON_CPU if device == "cpu" else ON_GPU
+    if args.quick or args.rows is not None or args.dim is not None or args.temperature is not None:
+        rows, dim, temperature, _ = usual[0]
+        usual = [(
+            rows if args.rows is None else args.rows, dim if args.dim is None else args.dim,
+            temperature if args.temperature is None else args.temperature, True,
+        )]  # fmt: skip
+    repetitions = args.repetitions
+    if repetitions is None:
+        repetitions = (9 if device == "cpu" else 20) // (3 if args.quick else 1)
+    if min(usual[0][0], usual[0][1], repetitions) < 1 or not usual[0][2] > 0:
+        raise UsageError("expected --rows, --dim and --repetitions of at least 1 and a positive --temperature")
+    return usual, repetitions
 
 
-def _naive(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    return cross_entropy(scale * q @ k.T, torch.arange(len(q), device=q.device))
-
-
-def _naive_symmetric(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    columns = cross_entropy(scale * k[: len(q)] @ q.T, torch.arange(len(q), device=q.device))
-    return (_naive(q, k, scale) + columns) / 2
-
-
-def _native(options: Any) -> Step:
-    def step(q: Tensor, k: Tensor, scale: float) -> Tensor:
-        target = torch.arange(len(q), device=q.device)
-        return torch.nn.functional.linear_cross_entropy(scale * q, k, target, options=options)  # type: ignore[attr-defined]
-
-    return step
+def _gate_table(gates: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        [name, *(f"{found['gradient'][regime]:.1e}" for regime in REGIMES), "yes" if found["same_bits"] else "no"]
+        for name, found in gates.items()
+    ]
+    title = "Gate: relative error of the gradients against float64, by kind of data; and whether five runs gave the same bits"
+    return table(title, ["", *REGIMES, "same bits"], lines) + "\n"

@@ -1,5 +1,6 @@
 """The benchmarks: the gate comes first and can be red, the numbers come out whole, bad options are refused."""
 
+import argparse
 import json
 
 import pytest
@@ -7,34 +8,104 @@ import torch
 
 from inbatch import cli
 from inbatch.errors import InbatchError
-from inbatch.experiments import bench_kernels, bench_train
+from inbatch.experiments import bench_kernels, bench_train, contestants
+from inbatch.experiments.regimes import REGIMES
 from inbatch.experiments.timing import Timing, gemm_rate, interleave, machine, notes, peak_bytes, rows, summary
 
+SMALL = ["bench", "kernels", "--rows", "64", "--dim", "16"]
 
-def test_kernels_reports_ours_and_peers(capsys):
-    assert cli.main(["bench", "kernels", "--rows", "64", "--dim", "8", "--repetitions", "3", "--json"]) == 0
+
+def test_kernels_reports_ours_and_peers(tmp_path, capsys):
+    out = tmp_path / "result.json"
+    assert cli.main([*SMALL, "--repetitions", "3", "--json", "--out", str(out)]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert {"inbatch float32", "inbatch bfloat16", "autograd cross_entropy"} <= set(result["timings"])
-    assert result["timings"]["inbatch float32"]["ratio_to_ours"] == 1
-    assert all(error < 2e-2 for error in result["gate"].values())
-    assert set(result["bytes_beyond_inputs_and_gradients"]) == set(result["timings"])
+    assert result == json.loads(out.read_text())
+    (shape,) = result["shapes"]
+    assert (
+        {"inbatch float32", "inbatch bfloat16", "autograd cross_entropy"}
+        <= set(shape["timings"])
+        == set(result["gate"])
+    )
+    assert shape["timings"]["inbatch float32"]["ratio_to_ours"] == 1
+    assert len(shape["timings"]["inbatch float32"]["seconds"]) == 3
+    assert set(shape["bytes_beyond_inputs_and_gradients"]) == set(shape["timings"])
+    assert result["backend"] == "chunked"
+    ours = result["gate"]["inbatch float32"]
+    assert set(ours["gradient"]) == set(ours["loss"]) == set(REGIMES)
+    assert all(found["same_bits"] for name, found in result["gate"].items() if name.startswith("inbatch"))
+
+
+def test_a_converged_loss_keeps_its_digits_where_autograd_loses_them():
+    absent = []
+    everyone = [*contestants.ours("cpu"), *contestants.peers("cpu", absent)]
+    errors = bench_kernels.check(everyone, 64, 20.0, "cpu", 0, absent)
+    assert errors["inbatch float32"]["gradient"]["converged"] < 1e-4
+    assert errors["autograd cross_entropy"]["gradient"]["converged"] > 1e-3
 
 
 def test_only_ours_skips_the_peers(capsys):
-    assert cli.main(["bench", "kernels", "--rows", "32", "--dim", "4", "--repetitions", "1", "--only-ours"]) == 0
+    assert cli.main([*SMALL, "--repetitions", "1", "--only-ours"]) == 0
     out = capsys.readouterr().out
-    assert "gate: inbatch float32" in out
+    assert "same bits" in out
+    assert "inbatch float32" in out
     assert "cross_entropy" not in out
 
 
-@pytest.mark.parametrize("name", ["_ours", "_symmetric", "_native"])
-def test_a_wrong_gradient_stops_the_benchmark(name, monkeypatch, capsys):
-    def wrong(q, k, scale):
-        return 1.1 * bench_kernels._naive(q, k, scale)
-
-    monkeypatch.setattr(bench_kernels, name, (lambda options: wrong) if name == "_native" else wrong)
-    assert cli.main(["bench", "kernels", "--rows", "32", "--dim", "4"]) == 1
+@pytest.mark.parametrize("name", ["_ours", "_symmetric"])
+def test_a_wrong_gradient_of_ours_stops_the_benchmark(name, monkeypatch, capsys):
+    monkeypatch.setattr(contestants, name, lambda q, k, scale: 1.1 * contestants.naive(q, k, scale))
+    assert cli.main(SMALL) == 1
     assert "the gate is red" in capsys.readouterr().err
+
+
+def test_an_error_of_ours_is_not_taken_for_an_absent_peer(monkeypatch):
+    def broken(q, k, scale):
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(contestants, "_ours", broken)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        bench_kernels.check(contestants.ours("cpu"), 8, 20.0, "cpu", 0, [])
+
+
+def test_a_peer_that_fails_is_skipped_by_name_and_one_that_is_wrong_is_shown(monkeypatch):
+    def broken(q, k, scale):
+        raise ValueError("not this shape\nat all")
+
+    everyone = [
+        *contestants.ours("cpu"),
+        contestants.Contestant("broken", broken, torch.float32),
+        contestants.Contestant("wrong", lambda q, k, s: 2 * contestants.naive(q, k, s), torch.float32),
+    ]
+    absent = []
+    errors = bench_kernels.check(everyone, 16, 20.0, "cpu", 0, absent)
+    assert absent == ["broken (ValueError: not this shape)"]
+    assert errors["wrong"]["gradient"]["random"] == pytest.approx(1, abs=1e-3)
+    assert "broken" not in errors
+
+
+def test_peers_that_run_out_of_memory_are_skipped_and_ours_are_not(monkeypatch):
+    def hungry(q, k, scale):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    peer = contestants.Contestant("hungry", hungry, torch.float32)
+    absent = []
+    shape = (32, 8, 0.05, True, "random", "cpu", 0, 1, absent)
+    found = bench_kernels._measure([*contestants.ours("cpu"), peer], *shape)
+    assert absent == ["hungry at 32 rows (out of memory)"]
+    assert "hungry" not in found["timings"]
+    with pytest.raises(torch.OutOfMemoryError):
+        bench_kernels._measure([contestants.Contestant("ours", hungry, torch.float32, 1e-3)], *shape)
+
+
+def test_a_gpu_runs_several_shapes_and_quick_is_the_first():
+    parser = argparse.ArgumentParser()
+    bench_kernels.configure(parser)
+    shapes, repetitions = bench_kernels._shapes(parser.parse_args([]), "cuda")
+    assert (shapes, repetitions) == (bench_kernels.ON_GPU, 20)
+    quick, repetitions = bench_kernels._shapes(parser.parse_args(["--quick"]), "cuda")
+    assert (quick, repetitions) == (shapes[:1], 6)
+    own, repetitions = bench_kernels._shapes(parser.parse_args(["--rows", "9", "--repetitions", "2"]), "cpu")
+    assert (own, repetitions) == ([(9, 384, 0.05, True)], 2)
 
 
 @pytest.mark.parametrize("kind", ["kernels", "train"])
