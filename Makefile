@@ -9,7 +9,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint format links wheel clean
+.PHONY: help quickstart test gpu lint format links wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ quickstart: .venv/.installed-quickstart ## train on this machine's own Python pa
 # One thread a process: the tests compare sums made in one order, and the processes share the cores.
 test: .venv/.installed-test ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+
+gpu: .venv/.installed-test ## on a machine with a GPU: the tests that need one, then the benchmark into benchmarks/results/
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+	mkdir -p benchmarks/results
+	$(BIN)/inbatch bench kernels --out benchmarks/results/kernels.json --plot benchmarks/results/kernels.png
 
 lint: .venv/.installed-test links ## check style, format and types; change nothing
 	$(BIN)/ruff check .

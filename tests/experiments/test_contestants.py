@@ -14,7 +14,9 @@ def test_all_that_run_on_a_processor_compute_the_same_loss():
     truth = contestants.naive(q.double(), k.double(), 20.0)
     for one in everyone:
         if not one.symmetric:
-            assert float(one.step(*one.embeddings(q, k), 20.0).detach()) == pytest.approx(float(truth), rel=2e-2), one.name
+            assert float(one.step(*one.embeddings(q, k), 20.0).detach()) == pytest.approx(float(truth), rel=2e-2), (
+                one.name
+            )
     assert all("GPU" in reason or "pip install" in reason or "torch >=" in reason for reason in absent)
 
 
