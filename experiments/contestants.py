@@ -105,12 +105,13 @@ def _native(options: Any) -> Step:
 
 
 def _sentence_transformers(device: str) -> list[Contestant]:
-    from sentence_transformers import SentenceTransformer, losses, util
+    from sentence_transformers import SentenceTransformer, util
+    from sentence_transformers.losses import CachedMultipleNegativesRankingLoss  # type: ignore[import-not-found]
 
     def cached(rows: int) -> Step:
         def step(q: Tensor, k: Tensor, scale: float) -> Tensor:
             model: Any = SentenceTransformer(modules=[torch.nn.Identity()], device=device)
-            loss: Any = losses.CachedMultipleNegativesRankingLoss(model, scale, util.dot_score, mini_batch_size=rows)
+            loss: Any = CachedMultipleNegativesRankingLoss(model, scale, util.dot_score, mini_batch_size=rows)
             positives, more = k[: len(q)], k[len(q) :]
             return loss.calculate_loss([[q], [positives], *([[more]] if len(more) else [])])
 
