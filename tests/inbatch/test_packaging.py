@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from inbatch.experiments import contestants
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "losses", "kernels", "data", "experiments")
 EXTRAS = {"quickstart", "test", "flash", "mteb", "sweep", "plot", "synthesis"}
@@ -164,14 +166,16 @@ def test_every_imported_package_is_declared(metadata: Message):
                 modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
                 for top in {module.split(".")[0] for module in modules} - sys.stdlib_module_names:
                     names = {owner.lower().replace("-", "_") for owner in owners.get(top, [top])}
-                    if not names & known:
+                    # What the benchmark compares with, if somebody has installed it, is nobody's requirement.
+                    rival = path.name == "contestants.py" and top in {module for module, *_ in contestants.OTHERS}
+                    if not names & known and not rival:
                         undeclared.add((top, path.relative_to(ROOT).as_posix()))
     assert undeclared == set()
 
 
 def test_make_lists_its_targets():
     shown = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for target in ("quickstart", "test", "lint", "clean"):
+    for target in ("quickstart", "test", "gpu", "lint", "clean"):
         assert re.search(rf"^make {target} +\w", shown, re.MULTILINE)
 
 
