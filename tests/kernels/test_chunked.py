@@ -3,13 +3,7 @@
 import pytest
 import torch
 
-from inbatch.kernels import chunked, hardest, info_nce, log_sum
-from inbatch.kernels.candidates import Rules
-
-
-def problem(b, n, d=8, workspace=None, dtype=torch.float32):
-    return chunked.Problem.of(torch.randn(b, d, dtype=dtype), torch.randn(n, d, dtype=dtype), 1.0,
-                              Rules.of(0, None, None, None, None), workspace)  # fmt: skip
+from inbatch.kernels import blocking, chunked, hardest, info_nce, log_sum
 
 
 @pytest.mark.parametrize("call", [info_nce, log_sum, hardest])
@@ -48,28 +42,13 @@ def test_all_logits_are_kept_between_two_passes_where_they_fit(monkeypatch):
     original = chunked.Problem.logits
     monkeypatch.setattr(chunked.Problem, "logits", lambda self, *a: (calls.append(a[0]), original(self, *a))[1])
     q, k = torch.randn(1400, 8, requires_grad=True), torch.randn(1400, 8)
-    monkeypatch.setattr(chunked, "COMFORTABLE_BLOCK", 1)
+    monkeypatch.setattr(blocking, "COMFORTABLE_BLOCK", 1)
     kept = torch.autograd.grad(info_nce(q, k, scale=1.0, symmetric=True), q)[0]
     assert len(calls) == 3
     calls.clear()
     bounded = torch.autograd.grad(info_nce(q, k, scale=1.0, symmetric=True, workspace_bytes=8_000_000), q)[0]
     assert len(calls) == 6
     assert torch.allclose(kept, bounded, atol=1e-7)
-
-
-def test_blocks_stay_comfortable_and_never_exceed_the_rows():
-    assert problem(10, 20).block_rows(1) == 10
-    assert problem(100_000, 50_000).block_rows(1) == 512
-    assert 512 < problem(100_000, 5000).block_rows(1) < 100_000
-
-
-def test_gradient_products_are_narrow_for_bfloat16_only(monkeypatch):
-    monkeypatch.setattr(chunked, "bfloat16_units", lambda: True)
-    assert problem(4, 4, dtype=torch.bfloat16).narrow
-    assert not problem(4, 4, dtype=torch.float16).narrow
-    assert not problem(4, 4, dtype=torch.float64).narrow
-    monkeypatch.setattr(chunked, "bfloat16_units", lambda: False)
-    assert not problem(4, 4, dtype=torch.bfloat16).narrow
 
 
 def test_bfloat16_logits_are_exact():
