@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from inbatch.experiments.contestants import Contestant, ours, peers
 from inbatch.experiments.output import add_output_arguments, prepare_file, report, table
 from inbatch.experiments.regimes import REGIMES, embeddings
 from inbatch.experiments.timing import Timing, gemm_rate, interleave, machine, notes, peak_bytes, rows, summary
-from inbatch.kernels import info_nce
-from inbatch.kernels.selection import module_of
+from inbatch.kernels import chunked, info_nce
+from inbatch.kernels.selection import is_out_of_memory, module_of
 
 # Rows, dimension, temperature, and whether peers take part; a GPU's first shape is what --quick runs.
 ON_CPU = [(8192, 384, 0.05, True)]
@@ -27,6 +28,8 @@ ON_GPU = [
 # Rows beyond which a step takes seconds: one round is enough, and one direction beyond the second.
 LARGE, HUGE = 1 << 17, 1 << 19
 REPEATS = 5
+# Seconds beyond which a contestant on a GPU runs three rounds only, so that all shapes fit into nine minutes.
+SLOW = 0.25
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -62,11 +65,12 @@ def run(args: argparse.Namespace) -> None:
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shapes, repetitions = _shapes(args, device)
+    prepare_file(args.out)
     if args.plot:
         from inbatch.experiments.plots import require_matplotlib
 
         require_matplotlib()
-        prepare_file(args.plot, ".png")
+        prepare_file(args.plot, ".png", "--plot")
     absent: list[str] = []
     everyone = [*ours(device), *([] if args.only_ours else peers(device, absent))]
     lead = everyone[0].name
@@ -77,9 +81,10 @@ def run(args: argparse.Namespace) -> None:
     gemm = {
         str(dtype): gemm_rate(dtype, device, 4096 if device == "cpu" else 8192) for dtype in {c.dtype for c in everyone}
     }
-    results = [_measure(everyone, *shape, args.regime, device, args.seed, repetitions, absent) for shape in shapes]
-    screens = []
-    for found in results:
+    results, screens = [], []
+    for shape in shapes:
+        found = _measure(everyone, *shape, args.regime, device, args.seed, repetitions, absent)
+        results.append(found)
         work = 6.0 * found["rows"] ** 2 * found["dim"]
         timings = {name: Timing(tuple(t["seconds"])) for name, t in found["timings"].items()}
         memory = found["bytes_beyond_inputs_and_gradients"]
@@ -94,13 +99,14 @@ def run(args: argparse.Namespace) -> None:
         )
         columns = ["", "median s", "quartiles", "time ÷ first", "GFLOP/s", "of a product", "extra MiB"]
         screens.append(table(title, columns, lines))
+        if not args.json and len(shapes) > 1:
+            print(screens[-1] + "\n", flush=True)  # a long run that is cut off has shown what it found
     speeds = ", ".join(f"{name.removeprefix('torch.')} {rate / 1e9:.0f}" for name, rate in gemm.items())
     note = f"GFLOP/s counts 6·b·n·d; square products in this run: {speeds} GFLOP/s. " + notes(sorted(set(absent)))
+    module = module_of("auto", torch.zeros(1, dtype=everyone[0].dtype, device=device))
     result = {
         "machine": machine(),
-        "backend": module_of("auto", torch.zeros(1, dtype=everyone[0].dtype, device=device)).__name__.rsplit(".", 1)[
-            -1
-        ],
+        "backend": "triton" if module is not chunked else "chunked",
         "gate": gates,
         "regime": args.regime,
         "gemm_flops": gemm,
@@ -111,7 +117,7 @@ def run(args: argparse.Namespace) -> None:
         from inbatch.experiments.plots import draw_benchmark
 
         draw_benchmark(result, Path(args.plot))
-    report(args, result, "\n\n".join([*screens, note]))
+    report(args, result, note if len(shapes) > 1 else f"{screens[0]}\n\n{note}")
 
 
 def check(
@@ -126,21 +132,25 @@ def check(
     Raises:
         InbatchError: if one of ours exceeds its bound.
     """
-    count = 203 if device == "cpu" else 4003
+    # Ours at a size that is no multiple of anything; some peers take only multiples of 128.
+    sizes = {True: (203, 130), False: (256, 128)} if device == "cpu" else {True: (4003, 130), False: (4096, 128)}
     errors: dict[str, dict[str, Any]] = {c.name: {"loss": {}, "gradient": {}} for c in everyone}
     for regime in REGIMES:
-        q, k = embeddings(regime, count, dim, scale, device, seed)
-        k = torch.cat([k, embeddings("random", 130, dim, scale, device, seed + 1)[0]])
-        truths = {
-            symmetric: _values(_truth(symmetric), q.double(), k.double(), scale)
-            for symmetric in {c.symmetric for c in everyone}
-        }
+        data, truths = {}, {}
+        for own, symmetric in {(c.bound is not None, c.symmetric) for c in everyone}:
+            count, more = sizes[own]
+            q, k = embeddings(regime, count, dim, scale, device, seed)
+            data[own] = q, torch.cat([k, embeddings("random", more, dim, scale, device, seed + 1)[0]])
+            q, k = data[own]
+            truths[own, symmetric] = _values(_truth(symmetric), q.double(), k.double(), scale)
         for c in everyone:
             if c.name not in errors:
                 continue
+            own = c.bound is not None
             try:
                 found = [
-                    _values(c.step, *c.embeddings(q, k), scale) for _ in range(REPEATS if regime == "random" else 1)
+                    _values(c.step, *c.embeddings(*data[own]), scale)
+                    for _ in range(REPEATS if regime == "random" else 1)
                 ]
             except Exception as error:
                 if c.bound is not None:
@@ -148,7 +158,7 @@ def check(
                 absent.append(f"{c.name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})")
                 del errors[c.name]
                 continue
-            loss, *of = (float((y.double() - x).norm() / x.norm()) for x, y in zip(truths[c.symmetric], found[0]))
+            loss, *of = (float((y.double() - x).norm() / x.norm()) for x, y in zip(truths[own, c.symmetric], found[0]))
             errors[c.name]["loss"][regime], errors[c.name]["gradient"][regime] = loss, max(of)
             if regime == "random":
                 errors[c.name]["same_bits"] = all(torch.equal(x, y) for run in found for x, y in zip(found[0], run))
@@ -177,7 +187,7 @@ def _measure(
     """Time all contestants on one shape; peers for which memory runs out are appended to ``absent``."""
     scale = 1 / temperature
     q, k = embeddings(regime, count, dim, scale, device, seed)
-    steps, memory = {}, {}
+    steps, memory, slow = {}, {}, {}
     for c in everyone:
         if (
             (c.bound is None and not with_peers)
@@ -190,14 +200,29 @@ def _measure(
             gradients = sum(x.numel() for x in (q, k)) * c.dtype.itemsize
             step()  # compiles, and fails before anything is timed
             memory[c.name] = peak_bytes(step) - gradients
-        except torch.OutOfMemoryError:
+            begin = time.perf_counter()
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            slow[c.name] = device == "cuda" and time.perf_counter() - begin > SLOW
+        except Exception as error:
             if c.bound is not None:
                 raise
-            absent.append(f"{c.name} at {count} rows (out of memory)")
+            what = (
+                "out of memory"
+                if is_out_of_memory(error)
+                else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            )
+            absent.append(f"{c.name} at {count} rows ({what})")
             torch.cuda.empty_cache()
             continue
         steps[c.name] = step
-    timings = interleave(steps, 1 if count > LARGE else repetitions)
+    repetitions = 1 if count > LARGE else repetitions
+    fast = {name: step for name, step in steps.items() if not slow[name]}
+    timings = interleave(fast, repetitions) if fast else {}
+    rest = {name: step for name, step in steps.items() if slow[name]}
+    timings |= interleave(rest, min(3, repetitions)) if rest else {}
+    timings = {name: timings[name] for name in steps}
     return {
         "rows": count,
         "dim": dim,

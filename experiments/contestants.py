@@ -48,7 +48,10 @@ def ours(device: str) -> list[Contestant]:
     one_way = [Contestant(name, _ours, dtype, bound) for name, dtype, bound in (float32, bfloat16)]
     two_ways = [Contestant(f"{n} symmetric", _symmetric, dtype, bound, True) for n, dtype, bound in (float32, bfloat16)]
     # Where there is a GPU, half precision is what is used: it comes first there.
-    return [*one_way, two_ways[0]] if device == "cpu" else [one_way[1], one_way[0], two_ways[1], two_ways[0]]
+    if device == "cpu":
+        return [*one_way, two_ways[0]]
+    plain = Contestant("inbatch float32, chunked", _plain, torch.float32, 1e-2)
+    return [one_way[1], one_way[0], plain, two_ways[1], two_ways[0]]
 
 
 def peers(device: str, absent: list[str]) -> list[Contestant]:
@@ -75,8 +78,11 @@ def peers(device: str, absent: list[str]) -> list[Contestant]:
     for module, package, make in OTHERS if device == "cuda" else OTHERS[:1]:
         if find_spec(module) is None:
             absent.append(f"{package} (pip install {package})")
-        else:
+            continue
+        try:
             found += make(device)
+        except Exception as error:
+            absent.append(f"{package} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
     return found
 
 
@@ -91,6 +97,10 @@ def _own(q: Tensor) -> Tensor:
 
 def _ours(q: Tensor, k: Tensor, scale: float) -> Tensor:
     return info_nce(q, k, scale=scale)
+
+
+def _plain(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    return info_nce(q, k, scale=scale, backend="chunked")
 
 
 def _symmetric(q: Tensor, k: Tensor, scale: float) -> Tensor:
@@ -108,12 +118,30 @@ def _sentence_transformers(device: str) -> list[Contestant]:
     from sentence_transformers import SentenceTransformer, util
     from sentence_transformers.losses import CachedMultipleNegativesRankingLoss  # type: ignore[import-not-found]
 
+    model: Any = SentenceTransformer(modules=[torch.nn.Identity()], device=device)
+
+    class Cached(torch.autograd.Function):
+        """Its loss stage as its trainer runs it: each chunk's backward follows its forward, so that no graph is kept."""
+
+        @staticmethod
+        def forward(ctx: Any, q: Tensor, k: Tensor, loss: Any) -> Tensor:
+            with torch.enable_grad():
+                leaves = [x.detach().requires_grad_() for x in (q, k[: len(q)], k[len(q) :])]
+                value = loss.calculate_loss([[x] for x in leaves if len(x)], with_backward=True)
+            ctx.grads = leaves[0].grad, torch.cat([x.grad for x in leaves[1:] if x.grad is not None])
+            return value.detach()
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+            return *(grad * upstream for grad in ctx.grads), None
+
     def cached(rows: int) -> Step:
+        made: dict[float, Any] = {}
+
         def step(q: Tensor, k: Tensor, scale: float) -> Tensor:
-            model: Any = SentenceTransformer(modules=[torch.nn.Identity()], device=device)
-            loss: Any = CachedMultipleNegativesRankingLoss(model, scale, util.dot_score, mini_batch_size=rows)
-            positives, more = k[: len(q)], k[len(q) :]
-            return loss.calculate_loss([[q], [positives], *([[more]] if len(more) else [])])
+            if scale not in made:
+                made[scale] = CachedMultipleNegativesRankingLoss(model, scale, util.dot_score, mini_batch_size=rows)
+            return Cached.apply(q, k, made[scale])  # type: ignore[return-value]
 
         return step
 
@@ -139,7 +167,7 @@ def _cut_cross_entropy(device: str) -> list[Contestant]:
         return lambda q, k, scale: linear_cross_entropy(scale * q, k, _own(q), **options)
 
     return [
-        Contestant("CCE exact", of(filter_eps=None), torch.bfloat16),
+        Contestant("CCE unfiltered", of(filter_eps=None), torch.bfloat16),
         Contestant("CCE default", of(), torch.bfloat16),
     ]
 

@@ -21,7 +21,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON object to this file")
 
 
-def prepare_file(path: str | Path | None, suffix: str = ".json") -> None:
+def prepare_file(path: str | Path | None, suffix: str = ".json", option: str = "--out") -> None:
     """Refuse a file that cannot be written, before the long work; None is no file.
 
     Raises:
@@ -32,14 +32,14 @@ def prepare_file(path: str | Path | None, suffix: str = ".json") -> None:
         return
     path = Path(path)
     if path.suffix != suffix:
-        raise UsageError(f"expected a file name that ends in {suffix}; got {path.name!r}. Set --out.")
+        raise UsageError(f"expected a file name that ends in {suffix}; got {path.name!r}. Set {option}.")
     if not path.absolute().parent.is_dir():
         raise MissingError(
             f"expected the folder of {path} to exist; it does not. Make it with `mkdir -p {path.parent}`."
         )
     if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
         raise UsageError(
-            f"expected a file that can be written; {path} is a folder or lies in a write-protected one. Set --out."
+            f"expected a file that can be written; {path} is a folder or lies in a write-protected one. Set {option}."
         )
 
 

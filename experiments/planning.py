@@ -14,7 +14,7 @@ import torch
 
 from inbatch.experiments.findings import Finding
 from inbatch.experiments.memory import activation_bytes, state_bytes
-from inbatch.kernels.chunked import DEFAULT_WORKSPACE
+from inbatch.kernels.selection import module_of
 
 if TYPE_CHECKING:
     from inbatch.fit import FitCLI
@@ -158,6 +158,7 @@ def memory_of(module: Any, shape: Shape, activation: tuple[float, float], progra
     at_once = shape.tokens if module.chunk_tokens is None else min(shape.tokens, module.chunk_tokens)
     keys = shape.batch * (shape.views - 1)
     own = shape.rows * shape.views
+    workspace = module_of("auto", torch.empty(0, device=module.device)).DEFAULT_WORKSPACE
     return Memory(
         weights=weights,
         # With several ranks DDP copies gradients into the buckets that it reduces.
@@ -166,7 +167,7 @@ def memory_of(module: Any, shape: Shape, activation: tuple[float, float], progra
         activations=round(slack(module.device) * (fixed + per_token * max(at_once, shape.longest))),
         # Embeddings of this rank and the gathered keys, each with its gradient, in float32.
         embeddings=8 * shape.dim * (own + (keys if shape.ranks > 1 else 0)),
-        loss=min(DEFAULT_WORKSPACE, 8 * shape.rows * keys),
+        loss=min(workspace, 8 * shape.rows * keys),
         program=max(0, program - weights),
     )
 

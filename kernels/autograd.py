@@ -64,12 +64,12 @@ def reduced(query: Tensor, key: Tensor, scale: Tensor, *more: Any) -> tuple[Tens
         loss, *made = selection.attempt(work, backend, query, workspace)
         like = query, key, scale, positive, extra
         assert loss is not None
-        return loss, *(_kept(g, x) for g, x in zip(made, like))
+        return loss, *(_kept(g, x, query) for g, x in zip(made, like))
 
 
-def _kept(grad: Tensor | None, like: Tensor | None) -> Tensor:
+def _kept(grad: Tensor | None, like: Tensor | None, query: Tensor) -> Tensor:
     if grad is None or like is None:
-        return torch.empty(0)
+        return query.new_empty(0)
     # The factor of a gradient scaler must come before float16's rounding: that is what it is for.
     dtype = grad.dtype if like.dtype == torch.float16 else like.dtype
     return _plain(grad, dtype)
@@ -84,7 +84,7 @@ def _plain(grad: Tensor, dtype: torch.dtype) -> Tensor:
 def _(query: Tensor, key: Tensor, scale: Tensor, *more: Any) -> tuple[Tensor, ...]:
     positive, extra, wanted = more[7], more[8], more[12]
     made = [
-        torch.empty(0)
+        query.new_empty(0)
         if x is None or not needed
         else x.new_empty(x.shape, dtype=torch.float32 if x.dtype == torch.float16 else x.dtype)
         for x, needed in zip((query, key, scale, positive, extra), wanted)
@@ -155,14 +155,16 @@ def log_sum_gradients(query: Tensor, key: Tensor, scale: Tensor, *more: Any) -> 
     dq, dk = selection.attempt(work, backend, query, workspace)
     d_scale = (dq * query).sum() / scale if need_scale and dq is not None else None
     return tuple(  # type: ignore[return-value]
-        torch.empty(0) if g is None else _plain(g, x.dtype)
+        query.new_empty(0) if g is None else _plain(g, x.dtype)
         for g, x in ((dq if need_q else None, query), (dk, key), (d_scale, scale))
     )
 
 
 @log_sum_gradients.register_fake
 def _(query: Tensor, key: Tensor, scale: Tensor, *more: Any) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) if needed else torch.empty(0) for x, needed in zip((query, key, scale), more[11]))
+    return tuple(
+        x.new_empty(x.shape) if needed else query.new_empty(0) for x, needed in zip((query, key, scale), more[11])
+    )
 
 
 def _keep_log_sums(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inbatch.kernels.candidates import Rules
+from inbatch.kernels.checking import scale_tensor
 from inbatch.kernels.products import (
     SCALED_SLAB,
     SLAB,
@@ -58,11 +59,15 @@ class Problem:
         dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
         if query.dtype != dtype:
             workspace -= 4 * (query.numel() + key.numel())
-        scale = torch.as_tensor(scale, dtype=dtype, device=query.device).detach()
+            if workspace_bytes is None:
+                # Copies that are larger than the usual workspace are no reason to refuse a call.
+                workspace = max(workspace, DEFAULT_WORKSPACE // 4)
+        scale = scale_tensor(scale, dtype, query.device).detach()
         wide_key = key.detach().to(dtype)
         narrow = query.dtype == torch.bfloat16 and query.device.type == "cpu" and bfloat16_units()
         narrow_key = key.detach().contiguous() if narrow else wide_key
-        copies = wide_key.element_size() * wide_key.numel() * (1 if narrow else 2)
+        # Two operands, and the transpose from which one of them is made.
+        copies = wide_key.element_size() * wide_key.numel() * (1 if narrow else 3)
         packing = packs(wide_key) and 4 * copies <= workspace
         workspace -= copies if packing else 0
         return Problem(query.detach().to(dtype), wide_key, scale, rules, narrow_key, packing, workspace)

@@ -74,6 +74,13 @@ def scale_value(scale: Tensor | float) -> None:
         raise ValueError(f"expected a positive, finite scale (1/temperature); got {value}")
 
 
+def scale_tensor(scale: Tensor | float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Put the scale on a device, 0-d; a number is written there, as a copy from the host would wait for the device."""
+    if isinstance(scale, Tensor):
+        return scale.to(device, dtype)
+    return torch.full((), float(scale), dtype=dtype, device=device)
+
+
 def loss_arguments(
     query: Tensor, own: int | None, positive: Tensor | None, extra: Tensor | None, symmetric: bool,
     weight: Tensor | None, reduction: str,

@@ -46,7 +46,7 @@ def info_nce(
         weight: (b,) constant factor of each row's loss; the mean is ``Σ w·loss / b``.
         reduction: "mean", "sum" or "none".
         workspace_bytes: bound of the memory beyond inputs, gradients and (b + n) vectors; changes results by rounding only.
-            None is 256 MiB for the chunked backend. Copies of half-precision inputs in float32 count, 4·(b + n)·d bytes; their
+            None is 256 MiB for the chunked backend, or copies and 64 MiB. Copies of half-precision inputs in float32 count, 4·(b + n)·d bytes; their
             gradients are accumulated in float32.
         backend: "auto" takes "triton" on a GPU (float32, bfloat16, float16; 4 GiB workspace) where it passes a trial against
             float64 at its first use, and "chunked", plain torch in blocks, elsewhere; "reference" is dense, for tests.
@@ -68,7 +68,7 @@ def info_nce(
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
     checking.loss_arguments(query, own, positive, extra, symmetric, weight, reduction)
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
-    scale = torch.as_tensor(scale, dtype=wide, device=query.device)
+    scale = checking.scale_tensor(scale, wide, query.device)
     positive, extra, weight = (None if t is None else t.to(wide) for t in (positive, extra, weight))
     weight = None if weight is None else weight.detach()
     if backend == "reference":
@@ -106,7 +106,7 @@ def log_sum(
     check_backend(backend, query)
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
-    scale = torch.as_tensor(scale, dtype=wide, device=query.device)
+    scale = checking.scale_tensor(scale, wide, query.device)
     if backend == "reference":
         with torch.autocast(query.device.type, enabled=False):
             logits = scale * (query.to(wide) @ key.to(wide).T)

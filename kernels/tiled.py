@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from inbatch.kernels.launching import add_product, mix, product
+from inbatch.kernels.tiling import DEFAULT_WORKSPACE as DEFAULT_WORKSPACE
 from inbatch.kernels.tiling import LN2, LOWEST, Problem, Statistics, exponentials, finite
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inbatch.kernels.candidates import Rules
+from inbatch.kernels.checking import scale_tensor
 from inbatch.kernels.launching import Tile, capability_of, launch, tile_of
 
 DEFAULT_WORKSPACE = 4 << 30
@@ -48,7 +49,7 @@ class Problem:
     def of(query: Tensor, key: Tensor, scale: Tensor | float, rules: Rules, workspace_bytes: int | None) -> Problem:
         """Detach the inputs."""
         query, key = query.detach().contiguous(), key.detach().contiguous()
-        scale = torch.as_tensor(scale, dtype=torch.float32, device=query.device).detach()
+        scale = scale_tensor(scale, torch.float32, query.device).detach()
         workspace = DEFAULT_WORKSPACE if workspace_bytes is None else workspace_bytes
         narrow = key.bfloat16() if key.dtype == torch.float16 else key
         if narrow is not key:

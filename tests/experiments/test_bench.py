@@ -93,6 +93,9 @@ def test_peers_that_run_out_of_memory_are_skipped_and_ours_are_not(monkeypatch):
     found = bench_kernels._measure([*contestants.ours("cpu"), peer], *shape)
     assert absent == ["hungry at 32 rows (out of memory)"]
     assert "hungry" not in found["timings"]
+    odd = contestants.Contestant("odd", lambda q, k, s: [][0], torch.float32)
+    assert "odd" not in bench_kernels._measure([*contestants.ours("cpu"), odd], *shape)["timings"]
+    assert absent[-1] == "odd at 32 rows (IndexError: list index out of range)"
     with pytest.raises(torch.OutOfMemoryError):
         bench_kernels._measure([contestants.Contestant("ours", hungry, torch.float32, 1e-3)], *shape)
 

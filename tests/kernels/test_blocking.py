@@ -28,9 +28,16 @@ def test_gradient_products_are_narrow_for_bfloat16_only(monkeypatch):
 
 def test_keys_are_laid_out_anew_where_that_takes_no_more_than_a_quarter_of_the_workspace(monkeypatch):
     monkeypatch.setattr(blocking, "packs", lambda like: like.dtype == torch.float32)
-    copies = 2 * 4 * 100 * 8
+    copies = 3 * 4 * 100 * 8
     assert problem(4, 100, workspace=4 * copies).packing
     assert problem(4, 100, workspace=4 * copies).workspace == 3 * copies
     assert not problem(4, 100, workspace=4 * copies - 1).packing
     assert problem(4, 100, workspace=4 * copies - 1).workspace == 4 * copies - 1
     assert not problem(4, 100, dtype=torch.float64).packing
+
+
+def test_copies_of_half_precision_count_but_never_take_all_of_the_usual_workspace(monkeypatch):
+    monkeypatch.setattr(blocking, "packs", lambda like: False)
+    assert problem(10, 20, workspace=1 << 20, dtype=torch.float16).workspace == (1 << 20) - 4 * 30 * 8
+    usual = problem(10, 20, dtype=torch.float64).workspace
+    assert problem(3, 200_000, d=384, dtype=torch.float16).workspace == usual // 4

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,9 +14,19 @@ needs_interpreter = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1"
 
 @pytest.fixture(autouse=True)
 def forget():
-    selection._passes_on_gpu.cache_clear()
+    selection.verdicts.clear()
     yield
-    selection._passes_on_gpu.cache_clear()
+    selection.verdicts.clear()
+
+
+GPU = torch.device("cuda", 0)
+
+
+def as_if_on_a_gpu(monkeypatch):
+    """Let tensors on the CPU be taken for a GPU's by the choice, and by nothing else."""
+    monkeypatch.setattr(selection, "on", lambda device: nullcontext())
+    real = selection.passes
+    monkeypatch.setattr(selection, "passes", lambda device, dtype: real(GPU, dtype))
 
 
 def pairs(b=5, n=9, d=4):
@@ -47,7 +58,7 @@ def test_a_gpu_on_which_the_trial_passes_takes_triton_and_says_so_once(monkeypat
     from inbatch.kernels import tiled
 
     monkeypatch.setattr(selection, "trial", lambda device, dtype: 1e-3)
-    monkeypatch.setattr(selection, "_passes", lambda device, dtype: selection._passes_on_gpu(0, dtype))
+    as_if_on_a_gpu(monkeypatch)
     with caplog.at_level(logging.INFO, logger="inbatch.kernels.selection"):
         assert selection.module_of("auto", torch.zeros(1)) is tiled
         assert selection.module_of("auto", torch.zeros(1)) is tiled
@@ -65,7 +76,7 @@ def test_a_gpu_on_which_triton_fails_takes_plain_torch_with_one_warning(error, m
         return error
 
     monkeypatch.setattr(selection, "trial", trial)
-    monkeypatch.setattr(selection, "_passes", lambda device, dtype: selection._passes_on_gpu(0, dtype))
+    as_if_on_a_gpu(monkeypatch)
     for _ in range(3):
         assert selection.module_of("auto", torch.zeros(1)) is chunked
     assert len(recwarn) == 1
@@ -74,10 +85,39 @@ def test_a_gpu_on_which_triton_fails_takes_plain_torch_with_one_warning(error, m
     assert "\n" not in text
 
 
+def test_a_gpu_that_is_full_at_the_trial_is_tried_again(monkeypatch, recwarn):
+    def trial(device, dtype):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(selection, "trial", trial)
+    assert not selection.passes(GPU, torch.bfloat16)
+    assert not len(recwarn)
+    monkeypatch.setattr(selection, "trial", lambda device, dtype: 0.0)
+    assert selection.passes(GPU, torch.bfloat16)
+
+
+@needs_interpreter
+def test_a_call_in_which_triton_fails_is_done_by_plain_torch_with_one_warning(monkeypatch, recwarn):
+    from inbatch.kernels import tiled
+
+    def broken(*args, **more):
+        raise RuntimeError("out of resource: shared memory")
+
+    as_if_on_a_gpu(monkeypatch)
+    monkeypatch.setattr(selection, "trial", lambda device, dtype: 0.0)
+    monkeypatch.setattr(tiled, "hardest", broken)
+    q, k = pairs()
+    for _ in range(3):
+        assert torch.equal(hardest(q, k)[1], hardest(q, k, backend="chunked")[1])
+    assert ["shared memory" in str(w.message) for w in recwarn] == [True]
+    with pytest.raises(RuntimeError, match="shared memory"):
+        hardest(q, k, backend="triton")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_trial_without_a_gpu_is_a_failure_and_no_crash():
     with pytest.warns(UserWarning, match="Triton cannot be used"):
-        assert not selection._passes_on_gpu(0, torch.bfloat16)
+        assert not selection.passes(GPU, torch.bfloat16)
 
 
 @needs_interpreter
@@ -96,35 +136,40 @@ def test_the_trial_finds_a_wrong_kernel(monkeypatch):
     assert selection.trial(torch.device("cpu"), torch.bfloat16) > selection.TRIAL_BOUNDS[torch.bfloat16]
 
 
-def without_memory(times, error, monkeypatch):
+def without_memory(times, error, monkeypatch, module=chunked):
     """Let the first blocks fail, and note the workspaces that were asked for."""
-    given, make, of = [], chunked.Problem.block, chunked.Problem.of
+    given, make, of = [], module.Problem.block, module.Problem.of
 
-    def block(self, rows):
+    def block(self, *args):
         if len(given) <= times:
             raise error
-        return make(self, rows)
+        return make(self, *args)
 
     def noted(*args):
         given.append(args[-1])
         return of(*args)
 
-    monkeypatch.setattr(chunked.Problem, "of", staticmethod(noted))
-    monkeypatch.setattr(chunked.Problem, "block", block)
+    monkeypatch.setattr(module.Problem, "of", staticmethod(noted))
+    monkeypatch.setattr(module.Problem, "block", block)
     return given
 
 
 ERRORS = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 
 
+@needs_interpreter
 @pytest.mark.parametrize("error", ERRORS, ids=["gpu", "cpu"])
 @pytest.mark.parametrize("workspace", [None, 1 << 20])
-def test_memory_that_runs_out_is_asked_for_again_with_a_quarter(error, workspace, monkeypatch):
+@pytest.mark.parametrize("backend", ["chunked", "triton"])
+def test_memory_that_runs_out_is_asked_for_again_with_a_quarter(error, workspace, backend, monkeypatch):
+    from inbatch.kernels import tiled
+
+    module = tiled if backend == "triton" else chunked
     q, k = pairs()
-    truth = torch.autograd.grad(info_nce(q, k, scale=3.0), (q, k))
-    given = without_memory(1, error, monkeypatch)
-    found = torch.autograd.grad(info_nce(q, k, scale=3.0, workspace_bytes=workspace), (q, k))
-    assert given == [workspace, (chunked.DEFAULT_WORKSPACE if workspace is None else workspace) // 4]
+    truth = torch.autograd.grad(info_nce(q, k, scale=3.0, backend=backend), (q, k))
+    given = without_memory(1, error, monkeypatch, module)
+    found = torch.autograd.grad(info_nce(q, k, scale=3.0, workspace_bytes=workspace, backend=backend), (q, k))
+    assert given == [workspace, (module.DEFAULT_WORKSPACE if workspace is None else workspace) // 4]
     assert all(torch.equal(x, y) for x, y in zip(truth, found))
 
 
@@ -132,7 +177,8 @@ def test_memory_that_runs_out_is_asked_for_again_with_a_quarter(error, workspace
 def test_memory_that_runs_out_twice_is_an_error_that_names_the_setting(call, monkeypatch):
     given = without_memory(2, ERRORS[0], monkeypatch)
     with pytest.raises(
-        torch.OutOfMemoryError, match="1048576 bytes of workspace .* then 262144; cpu has neither. Set a smaller work"
+        torch.OutOfMemoryError,
+        match="1048576 bytes of workspace .* then 262144; cpu has neither. Set a smaller workspace_bytes .* First: OutOfMemoryError: CUDA out",
     ):
         call(*pairs(), scale=3.0, workspace_bytes=1 << 20)
     assert len(given) == 2

@@ -150,6 +150,29 @@ def test_log_sum_and_hardest_equal_the_reference(case):
     assert ((indices == -1) == values.isneginf()).all()
 
 
+@pytest.mark.parametrize("d", [1, 384, 768, 1000, 4096])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_any_width(d, dtype):
+    q, k = embeddings(5, 37, d, dtype=dtype)
+    truth = made(info_nce, q.double(), k.double(), scale=50.0, symmetric=True, backend="reference")
+    found = made(info_nce, q, k, scale=50.0, symmetric=True, backend="triton")
+    bound = 2e-4 if dtype == torch.float32 else 1e-2
+    assert all((y - x).norm() <= bound * x.norm() + 1e-7 for x, y in zip(truth, found))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_rows_without_any_candidate_have_no_loss_and_no_gradient(symmetric, dtype):
+    q, k = embeddings(6, 9, 8, dtype=dtype)
+    ids = {"query_ids": torch.full((6,), -1), "key_ids": torch.arange(9)}
+    loss, dq, dk = made(info_nce, q, k, scale=20.0, symmetric=symmetric, backend="triton", **ids)
+    assert loss == 0
+    assert not dq.any()
+    assert not dk.any()
+    assert log_sum(q, k, scale=20.0, backend="triton", **ids).isneginf().all()
+    assert (hardest(q, k, 2, backend="triton", **ids)[1] == -1).all()
+
+
 def test_no_rows_and_no_keys():
     q, k = torch.zeros(0, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
     loss = info_nce(q, k, scale=1.0, backend="triton")
