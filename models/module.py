@@ -43,8 +43,9 @@ class EmbeddingModule(LightningModule):
         encoder: what is trained and exported.
         objective: the loss, with whatever exists in training only.
         optimizer: makes the optimizer from parameter groups.
-        schedule: of the learning rate, over ``trainer.max_steps``: constant, or a linear or cosine decay to 0.
+        schedule: of the learning rate, over ``trainer.max_steps`` or ``schedule_steps``: constant, or a linear or cosine decay to 0.
         warmup_steps: steps of linear increase from 0 before it.
+        schedule_steps: where the decay would end, in place of ``trainer.max_steps``; GCSE's release has 80,000 for every run.
         decay_all: apply weight decay to every parameter; by default vectors and scalars (biases, norms, temperatures) have none.
         chunk_tokens: padded tokens in one chunk of gradient caching; null runs the whole batch at once. It bounds memory and
             changes no gradient, except for the draws of dropout.
@@ -64,6 +65,7 @@ class EmbeddingModule(LightningModule):
         optimizer: Callable[[Iterable], Optimizer],
         schedule: Schedule = "constant",
         warmup_steps: int = 0,
+        schedule_steps: int | None = None,
         decay_all: bool = False,
         chunk_tokens: int | None = 16384,
         projector_at_dev: bool = False,
@@ -93,6 +95,7 @@ class EmbeddingModule(LightningModule):
         self.make_optimizer = optimizer
         self.schedule: Schedule = schedule
         self.warmup_steps = warmup_steps
+        self.schedule_steps = schedule_steps
         self.decay_all = decay_all
         self.chunk_tokens = chunk_tokens
         self.projector_at_dev = projector_at_dev
@@ -108,9 +111,11 @@ class EmbeddingModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimizer and a schedule that depends on ``trainer.max_steps`` alone."""
         # Trainer.estimated_stepping_batches would count the loader's batches, and drop the loader's state on a resume.
-        total = self.trainer.max_steps
+        total = self.trainer.max_steps if self.schedule_steps is None else self.schedule_steps
         if self.schedule != "constant" and total < 1:
-            raise UsageError(f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps.")
+            raise UsageError(
+                f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps or model.schedule_steps."
+            )
         if total >= 1 and self.warmup_steps > total:
             raise UsageError(f"expected warmup_steps of at most max_steps={total}; got {self.warmup_steps}.")
         schedule, warmup = self.schedule, self.warmup_steps

@@ -19,6 +19,7 @@ class BatchNormProjector(nn.Module):
 
     def __init__(self, in_features: int) -> None:
         super().__init__()
+        self.in_features = self.out_features = in_features
         wide = 2 * in_features
         self.layers = nn.Sequential(
             nn.Linear(in_features, wide, bias=False),
