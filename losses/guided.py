@@ -28,7 +28,7 @@ class Guided(Objective):
         guide: a frozen encoder, `inbatch.models.reference.Reference`, of the live one's tokens.
         temperature: divides the cosine.
         margin: by which a candidate must stay below the positive, in the guide's cosine.
-        margin_kind: ``absolute``: positive - margin; ``relative``: positive · (1 - margin).
+        margin_kind: ``absolute``: positive - margin; ``relative``: positive - |positive| · margin.
         workspace_bytes: as in `InfoNCE`.
 
     Raises:
@@ -71,7 +71,7 @@ class Guided(Objective):
         with torch.no_grad():
             guide = unit(z.replace_payloads([map_in_chunks(self.guide, view, budget=self.chunk_tokens) for view in tokens]))
             own = pair_logits(guide.anchor, guide.positive, 1.0)
-            ceiling = own - self.margin if self.margin_kind == "absolute" else own * (1 - self.margin)
+            ceiling = own - self.margin * (1 if self.margin_kind == "absolute" else own.abs())
         return LossOutput(guided_contrast(unit(z), guide, ceiling, 1 / self.temperature, self.workspace_bytes))
 
 

@@ -52,7 +52,9 @@ class MaskedTokens(Objective):
             states = encoder.backbone(given).last
             picked = wanted.input_ids != IGNORED
             # Only the chosen positions need the vocabulary's width.
-            losses = cross_entropy(self.head(states[picked]).float(), wanted.input_ids[picked], reduction="none")
+            logits = self.head(states[picked])
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            losses = cross_entropy(logits, wanted.input_ids[picked], reduction="none")
             return losses.new_zeros(picked.shape).masked_scatter(picked, losses).sum(1)
 
         losses = map_in_chunks(predict, masked, labels, budget=self.chunk_tokens)

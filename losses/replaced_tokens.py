@@ -118,7 +118,8 @@ def detection_losses(logits: Tensor, replaced: Tensor, counted: Tensor | None = 
     Returns:
         (b,).
     """
-    losses = cross_entropy(logits.float().transpose(1, 2), replaced, reduction="none")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = cross_entropy(logits.transpose(1, 2), replaced, reduction="none")
     return (losses if counted is None else losses * counted).sum(1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.models.backbones import Backbone
 from inbatch.models.correction import TemplateBias
-from inbatch.models.heads import HEADS
+from inbatch.models.heads import HEADS, MLMTransform
 from inbatch.models.pooling import POOLINGS, PoolingName, with_mask_slot
 from inbatch.templates import check_template, is_template, parse, with_period
 from inbatch.tokens import tokenize
@@ -97,6 +97,11 @@ class Encoder(nn.Module):
                 "a template's bias expects pooling `mask` and templates for query and document. Set encoder.pooling and "
                 "encoder.prompts."
             )
+        if correction is not None and correction.after_head:
+            if head is None:
+                raise UsageError("correction.after_head expects a head to come after. Set encoder.head, or after_head to false.")
+            if isinstance(head, MLMTransform):
+                head.norm.bias.requires_grad_(False)  # head(h) - head(bias) does not depend on it
         self.correction = correction
         self.default_prompt = default_prompt
         self.one_string_at_test = one_string_at_test

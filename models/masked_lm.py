@@ -32,6 +32,7 @@ class Generator(nn.Module):
         self.dropout = dropout
         self.sample = sample
         self._accepts = frozenset(inspect.signature(network.forward).parameters)
+        self.train()  # a trainer keeps the mode that it finds
 
     def train(self, mode: bool = True) -> Generator:
         """Follow the mode of the training only if dropout is asked for."""
@@ -104,7 +105,7 @@ class MaskedLMHead(nn.Module):
                 f"expected a masked language model whose head is one module, as BERT's or RoBERTa's; {type(network).__name__} has "
                 "none. Choose another model for the head."
             )
-        self.head = head
+        self.head = head.train()  # as it comes from a pretrained network it is in eval mode
         self.tokenizer = tokenizer
 
     def forward(self, states: Tensor) -> Tensor:

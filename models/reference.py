@@ -30,6 +30,7 @@ class Reference(nn.Module):
         super().__init__()
         self.encoder = load_encoder(name, attention=attention).requires_grad_(False)
         self.dropout = dropout
+        self.train()
 
     @property
     def tokenizer(self) -> Any:

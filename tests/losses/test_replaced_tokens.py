@@ -62,7 +62,8 @@ class Told(torch.nn.Module):
 def test_the_papers_sum_of_terms(token_batch):
     anchors = torch.tensor([[0.0, 1, 0], [1, 1, 1]], dtype=torch.float64)
     positives = torch.tensor([[0.2, 0.8, 0.1], [1, 0.5, 1]], dtype=torch.float64)
-    # The release stacks the views of a sentence after one another; here they are two batches, in the order s1, s2.
+    # The release has the views of a sentence after one another, and so has the generator's one chunk, as rows are sorted by length.
+    # The discriminator, whose rows all keep their padding, gets view after view.
     order = torch.tensor([0, 2, 1, 3])
     encoder = Encoder(TinyRandom("bert"), pooling="cls")
     tokenizer = encoder.tokenizer
@@ -73,7 +74,7 @@ def test_the_papers_sum_of_terms(token_batch):
 
     tokens = token_batch([IDS[0], IDS[2]])
     encoder.backbone.tokenizer = _WithIds(tokenizer)
-    term = ReplacedTokens(Permuted(), Permuted())
+    term = ReplacedTokens(Told(), Permuted())
     method = WeightedSum({"contrast": InfoNCE(0.05), "rtd": term}, {"rtd": 0.005})
     output = method(Views(anchors, positives), Views(tokens, tokens), encoder)
     assert abs(float(output.logs["contrast/loss"]) - 0.009500) < 5e-7

@@ -75,7 +75,7 @@ def encoder_with(kind="bert", head=None, **switches):
 
 
 def views_of(encoder):
-    return Views(*(tokenize(encoder.tokenizer, TEXTS, 20, encoder.prompts[side]) for side in ("query", "document")))
+    return Views(*(tokenize(encoder.tokenizer, TEXTS, 40, encoder.prompts[side]) for side in ("query", "document")))
 
 
 def test_each_view_loses_the_bias_of_its_own_template():
@@ -132,11 +132,18 @@ def test_the_switch_at_test(at_test):
     torch.testing.assert_close(encoder.encode(TEXTS, prompt_name="query"), expected.detach())
 
 
+def test_a_layer_norms_bias_that_cancels_is_not_trained():
+    encoder = encoder_with(head=MLMTransform(32), after_head=True)
+    views = views_of(encoder)
+    (encoder(views.anchor, encoder.bias(views.anchor, "query")) ** 2).sum().backward()
+    assert {name for name, p in encoder.head.named_parameters() if p.grad is None} == {"norm.bias"}
+
+
 def test_an_export_keeps_templates_and_correction(tmp_path):
     encoder = encoder_with(head=MLMTransform(32), after_head=True, template_bias_at_test=True).eval()
     encoder.default_prompt, encoder.one_string_at_test, encoder.period_at_test = "query", True, True
     made = encoder.save_pretrained(tmp_path / "export")
-    assert "MLMTransform" in made.obstacle
+    assert made.obstacle == "it has no pooling `mask`"
     again = Encoder.from_pretrained(tmp_path / "export")
     torch.testing.assert_close(encoder.encode(TEXTS), again.encode(TEXTS))
     assert again.correction.after_head
@@ -148,5 +155,7 @@ def test_what_does_not_fit_is_refused():
         TemplateBias(delta_positions="two_off")
     with pytest.raises(UsageError, match="a template's bias expects pooling `mask` and templates for query and document"):
         Encoder(TinyRandom(), pooling="cls", prompts=PROMPTS, correction=TemplateBias())
+    with pytest.raises(UsageError, match="after_head expects a head"):
+        encoder_with(after_head=True)
     with pytest.raises(UsageError, match="a template's bias expects"):
         Encoder(TinyRandom(), pooling="mask", prompts={"query": PROMPTS["query"]}, correction=TemplateBias())
