@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from inbatch.errors import UsageError
 from inbatch.tokens import tokenize
@@ -21,24 +23,34 @@ class Collate:
         tokenizer: the encoder's.
         prompts: text in front of every query and every document.
         max_length: tokens kept of each, special tokens included.
+        document_token_type: of the documents' tokens, where the tokenizer gives types.
     """
 
     tokenizer: Any
     prompts: Mapping[str, str]
     max_length: Mapping[str, int]
+    document_token_type: int = 0
 
     def __call__(self, views: Views[list[str]]) -> Views[TokenBatch]:
         """Tokenize each view; the same list of texts in two roles with the same settings is tokenized once."""
-        done: dict[tuple[int, int, str], TokenBatch] = {}
+        done: dict[tuple[int, int, str, int], TokenBatch] = {}
         tokens = []
         for role, texts in enumerate(views):
             side = _SIDES[min(role, 1)]
             length, prompt = self.max_length[side], self.prompts.get(side, "")
-            key = (id(texts), length, prompt)
+            token_type = self.document_token_type if role else 0
+            key = (id(texts), length, prompt, token_type)
             if key not in done:
-                done[key] = tokenize(self.tokenizer, texts, length, prompt)
+                batch = tokenize(self.tokenizer, texts, length, prompt)
+                done[key] = _typed(batch, token_type) if token_type else batch
             tokens.append(done[key])
         return views.replace_payloads(tokens)
+
+
+def _typed(batch: TokenBatch, token_type: int) -> TokenBatch:
+    if batch.token_type_ids is None:
+        return batch
+    return replace(batch, token_type_ids=torch.full_like(batch.token_type_ids, token_type) * batch.attention_mask)
 
 
 def lengths_by_side(max_length: int | Mapping[str, int]) -> dict[str, int]:

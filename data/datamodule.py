@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from inbatch.data.collate import Collate, lengths_by_side
+from inbatch.data.repetition import Repetition
 from inbatch.data.sampler import BatchOrder, StepSampler, batches_done
 from inbatch.data.sources import Source, as_sources, load
 from inbatch.data.tables import Table
@@ -36,6 +37,8 @@ class EmbeddingDataModule(LightningDataModule):
         drop_last: leave out the last batch of an epoch where it is not full.
         temperature: how several sources are mixed: shares ∝ weight · rows^(1/temperature).
         single_source: take each batch from one source, so that its negatives are of one kind.
+        repetition: repeat words of some views; null repeats none.
+        document_token_type: token type of positives and negatives where the tokenizer gives types; 1 as GCSE's release has it for BERT.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class EmbeddingDataModule(LightningDataModule):
         drop_last: bool = False,
         temperature: float = 1.0,
         single_source: bool = False,
+        repetition: Repetition | None = None,
+        document_token_type: Literal[0, 1] = 0,
     ) -> None:
         super().__init__()
         self.sources = as_sources(sources)
@@ -60,6 +65,8 @@ class EmbeddingDataModule(LightningDataModule):
         self.drop_last = drop_last
         self.temperature = temperature
         self.single_source = single_source
+        self.repetition = repetition
+        self.document_token_type = document_token_type
         self._tables: list[Table] | None = None
         self._order: BatchOrder | None = None
 
@@ -72,6 +79,11 @@ class EmbeddingDataModule(LightningDataModule):
                 _check_alike(tables)
             self._tables = tables
         return self._tables
+
+    @property
+    def roles(self) -> tuple[int, bool]:
+        """Hard negatives that every row has, and whether every row has a score."""
+        return min(table.negatives for table in self.tables), all(t.roles.score is not None for t in self.tables)
 
     @property
     def order(self) -> BatchOrder:
@@ -110,12 +122,12 @@ class EmbeddingDataModule(LightningDataModule):
             lambda: batches_done(trainer.global_step, trainer.accumulate_grad_batches, steps),
         )
         encoder = trainer.lightning_module.encoder
-        collate: Any = Collate(encoder.tokenizer, encoder.prompts, self.max_length)
+        collate: Any = Collate(encoder.tokenizer, encoder.prompts, self.max_length, self.document_token_type)
         if self.num_workers:
             # Tokenizers that have used threads refuse to be forked; the workers are the parallelism here.
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         return PositionedLoader(
-            ViewDataset(self.tables, self.seed, self.ids),
+            ViewDataset(self.tables, self.seed, self.ids, self.repetition),
             sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,

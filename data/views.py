@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from inbatch.data.columns import Roles
+from inbatch.data.repetition import Repetition
 from inbatch.data.sampler import Draw
 from inbatch.data.tables import Table
 from inbatch.errors import UsageError
@@ -31,14 +32,16 @@ class ViewDataset(torch.utils.data.Dataset[Views[list[str]]]):
         seed: decides what is drawn from lists of texts, with the position of the visit.
         ids: ``text``: equal texts have equal ids, so that no text is its own negative; ``position``: every text of a step has
             an id of its own, so that duplicates stay negatives, as in released codes that do not look for them.
+        repetition: of words, after the ids were given: a repeated word makes no other text.
     """
 
-    def __init__(self, tables: Sequence[Table], seed: int, ids: Ids) -> None:
+    def __init__(self, tables: Sequence[Table], seed: int, ids: Ids, repetition: Repetition | None = None) -> None:
         if ids not in get_args(Ids):
             raise UsageError(f"expected ids to be text or position; got {ids!r}. Set data.ids.")
         self.tables = list(tables)
         self.seed = seed
         self.ids = ids
+        self.repetition = repetition
         self._starts = [0]
         for table in tables:
             self._starts.append(self._starts[-1] + len(table))
@@ -58,6 +61,8 @@ class ViewDataset(torch.utils.data.Dataset[Views[list[str]]]):
                 order += places
         views = _merge(parts, order)
         ids = text_ids(views) if self.ids == "text" else position_ids(views, draw.position)
+        if self.repetition is not None:
+            views = self.repetition(views, [f"{self.seed} {draw.position + place}" for place in range(len(draw.rows))])
         return replace(views, ids=ids)
 
 

@@ -20,7 +20,7 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """Replace what follows ``--config`` by the path of a file: the one that is named, else the packaged one of that name.
 
     Returns:
-        The arguments, and the last file's name without suffix (None without any).
+        The arguments, and the last file's name without suffix, such as ``simcse-unsup-bert-base`` (None without any).
 
     Raises:
         MissingError: if there is no such file.
@@ -40,7 +40,9 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
         path = find_config(value)
         _refuse_linked_keys(path)
         located += [option, str(path)]
-        name = path.stem
+        given = Path(value).with_suffix("")
+        # Rows of several methods have the same name: their folder tells the runs apart.
+        name = given.name if given.is_absolute() else "-".join(part for part in given.parts if part != "..")
     return located, name
 
 
@@ -125,7 +127,7 @@ def _near_class(path: str) -> str:
         there = vars(import_module(module)) if module else {}
     except ImportError:
         return ""
-    classes = [f"{module}.{key}" for key, value in there.items() if inspect.isclass(value)]
+    classes = [f"{module}.{key}" for key, value in there.items() if inspect.isclass(value) and value is not Any]
     return "" if not classes or name in there else suggest(path, classes) or f". {module} has none near it"
 
 

@@ -293,5 +293,6 @@ def _quiet() -> None:
         ".*number of training batches",
         ".*LeafSpec",
         ".*all_gather_into_tensor",
+        ".*in eval mode at the start of training",
     ):
         warnings.filterwarnings("ignore", text)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from inbatch.errors import UsageError
+from inbatch.templates import fill, is_template
 from inbatch.views import TokenBatch
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None = None, prompt: str = "") -> TokenBatch:
+def tokenize(
+    tokenizer: Any, texts: Sequence[str], max_length: int | None = None, prompt: str = "", one_string: bool = False
+) -> TokenBatch:
     """Tokenize texts, padded to the longest of them.
 
     Equals ``tokenizer([prompt + text for text in texts], padding=True, truncation=True, max_length=max_length)``; an empty text
@@ -18,8 +21,11 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None = None
     Args:
         tokenizer: a Hugging Face tokenizer with a padding token; its ``padding_side`` is kept.
         texts: b strings.
-        max_length: tokens kept of each text, special tokens included; None keeps all that the tokenizer allows.
-        prompt: put in front of every text, no space added.
+        max_length: tokens kept of each text, special tokens included; None keeps all that the tokenizer allows. In a template, the
+            tokens of the text alone.
+        prompt: put in front of every text, no space added; or a template, with ``{text}`` where the text goes and ``{mask}`` where
+            the mask token does (see `inbatch.templates.fill`).
+        one_string: as in `inbatch.templates.fill`.
 
     Raises:
         UsageError: if an item is not a string, a text yields no token at all, or ``max_length`` leaves no room for one.
@@ -29,6 +35,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None = None
             raise UsageError(f"expected texts of type str; item {index} is {type(text).__name__}: {str(text)[:60]!r}")
     if not texts:
         raise UsageError("expected at least one text to tokenize; got none")
+    if is_template(prompt):
+        return fill(tokenizer, [text or " " for text in texts], prompt, max_length, one_string)
     special = tokenizer.num_special_tokens_to_add()
     if max_length is not None and max_length <= special:
         # The tokenizer itself would silently truncate nothing, or leave its special tokens alone.

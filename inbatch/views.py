@@ -10,11 +10,13 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+# Not frozen, although nothing changes them in place: the trainer's precisions of whole models (64-true, bf16-true) copy a batch field by
+# field, and refuse a frozen one.
 P = TypeVar("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Views(Generic[P]):
     """The roles that a row's texts play in a contrastive objective; the payload goes ``str -> TokenBatch -> Tensor``.
 
@@ -59,7 +61,7 @@ class Views(Generic[P]):
         return dataclasses.replace(moved, score=score, ids=ids)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TokenBatch:
     """Tokens of b texts, padded to a common length L.
 

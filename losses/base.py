@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from inbatch.errors import UsageError
+from inbatch.kernels.ranks import world_size
 from inbatch.views import TokenBatch, Views
 
 
@@ -22,12 +27,48 @@ class LossOutput:
     logs: dict[str, Tensor | float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class BatchFacts:
+    """What every batch of a run is like, known before the first one.
+
+    Attributes:
+        rows: of one rank, in a full batch.
+        negatives: hard negatives a row, of the source that has fewest.
+        scored: whether every row has a score.
+    """
+
+    rows: int
+    negatives: int
+    scored: bool
+
+
 class Objective(nn.Module):
     """Base class of all objectives.
 
     An objective sees the whole batch of this rank at once. It owns what exists in training only (projectors, side networks,
     learnt temperatures), never the encoder: the live encoder is passed at each call, for terms that run it again.
+
+    Attributes:
+        step: optimizer steps that were taken before this one; set by the module, so that a resumed run knows it.
+        chunk_tokens: padded tokens that a chunk of gradient caching may hold; the module's own number.
     """
+
+    step: int = 0
+    chunk_tokens: int | None = None
+
+    def attach(self, encoder: Any) -> None:
+        """Meet the encoder, once, before training: refuse one that does not fit, copy what is needed of it.
+
+        Raises:
+            UsageError: if the encoder does not fit.
+        """
+
+    def check(self, batch: BatchFacts) -> None:
+        """Refuse data that the objective cannot use, before the first step.
+
+        Raises:
+            UsageError: if the batches lack what the objective needs.
+        """
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Compute the loss of one batch.
@@ -38,3 +79,76 @@ class Objective(nn.Module):
             encoder: the live encoder; its parameters are not the objective's.
         """
         raise NotImplementedError
+
+
+def parts(objective: nn.Module) -> Iterator[Objective]:
+    """Iterate over an objective and all objectives inside of it."""
+    return (part for part in objective.modules() if isinstance(part, Objective))
+
+
+def project(z: Views[Tensor], projector: nn.Module | None) -> Views[Tensor]:
+    """Apply a projector to all views in one call, so that the statistics of a batch norm are those of all views."""
+    if projector is None:
+        return z
+    return z.replace_payloads(projector(torch.cat(list(z))).split([len(view) for view in z]))
+
+
+def refuse_batch_norm_of_one_row(projector: nn.Module | None, batch: BatchFacts) -> None:
+    """Refuse a batch norm where a rank has one row: its views would be all that statistics are made of.
+
+    Raises:
+        UsageError: if so.
+    """
+    norms = [] if projector is None else [m for m in projector.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if norms and batch.rows < 2:
+        raise UsageError(
+            f"expected at least 2 rows a rank for the projector's {type(norms[0]).__name__}; got {batch.rows}. Raise "
+            "data.batch_size, use fewer ranks, or choose a projector without batch norm."
+        )
+
+
+def require_negatives(batch: BatchFacts, objective: Objective) -> None:
+    """Refuse data without hard negatives.
+
+    Raises:
+        UsageError: if a source has none.
+    """
+    if batch.negatives < 1:
+        raise UsageError(
+            f"{type(objective).__name__} expects a hard negative in every row; the data has none. Give data.sources a third "
+            "column (columns: {anchor: NAME, positive: NAME, negatives: [NAME]}), or choose an objective without one."
+        )
+
+
+def require_same_tokens(side: Any, encoder: Any, setting: str) -> None:
+    """Refuse a side network that reads the encoder's tokens as other words.
+
+    Args:
+        side: a network with a ``tokenizer``.
+        encoder: the live encoder.
+        setting: what names the side network in a configuration, for the message.
+
+    Raises:
+        UsageError: if the vocabularies differ.
+    """
+    theirs, ours = (x.tokenizer.get_vocab() for x in (side, encoder))
+    if theirs != ours:
+        differing = sum(theirs.get(token) != index for token, index in ours.items())
+        raise UsageError(
+            f"expected {setting} to read the encoder's tokens; its vocabulary has {len(theirs)} entries and the encoder's "
+            f"{len(ours)}, of which {differing} mean something else there. Set {setting} to a network of the encoder's tokenizer."
+        )
+
+
+def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
+    """Divide a sum by its count so that the average over ranks is the mean over the global batch; 0 where nothing is counted.
+
+    Args:
+        total: 0-d, this rank's sum, with gradient.
+        count: 0-d, how many items it sums.
+    """
+    count = count.detach().to(total.dtype)
+    if world_size() > 1:
+        count = count.clone()
+        torch.distributed.all_reduce(count)
+    return total * world_size() / count.clamp(min=1)

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import LossOutput, Objective
+from inbatch.losses.base import BatchFacts, LossOutput, Objective, project, refuse_batch_norm_of_one_row
 from inbatch.views import TokenBatch, Views
 
 
+@dataclass(frozen=True)
+class Decay:
+    """A weight that falls with the optimizer step: ``initial · factor^(step / every)``; step 0 is the first.
+
+    Attributes:
+        initial: at the first step.
+        factor: what remains after each ``every`` steps.
+        every: steps.
+    """
+
+    initial: float
+    factor: float
+    every: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor <= 1 or self.every < 1:
+            raise UsageError(
+                f"expected a decay with factor in (0, 1] and every >= 1; got factor={self.factor} and every={self.every}."
+            )
+
+    def __call__(self, step: int) -> float:
+        """Return the weight at an optimizer step."""
+        return self.initial * self.factor ** (step / self.every)
+
+
 class WeightedSum(Objective):
-    """Add objectives with constant weights: ``Σ weight · term``.
+    """Add objectives: ``Σ weight · term``.
 
     Args:
         terms: objectives by name; the name prefixes what each of them logs.
-        weights: one number a term; a term that is not named has weight 1.
+        weights: one number a term, or a `Decay`; a term that is not named has weight 1.
+        projector: a module of training only, applied to all views of this rank's rows in one call before the terms.
 
     Raises:
         UsageError: if there are no terms, or a weight names no term.
     """
 
-    def __init__(self, terms: dict[str, Objective], weights: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        terms: dict[str, Objective],
+        weights: dict[str, float | Decay] | None = None,
+        projector: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         weights = weights or {}
         unknown = sorted(set(weights) - set(terms))
@@ -30,14 +63,25 @@ class WeightedSum(Objective):
                 f"expected weights of the terms {sorted(terms)}; got weights for {unknown or 'no terms at all'}"
             )
         self.terms = nn.ModuleDict(terms)
-        self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
+        self.weights: dict[str, float | Decay] = {name: weights.get(name, 1.0) for name in terms}
+        self.projector = projector
+
+    def check(self, batch: BatchFacts) -> None:
+        """See `Objective.check`."""
+        refuse_batch_norm_of_one_row(self.projector, batch)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
-        """Add the terms' losses; each term logs its own loss and numbers under its name."""
-        outputs = {name: term(z, tokens, encoder) for name, term in self.terms.items()}
-        total = torch.stack([self.weights[name] * output.loss for name, output in outputs.items()]).sum()
+        """Project once, then add the terms' losses; each term logs its own loss and numbers under its name."""
+        z = project(z, self.projector)
+        total: Tensor | None = None
         logs: dict[str, Tensor | float] = {}
-        for name, output in outputs.items():
+        for name, term in self.terms.items():
+            weight: Any = self.weights[name]
+            if isinstance(weight, Decay):
+                weight = logs[f"{name}/weight"] = weight(self.step)
+            output: LossOutput = term(z, tokens, encoder)
+            total = weight * output.loss if total is None else total + weight * output.loss
             logs[f"{name}/loss"] = output.loss.detach()
             logs |= {f"{name}/{tag}": value for tag, value in output.logs.items()}
+        assert total is not None, "there is at least one term"
         return LossOutput(total, logs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -42,6 +42,13 @@ def choose_attention(attention: Attention, dtype: torch.dtype) -> tuple[str | No
     if attention == "flash":
         raise UsageError(f"attention `flash` cannot run: {obstacle}. Set attention to auto or sdpa, or mend that.")
     return None, f"no flash: {obstacle}; eager where a CPU computes in bfloat16"
+
+
+def unless_flash_unknown(cls: Any, reason: str) -> tuple[str | None, str]:
+    """Return flash with the reason for it, or no wish where an architecture does not know it."""
+    if getattr(cls, "_supports_flash_attn", False):
+        return "flash_attention_2", reason
+    return None, f"no flash: {cls.__name__} does not know it"
 
 
 def adapt_attention(network: PreTrainedModel, device: torch.device) -> None:

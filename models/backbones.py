@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.models import huggingface
 from inbatch.models.adapters import Lora, attach
-from inbatch.models.attention import Attention, adapt_attention, choose_attention
+from inbatch.models.attention import Attention, adapt_attention, choose_attention, unless_flash_unknown
 from inbatch.models.bidirectional import uncover
 from inbatch.models.names import locate
 from inbatch.models.pooling import States
+from inbatch.models.positions import first_position, positions
+from inbatch.models.prefix import Prefix, PrefixTable, before
 from inbatch.models.tiny import Kind, tiny_config, tiny_tokenizer
 from inbatch.views import TokenBatch
 
@@ -38,10 +40,12 @@ class Backbone(nn.Module):
         adapt: choose between sdpa and eager at each call, by device and precision (`adapt_attention`).
         lora: train adapters instead of the network.
         frozen: train nothing of the network. Dropout stays as the mode says: frozen is not the same as eval.
+        prefix: train keys and values in front of every layer's own, instead of the network.
         gradient_checkpointing: recompute each layer in the backward pass (non-reentrant), for memory.
 
     Attributes:
         revision: the commit of a hub model, else None.
+        first_position: what the network counts a text's positions from.
         adapts: whether the attention implementation is chosen at each call.
     """
 
@@ -57,22 +61,26 @@ class Backbone(nn.Module):
         adapt: bool = False,
         lora: Lora | None = None,
         frozen: bool = False,
+        prefix: Prefix | None = None,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
-        if frozen and lora is not None:
-            raise UsageError("expected frozen or lora, got both: LoRA freezes the network itself. Drop one of the two.")
+        _refuse_together(frozen, lora, prefix, gradient_checkpointing)
         self.tokenizer = tokenizer
         self.name = name
         self.attention_reason = attention_reason
         self.lora = lora
         if gradient_checkpointing:
             huggingface.checkpoint_layers(network)
-        if frozen:
+        if frozen or prefix is not None:
             network.requires_grad_(False)
         self.model: PreTrainedModel | PeftModel = network if lora is None else attach(network, lora)
         self._accepts = frozenset(inspect.signature(network.forward).parameters)
-        self._first_position = _first_position(network)
+        self.first_position = first_position(network)
+        self.prefix = prefix
+        self.prefix_table: PrefixTable | None = None
+        if prefix is not None:
+            self.prefix_table = PrefixTable(prefix, network.config, self.max_positions)
         self.adapts = adapt and network.config._attn_implementation == "sdpa"
         self.train()
 
@@ -108,9 +116,10 @@ class Backbone(nn.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """The longest text, in tokens, that the network has positions for; None if it does not say."""
-        positions = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        return None if not positions or positions < 0 else positions - self._first_position
+        """The longest text, in tokens, that the network has positions for behind a prefix; None if it does not say."""
+        rows = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        taken = self.first_position + (self.prefix.length if self.prefix_table is not None else 0)
+        return None if not rows or rows < 0 else rows - taken
 
     @property
     def device(self) -> torch.device:
@@ -127,20 +136,24 @@ class Backbone(nn.Module):
         inputs: dict[str, Any] = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
         inputs["token_type_ids"] = tokens.token_type_ids
         inputs["position_ids"] = self._positions(tokens)
-        inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if "use_cache" in self._accepts:
             inputs["use_cache"] = False
+        if self.prefix_table is not None:
+            inputs["past_key_values"] = self.prefix_table(len(tokens))
+            inputs["attention_mask"] = before(tokens.attention_mask, self.prefix.length)
+        inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if self.adapts:
             adapt_attention(self.network, tokens.input_ids.device)
         output = self.network(**inputs, output_hidden_states=first_layer, return_dict=True)
         return States(output.last_hidden_state, output.hidden_states[1] if first_layer else None)
 
     def _positions(self, tokens: TokenBatch) -> Tensor | None:
-        """Count positions from each text's first token where padding may come before it; networks count from the left edge."""
-        if tokens.position_ids is not None or self.tokenizer.padding_side != "left":
+        """Count positions from each text's first token where padding or a prefix comes before it; networks count from the left edge."""
+        if tokens.position_ids is not None:
             return tokens.position_ids
-        count = tokens.attention_mask.cumsum(1) - 1
-        return count.clamp(min=0) + self._first_position
+        if self.prefix_table is not None:
+            return positions(tokens.attention_mask, self.first_position + self.prefix.length)
+        return positions(tokens.attention_mask, self.first_position) if self.tokenizer.padding_side == "left" else None
 
 
 class Pretrained(Backbone):
@@ -156,6 +169,7 @@ class Pretrained(Backbone):
         bidirectional: let every token of a decoder see those after it.
         lora: train adapters instead of the network.
         frozen: train nothing of the network.
+        prefix: train keys and values in front of every layer's own, instead of the network.
         gradient_checkpointing: recompute each layer in the backward pass.
 
     Raises:
@@ -173,6 +187,7 @@ class Pretrained(Backbone):
         bidirectional: bool = False,
         lora: Lora | None = None,
         frozen: bool = False,
+        prefix: Prefix | None = None,
         gradient_checkpointing: bool = False,
     ):
         folder = locate(name)
@@ -180,7 +195,7 @@ class Pretrained(Backbone):
         implementation, reason = choose_attention(attention, torch_dtype)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
         if implementation == "flash_attention_2" and attention == "auto":
-            implementation, reason = _unless_flash_unknown(huggingface.network_class(config), reason)
+            implementation, reason = unless_flash_unknown(huggingface.network_class(config), reason)
         network = huggingface.load_network(folder, name, config, torch_dtype, implementation)
         if bidirectional:
             uncover(network)
@@ -192,6 +207,7 @@ class Pretrained(Backbone):
             adapt=attention == "auto",
             lora=lora,
             frozen=frozen,
+            prefix=prefix,
             gradient_checkpointing=gradient_checkpointing,
         )
         # Hub models come out of a cache whose folders are named by commit.
@@ -215,6 +231,7 @@ class TinyRandom(Backbone):
         bidirectional: as in `Pretrained`.
         lora: as in `Pretrained`.
         frozen: as in `Pretrained`.
+        prefix: as in `Pretrained`.
         gradient_checkpointing: as in `Pretrained`.
     """
 
@@ -233,6 +250,7 @@ class TinyRandom(Backbone):
         bidirectional: bool = False,
         lora: Lora | None = None,
         frozen: bool = False,
+        prefix: Prefix | None = None,
         gradient_checkpointing: bool = False,
     ):
         torch_dtype = _torch_dtype(dtype)
@@ -260,6 +278,7 @@ class TinyRandom(Backbone):
             adapt=attention == "auto",
             lora=lora,
             frozen=frozen,
+            prefix=prefix,
             gradient_checkpointing=gradient_checkpointing,
         )
 
@@ -270,15 +289,12 @@ def _torch_dtype(name: str) -> torch.dtype:
     return getattr(torch, name)
 
 
-def _unless_flash_unknown(cls: Any, reason: str) -> tuple[str | None, str]:
-    if getattr(cls, "_supports_flash_attn", False):
-        return "flash_attention_2", reason
-    return None, f"no flash: {cls.__name__} does not know it"
-
-
-def _first_position(network: PreTrainedModel) -> int:
-    # RoBERTa and its kin mark the row of padding in their position table, and count from the row after it.
-    for name, module in network.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return 0 if module.padding_idx is None else module.padding_idx + 1
-    return 0
+def _refuse_together(frozen: bool, lora: Lora | None, prefix: Prefix | None, gradient_checkpointing: bool) -> None:
+    if frozen and lora is not None:
+        raise UsageError("expected frozen or lora, got both: LoRA freezes the network itself. Drop one of the two.")
+    if prefix is not None and (lora is not None or gradient_checkpointing):
+        other = "lora" if lora is not None else "gradient_checkpointing"
+        raise UsageError(
+            f"expected prefix or {other}, got both: a prefix is trained on the frozen network as it is, in one pass. Drop one "
+            "(model.chunk_tokens bounds the memory, too)."
+        )

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.models.backbones import Backbone
-from inbatch.models.heads import Dense
+from inbatch.models.correction import TemplateBias
+from inbatch.models.heads import HEADS, MLMTransform
 from inbatch.models.pooling import POOLINGS, PoolingName, with_mask_slot
+from inbatch.templates import check_template, is_template, parse, with_period
 from inbatch.tokens import tokenize
-from inbatch.views import TokenBatch
+from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
     from inbatch.models.attention import Attention
@@ -33,10 +35,16 @@ class Encoder(nn.Module):
     Args:
         backbone: of `inbatch.models.backbones`.
         pooling: ``mean``, ``cls``, ``last``, ``first_last`` or ``mask``.
-        head: a `Dense` that stays at test, or None. Projectors of training belong to the objective.
+        head: a `Dense` or `MLMTransform` that stays at test, or None. Projectors of training belong to the objective.
         normalize: divide each vector by its L2 norm, in float32.
-        prompts: put in front of texts by name; ``query`` and ``document`` are always there, empty by default.
+        prompts: put in front of texts by name, or templates with ``{text}`` and ``{mask}``; ``query`` and ``document`` are always
+            there, empty by default. In training the anchor is the query, and the other views are documents.
         max_length: tokens kept of a text, special tokens included; None for what tokenizer and backbone allow.
+        correction: subtracts the template's own bias; every view then needs a template.
+        default_prompt: name of the prompt that `encode` takes where none is asked for.
+        one_string_at_test: tokenize a filled template as one string in `encode`, as PromptBERT's release does at test; training
+            tokenizes the text by itself.
+        period_at_test: end every text with a full stop in `encode`, as PromptBERT's release does at test.
 
     Raises:
         UsageError: if the parts do not fit together.
@@ -50,6 +58,10 @@ class Encoder(nn.Module):
         normalize: bool = True,
         prompts: dict[str, str] | None = None,
         max_length: int | None = None,
+        correction: TemplateBias | None = None,
+        default_prompt: str | None = None,
+        one_string_at_test: bool = False,
+        period_at_test: bool = False,
     ):
         super().__init__()
         if pooling not in POOLINGS:
@@ -58,10 +70,10 @@ class Encoder(nn.Module):
             raise UsageError(
                 "pooling `mask` expects a tokenizer with a mask token; this one has none. Choose another pooling."
             )
-        if head is not None and not isinstance(head, Dense):
+        if head is not None and not isinstance(head, HEADS):
             raise UsageError(
-                f"expected the head to be inbatch.models.heads.Dense or null; got {type(head).__name__}, which no export can "
-                "describe. Give a projector of training to the objective instead."
+                f"expected the head to be Dense or MLMTransform of inbatch.models.heads, or null; got {type(head).__name__}, which no "
+                "export can describe. Give a projector of training to the objective instead."
             )
         if head is not None and head.in_features != backbone.hidden_size:
             raise UsageError(
@@ -72,6 +84,28 @@ class Encoder(nn.Module):
         self.head = head
         self.normalize = normalize
         self.prompts = {"query": "", "document": "", **(prompts or {})}
+        for prompt in self.prompts.values():
+            check_template(prompt, self.tokenizer, masked=pooling == "mask")
+        if default_prompt is not None and default_prompt not in self.prompts:
+            raise UsageError(
+                f"expected default_prompt to be one of {', '.join(sorted(self.prompts))}; got {default_prompt!r}"
+            )
+        if correction is not None and not (
+            pooling == "mask" and all(is_template(self.prompts[name]) for name in ("query", "document"))
+        ):
+            raise UsageError(
+                "a template's bias expects pooling `mask` and templates for query and document. Set encoder.pooling and "
+                "encoder.prompts."
+            )
+        if correction is not None and correction.after_head:
+            if head is None:
+                raise UsageError("correction.after_head expects a head to come after. Set encoder.head, or after_head to false.")
+            if isinstance(head, MLMTransform):
+                head.norm.bias.requires_grad_(False)  # head(h) - head(bias) does not depend on it
+        self.correction = correction
+        self.default_prompt = default_prompt
+        self.one_string_at_test = one_string_at_test
+        self.period_at_test = period_at_test
         self.max_length = self.fitting(max_length)
 
     @property
@@ -89,16 +123,40 @@ class Encoder(nn.Module):
         """Where the backbone lies."""
         return self.backbone.device
 
-    def forward(self, tokens: TokenBatch) -> Tensor:
-        """Embed tokens, in the module's mode and with gradient; (b, L) -> (b, d), at least float32."""
+    def forward(self, tokens: TokenBatch, bias: Tensor | None = None) -> Tensor:
+        """Embed tokens, in the module's mode and with gradient; (b, L) -> (b, d), at least float32.
+
+        Args:
+            tokens: b texts.
+            bias: (b, h), what `bias` says of them; None subtracts nothing.
+        """
         if self.pooling == "mask":
             tokens = with_mask_slot(tokens, self.tokenizer.mask_token_id)
         states = self.backbone(tokens, first_layer=self.pooling == "first_last")
         z = POOLINGS[self.pooling](states, tokens)
+        after = bias is not None and self.correction is not None and self.correction.after_head
+        if bias is not None and not after:
+            z = z - bias.to(z.dtype)
         if self.head is not None:
             z = self.head(z)
+            if after:
+                z = z - self.head(bias)
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         return nn.functional.normalize(z, dim=-1) if self.normalize else z
+
+    def bias(self, tokens: TokenBatch, prompt_name: str) -> Tensor | None:
+        """Compute the template's bias of each text, (b, h), on the whole batch; None without a correction."""
+        if self.correction is None:
+            return None
+        template = parse(self.tokenizer, self.prompts[prompt_name])
+        return self.correction(self.backbone, template, tokens.lengths - len(template))
+
+    def biases(self, views: Views[TokenBatch]) -> Tensor | None:
+        """Compute the biases of all views, stacked in their order: the anchor's prompt is ``query``, the others' ``document``."""
+        if self.correction is None:
+            return None
+        found = [self.bias(view, "query" if role == 0 else "document") for role, view in enumerate(views)]
+        return torch.cat([bias for bias in found if bias is not None])
 
     @torch.no_grad()
     def encode(
@@ -116,7 +174,7 @@ class Encoder(nn.Module):
 
         Args:
             texts: n strings.
-            prompt_name: key of the prompt put in front of each; None for no prompt.
+            prompt_name: key of the prompt put in front of each; None for the default, which mostly is no prompt.
             token_budget: padded tokens a batch may hold, rows times longest; a longer text makes a batch of its own.
             max_length: tokens kept of each text; None for the encoder's own.
             progress: show a progress bar on stderr.
@@ -136,7 +194,11 @@ class Encoder(nn.Module):
         if token_budget < 1:
             raise UsageError(f"expected a token_budget of at least 1; got {token_budget}")
         max_length = self.max_length if max_length is None else self.fitting(max_length)
+        prompt_name = self.default_prompt if prompt_name is None else prompt_name
         prompt = "" if prompt_name is None else self.prompts[prompt_name]
+        corrected = self.correction is not None and self.correction.template_bias_at_test and is_template(prompt)
+        if is_template(prompt) and self.backbone.max_positions is not None:
+            max_length = min(max_length, self.backbone.max_positions - len(parse(self.tokenizer, prompt)))
         items: list[Any] = list(texts)
         for index, item in enumerate(items):
             if not isinstance(item, str):
@@ -149,9 +211,11 @@ class Encoder(nn.Module):
         with evaluating(self), _bar(len(items), progress) as advance:
             for start in range(0, len(order), _TOKENIZED):
                 rows = torch.tensor(order[start : start + _TOKENIZED])
-                tokens = tokenize(self.tokenizer, [items[i] for i in rows.tolist()], max_length, prompt)
+                given = [with_period(items[i]) if self.period_at_test else items[i] for i in rows.tolist()]
+                tokens = tokenize(self.tokenizer, given, max_length, prompt, self.one_string_at_test)
                 for batch in token_batches(tokens.lengths, token_budget):
-                    z = self(tokens.select(batch).trim().to(self.device))
+                    part = tokens.select(batch).trim().to(self.device)
+                    z = self(part, self.bias(part, prompt_name) if corrected and prompt_name else None)
                     out[rows[batch]] = z.float().cpu()
                     advance(len(batch))
         return out

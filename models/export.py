@@ -18,9 +18,12 @@ from inbatch.models.adapters import base_sha256, merged_state, save_adapter, wit
 from inbatch.models.card import model_card, package_versions
 from inbatch.models.folders import replacing
 from inbatch.models.huggingface import quiet
+from inbatch.models.heads import Dense
 from inbatch.models.layout import DENSE, EXPRESSIBLE, MODULES, Layout, write_dense, write_json, write_layout
 from inbatch.models.loading import FORMAT, RECORD, load_encoder
+from inbatch.models.parts import describe_parts, write_parts
 from inbatch.models.names import MINILM, hub_id
+from inbatch.templates import is_template
 
 if TYPE_CHECKING:
     from inbatch.models.encoder import Encoder
@@ -97,11 +100,15 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
     with quiet():
         backbone.network.save_pretrained(folder, state_dict=state)
     _portable_tokenizer(encoder).save_pretrained(folder)
-    layout = Layout(encoder.pooling, encoder.normalize, encoder.max_length, encoder.prompts, encoder.head)  # type: ignore[arg-type]
+    head: Dense | None = encoder.head if isinstance(encoder.head, Dense) else None
     if obstacle is None:
+        layout = Layout(
+            encoder.pooling, encoder.normalize, encoder.max_length, encoder.prompts, head, default_prompt=encoder.default_prompt
+        )
         write_layout(folder, layout, backbone.hidden_size)
-    elif layout.head is not None:
-        write_dense(folder / DENSE, layout.head)
+    elif head is not None:
+        write_dense(folder / DENSE, head)
+    write_parts(folder, encoder)
     record = {
         "format": FORMAT,
         "kind": "model",
@@ -109,7 +116,8 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
         "normalize": encoder.normalize,
         "max_length": encoder.max_length,
         "prompts": encoder.prompts,
-        "head": encoder.head is not None,
+        "head": head is not None,
+        **describe_parts(encoder),
         "dtype": str(backbone.network.dtype).removeprefix("torch."),
         "base": {
             "name": _base_name(backbone.name),
@@ -127,8 +135,9 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
     if backbone.adapted:
         name = record["base"]["name"]
         save_adapter(backbone.model, folder / ADAPTER, base=hub_id(name) or name)  # type: ignore[arg-type]
-        if encoder.head is not None:
-            write_dense(folder / ADAPTER / DENSE, encoder.head)
+        if head is not None:
+            write_dense(folder / ADAPTER / DENSE, head)
+        write_parts(folder / ADAPTER, encoder)
         base = record["base"] | {"sha256": base_sha256(backbone.network)}
         write_json(folder / ADAPTER / RECORD, record | {"kind": "adapter", "base": base})
 
@@ -167,7 +176,8 @@ def _embed(encoder: Encoder, prompt_name: str | None) -> Tensor:
     if encoder.pooling == "mask":
         # In front, where truncation leaves it; a prompt that has the token is enough by itself.
         token = encoder.tokenizer.mask_token
-        if token not in (encoder.prompts[prompt_name] if prompt_name else ""):
+        prompt = encoder.prompts[prompt_name or encoder.default_prompt or "query"] if prompt_name or encoder.default_prompt else ""
+        if token not in prompt and not is_template(prompt):
             texts = [f"{token} {text}" for text in texts]
     return encoder.encode(texts, prompt_name=prompt_name)
 
@@ -192,6 +202,12 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 def _obstacle(encoder: Encoder) -> str | None:
     if encoder.pooling not in EXPRESSIBLE:
         return f"it has no pooling `{encoder.pooling}`"
+    if encoder.backbone.prefix is not None:
+        return "it has no prefix of keys and values in every layer"
+    if encoder.head is not None and not isinstance(encoder.head, Dense):
+        return f"it has no head {type(encoder.head).__name__}"
+    if any(is_template(prompt) for prompt in encoder.prompts.values()):
+        return "its prompts are prefixes, not templates"
     if encoder.backbone.bidirectional:
         return "its older versions load a bidirectional decoder as a causal one"
     return None

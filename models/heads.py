@@ -53,3 +53,58 @@ class Dense(nn.Module):
         """Apply the layer; a float32 vector is cast to the dtype of half-precision weights."""
         y = self.linear(x.to(self.linear.weight.dtype))
         return torch.tanh(y) if self.activation == "tanh" else y
+
+
+class MLMTransform(nn.Module):
+    """The transform of a masked language model's head as a head of the embedding: linear, GELU, layer norm; (b, h) -> (b, h).
+
+    Args:
+        in_features: the backbone's hidden size.
+        name: take the weights of this masked language model (BERT); None draws them as BERT's are.
+        eps: of the layer norm; BERT's own.
+
+    Raises:
+        MissingError: if the model is not here and cannot be fetched.
+        UsageError: if its head has no such transform, or another size.
+
+    Source: Jiang et al. 2022, arXiv 2201.04337: ``org_mlp`` of the released code, which supervised PromptBERT keeps at test.
+    """
+
+    def __init__(self, in_features: int, name: str | None = None, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, in_features)
+        self.norm = nn.LayerNorm(in_features, eps=eps)
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+        if name is not None:
+            self._take(name)
+
+    def _take(self, name: str) -> None:
+        from inbatch.models.masked_lm import PretrainedHead
+
+        transform = getattr(getattr(PretrainedHead(name).head, "predictions", None), "transform", None)
+        if transform is None or transform.dense.weight.shape != self.linear.weight.shape:
+            raise UsageError(
+                f"expected a masked language model with BERT's transform of size {self.in_features}; {name} has none. Set head.name "
+                "to null, or to the BERT of the backbone."
+            )
+        self.linear.load_state_dict(transform.dense.state_dict())
+        self.norm.load_state_dict(transform.LayerNorm.state_dict())
+
+    @property
+    def in_features(self) -> int:
+        """Size of the vectors it takes."""
+        return self.linear.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Size of the vectors it gives."""
+        return self.linear.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it."""
+        return self.norm(nn.functional.gelu(self.linear(x.to(self.linear.weight.dtype))))
+
+
+# What an encoder may have after its pooling, and an export can describe.
+HEADS = (Dense, MLMTransform)

@@ -60,9 +60,14 @@ def load_config(folder: Path, name: str, *, layers: int | None, dropout: float |
 
 
 def load_network(
-    folder: Path, name: str, config: PretrainedConfig, dtype: torch.dtype, attention: str | None
+    folder: Path,
+    name: str,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    attention: str | None,
+    masked_lm: bool = False,
 ) -> PreTrainedModel:
-    """Load the network of a folder.
+    """Load the network of a folder, bare or with the head of a masked language model.
 
     Raises:
         MissingError: if the folder has no weights.
@@ -79,7 +84,7 @@ def load_network(
         )
     from safetensors import SafetensorError
 
-    cls = network_class(config)
+    cls = masked_lm_class(config) if masked_lm else network_class(config)
     options: dict[str, Any] = _no_pooler(cls)
     if attention is not None:
         options["attn_implementation"] = attention
@@ -101,9 +106,11 @@ def load_network(
     return network
 
 
-def random_network(config: PretrainedConfig, seed: int, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
+def random_network(
+    config: PretrainedConfig, seed: int, dtype: torch.dtype, attention: str | None, masked_lm: bool = False
+) -> PreTrainedModel:
     """Build a network with random weights that depend on the seed alone; no generator of the caller moves."""
-    cls = network_class(config)
+    cls = masked_lm_class(config) if masked_lm else network_class(config)
     # fork_rng and the default generator's own seed: torch.manual_seed would reseed the GPUs' generators too.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -151,6 +158,23 @@ def network_class(config: PretrainedConfig) -> Any:
     if cls is None or isinstance(cls, (tuple, list)):
         raise UsageError(
             f"expected an encoder or decoder of text; transformers has no such class for {type(config).__name__}"
+        )
+    return cls
+
+
+def masked_lm_class(config: PretrainedConfig) -> Any:
+    """Return the class of the network with the head of a masked language model.
+
+    Raises:
+        UsageError: if transformers has no such class.
+    """
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING
+
+    cls = MODEL_FOR_MASKED_LM_MAPPING.get(type(config), None)
+    if cls is None:
+        raise UsageError(
+            f"expected a masked language model; transformers has none for {type(config).__name__}. Choose one such as "
+            "bert-base-uncased, distilbert-base-uncased or roberta-base."
         )
     return cls
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ class Layout:
         prompts: by name.
         head: after the pooling.
         network: the sub-folder of the network, "" for the folder itself.
+        default_prompt: name of the prompt put before every text that asks for none.
     """
 
     pooling: str
@@ -48,6 +48,7 @@ class Layout:
     prompts: dict[str, str] = field(default_factory=dict)
     head: Dense | None = None
     network: str = ""
+    default_prompt: str | None = None
 
 
 def write_layout(folder: Path, layout: Layout, hidden_size: int) -> None:
@@ -79,7 +80,7 @@ def write_layout(folder: Path, layout: Layout, hidden_size: int) -> None:
     settings = {
         "__version__": versions,
         "prompts": layout.prompts,
-        "default_prompt_name": None,
+        "default_prompt_name": layout.default_prompt,
         "similarity_fn_name": "cosine",
     }
     write_json(folder / "config_sentence_transformers.json", settings)
@@ -104,17 +105,13 @@ def read_layout(folder: Path) -> Layout:
     network = folder / paths["Transformer"]
     settings = _optional_json(folder / "config_sentence_transformers.json")
     prompts = {name: text for name, text in (settings.get("prompts") or {}).items() if text is not None}
-    if prompts.get(default := settings.get("default_prompt_name")):
-        warnings.warn(
-            f"{folder}: sentence-transformers puts the prompt {default!r} before every text; here it is asked for with "
-            f"prompt_name={default!r}",
-            stacklevel=2,
-        )
+    default = settings.get("default_prompt_name")
     return Layout(
         pooling=_read_pooling(folder / paths["Pooling"] / "config.json", any(prompts.values())),
         normalize="Normalize" in paths,
         max_length=_read_max_length(network),
         prompts=prompts,
+        default_prompt=default if prompts.get(default) else None,
         head=read_dense(folder / paths["Dense"]) if "Dense" in paths else None,
         network=paths["Transformer"],
     )

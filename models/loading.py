@@ -13,6 +13,7 @@ from inbatch.models.backbones import Pretrained
 from inbatch.models.encoder import Encoder
 from inbatch.models.layout import DENSE, MODULES, read_dense, read_json, read_layout
 from inbatch.models.names import locate
+from inbatch.models.parts import read_parts, read_prefix
 from inbatch.models.pooling import PoolingName
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ def load_encoder(
         encoder = _from_adapter(folder, pooling, attention)
     elif kind == "model":
         record = read_record(folder)
-        encoder = _recorded(_network(folder, attention, dtype=record["dtype"]), record, folder)
+        backbone = _network(folder, attention, dtype=record["dtype"], prefix=read_prefix(record))
+        encoder = _recorded(backbone, record, folder)
     elif kind == "sentence-transformers":
         encoder = _from_layout(folder, attention)
     else:
@@ -90,14 +92,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _recorded(backbone: Pretrained, record: dict[str, Any], folder: Path) -> Encoder:
-    return Encoder(
-        backbone,
-        pooling=record["pooling"],
-        head=read_dense(folder / DENSE) if record["head"] else None,
-        normalize=record["normalize"],
-        prompts=record["prompts"],
-        max_length=record["max_length"],
-    )
+    arguments = {
+        "pooling": record["pooling"],
+        "head": read_dense(folder / DENSE) if record["head"] else None,
+        "normalize": record["normalize"],
+        "prompts": record["prompts"],
+        "max_length": record["max_length"],
+    }
+    return Encoder(backbone, **arguments | read_parts(folder, record, backbone))
 
 
 def _from_layout(folder: Path, attention: Attention) -> Encoder:
@@ -110,6 +112,7 @@ def _from_layout(folder: Path, attention: Attention) -> Encoder:
         head=layout.head,
         normalize=layout.normalize,
         prompts=layout.prompts,
+        default_prompt=layout.default_prompt,
         max_length=min(layout.max_length, longest) if layout.max_length and longest else layout.max_length,
     )
 

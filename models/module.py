@@ -8,7 +8,8 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
@@ -22,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
 from inbatch.kernels.ranks import world_size
+from inbatch.losses.base import BatchFacts, parts
 from inbatch.models.encoder import Encoder
 from inbatch.views import TokenBatch, Views
 
@@ -41,11 +43,15 @@ class EmbeddingModule(LightningModule):
         encoder: what is trained and exported.
         objective: the loss, with whatever exists in training only.
         optimizer: makes the optimizer from parameter groups.
-        schedule: of the learning rate, over ``trainer.max_steps``: constant, or a linear or cosine decay to 0.
+        schedule: of the learning rate, over ``trainer.max_steps`` or ``schedule_steps``: constant, or a linear or cosine decay to 0.
         warmup_steps: steps of linear increase from 0 before it.
+        schedule_steps: where the decay would end, in place of ``trainer.max_steps``; GCSE's release has 80,000 for every run.
         decay_all: apply weight decay to every parameter; by default vectors and scalars (biases, norms, temperatures) have none.
         chunk_tokens: padded tokens in one chunk of gradient caching; null runs the whole batch at once. It bounds memory and
             changes no gradient, except for the draws of dropout.
+        projector_at_dev: evaluate while training with the objective's projector as the encoder's head, as GCSE's release selects its
+            checkpoint; the export has no projector.
+        template_bias_at_dev: evaluate while training with the template's bias subtracted, as PromptBERT's release does.
         seed: of the generators.
 
     Raises:
@@ -59,8 +65,11 @@ class EmbeddingModule(LightningModule):
         optimizer: Callable[[Iterable], Optimizer],
         schedule: Schedule = "constant",
         warmup_steps: int = 0,
+        schedule_steps: int | None = None,
         decay_all: bool = False,
         chunk_tokens: int | None = 16384,
+        projector_at_dev: bool = False,
+        template_bias_at_dev: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -68,13 +77,29 @@ class EmbeddingModule(LightningModule):
             raise UsageError(f"expected warmup_steps >= 0; got {warmup_steps}. Set model.warmup_steps.")
         if chunk_tokens is not None and chunk_tokens < 1:
             raise UsageError(f"expected chunk_tokens >= 1 or null; got {chunk_tokens}. Set model.chunk_tokens.")
+        if projector_at_dev and (encoder.head is not None or getattr(objective, "projector", None) is None):
+            raise UsageError(
+                "projector_at_dev expects an objective with a projector and an encoder without a head. Set model.projector_at_dev to "
+                "false, or objective.projector."
+            )
+        if template_bias_at_dev and encoder.correction is None:
+            raise UsageError(
+                "template_bias_at_dev expects an encoder with a correction; it has none. Set encoder.correction to "
+                "inbatch.models.correction.TemplateBias."
+            )
         self.encoder = encoder
         self.objective = objective
+        for part in parts(objective):
+            part.attach(encoder)
+            part.chunk_tokens = chunk_tokens
         self.make_optimizer = optimizer
         self.schedule: Schedule = schedule
         self.warmup_steps = warmup_steps
+        self.schedule_steps = schedule_steps
         self.decay_all = decay_all
         self.chunk_tokens = chunk_tokens
+        self.projector_at_dev = projector_at_dev
+        self.template_bias_at_dev = template_bias_at_dev
         self.seed = seed
         self.batches_seen = 0
         self.samples_seen = 0
@@ -86,9 +111,11 @@ class EmbeddingModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimizer and a schedule that depends on ``trainer.max_steps`` alone."""
         # Trainer.estimated_stepping_batches would count the loader's batches, and drop the loader's state on a resume.
-        total = self.trainer.max_steps
+        total = self.trainer.max_steps if self.schedule_steps is None else self.schedule_steps
         if self.schedule != "constant" and total < 1:
-            raise UsageError(f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps.")
+            raise UsageError(
+                f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps or model.schedule_steps."
+            )
         if total >= 1 and self.warmup_steps > total:
             raise UsageError(f"expected warmup_steps of at most max_steps={total}; got {self.warmup_steps}.")
         schedule, warmup = self.schedule, self.warmup_steps
@@ -104,8 +131,11 @@ class EmbeddingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Check that texts may be as long as the data module says, and say what accumulation does not do."""
+        """Check that the data fits, in length and roles, and say what accumulation does not do."""
         data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            for part in parts(self.objective):
+                part.check(BatchFacts(data.batch_size // self.trainer.world_size, *data.roles))
         for length in getattr(data, "max_length", {}).values():
             try:
                 self.encoder.fitting(length)
@@ -132,7 +162,10 @@ class EmbeddingModule(LightningModule):
         tokenizer = self.encoder.tokenizer
         views = list(batch)
         merged = TokenBatch.cat(views, tokenizer.padding_side, tokenizer.pad_token_id)
-        z = map_in_chunks(self.encoder, merged, budget=self.chunk_tokens)
+        biases = self.encoder.biases(batch)
+        z = map_in_chunks(self.encoder, merged, *([] if biases is None else [biases]), budget=self.chunk_tokens)
+        for part in parts(self.objective):
+            part.step = self.global_step
         output = self.objective(batch.replace_payloads(z.split([len(view) for view in views])), batch, self.encoder)
         # One small reduction: the numbers of the global batch, equal on all ranks, so that all ranks judge alike.
         totals = torch.stack([output.loss.detach().double(), output.loss.new_tensor(len(batch.anchor)).double()])
@@ -148,6 +181,22 @@ class EmbeddingModule(LightningModule):
         candidates = int(rows) * (len(views) - 1) - 1
         self._pending.append({"loss": loss, "negatives_per_anchor": candidates, **output.logs})
         return output.loss
+
+    @contextmanager
+    def at_dev(self) -> Iterator[Encoder]:
+        """Give the encoder as checkpoints are judged by while training: what it is at test, but for the two switches."""
+        encoder, correction = self.encoder, self.encoder.correction
+        head, at_test = encoder.head, correction is not None and correction.template_bias_at_test
+        if self.projector_at_dev:
+            encoder.head = self.objective.projector  # type: ignore[assignment]
+        if correction is not None:
+            correction.template_bias_at_test = at_test or self.template_bias_at_dev
+        try:
+            yield encoder
+        finally:
+            encoder.head = head
+            if correction is not None:
+                correction.template_bias_at_test = at_test
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, then hand its numbers to the loggers."""

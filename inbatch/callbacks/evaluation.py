@@ -91,8 +91,9 @@ class Evaluation(Callback):
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run all evaluators, log their numbers and note whether this step is the best."""
         step = self._done = trainer.global_step
-        encoder: Encoder = pl_module.encoder  # type: ignore[assignment]
-        numbers = on_rank_zero(lambda: run_evaluators(self.evaluators, encoder, "val"))
+        module: Any = pl_module
+        with module.at_dev() as encoder:
+            numbers = on_rank_zero(lambda: run_evaluators(self.evaluators, encoder, "val"))
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step)
         if self.monitor is None:

@@ -33,6 +33,8 @@ def test_arguments_keep_their_order_and_the_last_file_names_the_run(
     option = words[0].partition("=")[0]
     assert located == [option, "a.yaml", "--x=1", "--config", "row.v2.yaml", "--y", "2"]
     assert name == "row.v2"
+    assert locate_configs(["--config", str(Path("a.yaml").absolute())])[1] == "a"
+    assert locate_configs(["--config", "simcse/unsup-bert-base.yaml"])[1] == "simcse-unsup-bert-base"
     assert locate_configs(["--x=1"]) == (["--x=1"], None)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from inbatch.errors import UsageError
 from inbatch.losses.infonce import InfoNCE
-from inbatch.losses.weighted import WeightedSum
+from inbatch.losses.weighted import Decay, WeightedSum
 from inbatch.views import Views
 
 
@@ -30,3 +30,29 @@ def test_parameters_of_the_terms_are_its_own():
 def test_no_terms_and_weights_of_nothing_are_refused(terms, weights):
     with pytest.raises(UsageError, match="expected weights of the terms"):
         WeightedSum(terms, weights)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (100, 0.95), (250, 0.879648)])
+def test_a_weight_that_falls_with_the_step(step, factor):
+    """PromCSE's masked-token term, as its released code weighs it."""
+    assert Decay(1.0, 0.95, 100)(step) == pytest.approx(factor, abs=5e-7)
+    views = Views(torch.randn(5, 4), torch.randn(5, 4))
+    method = WeightedSum({"a": InfoNCE()}, {"a": Decay(0.1, 0.95, 100)})
+    method.step = step
+    output = method(views, None, None)
+    assert torch.allclose(output.loss, 0.1 * factor * InfoNCE()(views, None, None).loss, rtol=1e-5)
+    assert output.logs["a/weight"] == pytest.approx(0.1 * factor, rel=1e-5)
+
+
+def test_terms_see_what_the_one_projector_made():
+    projector = torch.nn.Linear(4, 3)
+    views = Views(torch.randn(5, 4), torch.randn(5, 4))
+    together = WeightedSum({"a": InfoNCE(0.1), "b": InfoNCE(0.5)}, projector=projector)(views, None, None).loss
+    apart = sum(InfoNCE(t, projector=projector)(views, None, None).loss for t in (0.1, 0.5))
+    assert torch.allclose(together, apart)
+
+
+@pytest.mark.parametrize(("factor", "every"), [(0.0, 100), (1.5, 100), (0.9, 0)])
+def test_a_decay_that_does_not_fall_is_refused(factor, every):
+    with pytest.raises(UsageError, match=r"factor in \(0, 1\] and every >= 1"):
+        Decay(1.0, factor, every)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 
 import pytest
 import torch
@@ -43,15 +42,11 @@ def test_what_is_written_is_read(tmp_path, pooling, normalize, activation):
         assert torch.equal(read.head(x), head(x))
 
 
-def test_a_default_prompt_is_told(folder):
+def test_a_default_prompt_is_kept_unless_it_is_empty(folder):
     change(folder / "config_sentence_transformers.json", default_prompt_name="query")
-    with pytest.warns(UserWarning, match="prompt_name='query'"):
-        assert read_layout(folder).prompts["query"] == "q: "
-    change(
-        folder / "config_sentence_transformers.json", default_prompt_name="document"
-    )  # an empty prompt changes nothing
-    with warnings.catch_warnings(action="error"):
-        read_layout(folder)
+    assert read_layout(folder).default_prompt == "query"
+    change(folder / "config_sentence_transformers.json", default_prompt_name="document")
+    assert read_layout(folder).default_prompt is None
 
 
 def test_legacy_names(folder):

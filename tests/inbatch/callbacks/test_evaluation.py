@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +28,7 @@ def run(evaluation: Evaluation, steps: int, start: int = 0, max_steps: int = -1)
     """Take steps, as a trainer would call."""
     log = Log()
     trainer: Any = SimpleNamespace(global_step=start, max_steps=max_steps, loggers=[log])
-    module: Any = SimpleNamespace(encoder=None)
+    module: Any = SimpleNamespace(at_dev=nullcontext)
     for step in range(start + 1, steps + 1):
         evaluation.on_train_batch_start(trainer, module, None, 0)
         trainer.global_step = step

@@ -1,0 +1,83 @@
+"""What an export keeps of an encoder beyond network, pooling and a dense head: prefixes, other heads, corrections."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inbatch.errors import MissingError
+from inbatch.models.correction import TemplateBias
+from inbatch.models.heads import MLMTransform
+from inbatch.models.prefix import Prefix
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from inbatch.models.encoder import Encoder
+
+PREFIX = "prefix.safetensors"
+TRANSFORM = "mlm_transform.safetensors"
+
+
+def describe_parts(encoder: Encoder) -> dict[str, Any]:
+    """Return the record's entries of these parts."""
+    correction, head, prefix = encoder.correction, encoder.head, encoder.backbone.prefix
+    switches = ("template_bias_at_test", "after_head", "bias_gradient", "delta_positions")
+    return {
+        "prefix": None if prefix is None else asdict(prefix),
+        "mlm_transform": {"in_features": head.in_features, "eps": head.norm.eps} if isinstance(head, MLMTransform) else None,
+        "correction": None if correction is None else {name: getattr(correction, name) for name in switches},
+        "default_prompt": encoder.default_prompt,
+        "one_string_at_test": encoder.one_string_at_test,
+        "period_at_test": encoder.period_at_test,
+    }
+
+
+def write_parts(folder: Path, encoder: Encoder) -> None:
+    """Write the weights of these parts, where the encoder has them."""
+    if encoder.backbone.prefix_table is not None:
+        _save(encoder.backbone.prefix_table, folder / PREFIX)
+    if isinstance(encoder.head, MLMTransform):
+        _save(encoder.head, folder / TRANSFORM)
+
+
+def read_prefix(record: dict[str, Any]) -> Prefix | None:
+    """Return the settings of a record's prefix; the table's weights follow by `read_parts`."""
+    found = record.get("prefix")
+    return None if found is None else Prefix(**found)
+
+
+def read_parts(folder: Path, record: dict[str, Any], backbone: Any) -> dict[str, Any]:
+    """Load the prefix into a backbone, and return the arguments of `Encoder` that the record holds beyond the plain ones.
+
+    Raises:
+        MissingError: if weights of the record are not there.
+    """
+    if backbone.prefix_table is not None:
+        _load(backbone.prefix_table, folder / PREFIX)
+    found: dict[str, Any] = {
+        name: record[name] for name in ("default_prompt", "one_string_at_test", "period_at_test") if name in record
+    }
+    if record.get("correction") is not None:
+        found["correction"] = TemplateBias(**record["correction"])
+    if record.get("mlm_transform") is not None:
+        found["head"] = MLMTransform(**record["mlm_transform"])
+        _load(found["head"], folder / TRANSFORM)
+    return found
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(state, path, metadata={"format": "pt"})
+
+
+def _load(module: nn.Module, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise MissingError(f"expected {path}; it is not there. Export the model again, or fetch all of it.")
+    state = load_file(path)
+    module.to(next(iter(state.values())).dtype).load_state_dict(state)

@@ -1,0 +1,89 @@
+"""Deep continuous prompts: trained keys and values in front of every layer's own, on a network that stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from inbatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What is trained in the place of a frozen network's weights.
+
+    Attributes:
+        length: entries k in front of each layer's keys and values. Positions of the text begin k later.
+        dropout: on keys and values, drawn for every text; None takes the network's ``hidden_dropout_prob``.
+        projection: size of a hidden layer through which the table is computed; None trains the table itself.
+
+    Source: Jiang, Zhang, Wang 2022, arXiv 2203.06875, section 3.1; Li and Liang 2021, arXiv 2101.00190.
+    """
+
+    length: int
+    dropout: float | None = None
+    projection: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise UsageError(f"expected a prefix length of at least 1; got {self.length}. Set prefix.length.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise UsageError(f"expected a prefix dropout in [0, 1); got {self.dropout}. Set prefix.dropout.")
+        if self.projection is not None and self.projection < 1:
+            raise UsageError(f"expected a prefix projection of at least 1; got {self.projection}. Set prefix.projection.")
+
+
+class PrefixTable(nn.Module):
+    """The trained keys and values of all layers.
+
+    Args:
+        prefix: its settings.
+        config: of the network.
+        max_positions: what the network's position table holds; None if it has none.
+
+    Raises:
+        UsageError: if the prefix leaves no position for a text.
+    """
+
+    def __init__(self, prefix: Prefix, config: PretrainedConfig, max_positions: int | None) -> None:
+        super().__init__()
+        if max_positions is not None and prefix.length > max_positions - 3:
+            raise UsageError(
+                f"expected a prefix that leaves room for a text of 3 tokens within {max_positions} positions; got length "
+                f"{prefix.length}. Set prefix.length."
+            )
+        text = config.get_text_config()
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        self.shape = (prefix.length, 2 * text.num_hidden_layers, heads, width)
+        size = 2 * text.num_hidden_layers * heads * width
+        inner = size if prefix.projection is None else text.hidden_size
+        self.table = nn.Parameter(torch.empty(prefix.length, inner))
+        nn.init.normal_(self.table, std=0.02)
+        self.projection: nn.Module = nn.Identity()
+        if prefix.projection is not None:
+            self.projection = nn.Sequential(nn.Linear(inner, prefix.projection), nn.Tanh(), nn.Linear(prefix.projection, size))
+        rate = getattr(text, "hidden_dropout_prob", 0.0) if prefix.dropout is None else prefix.dropout
+        self.dropout = nn.Dropout(rate)
+
+    def forward(self, rows: int) -> Any:
+        """Return a fresh cache that holds the keys and values for so many texts; a network's forward pass uses one up."""
+        from transformers import DynamicCache
+
+        entries = self.projection(self.table).view(self.shape).expand(rows, *self.shape)
+        layers = self.dropout(entries).permute(2, 0, 3, 1, 4)  # (2 layers, rows, heads, length, width)
+        cache = DynamicCache()
+        for layer, (key, value) in enumerate(zip(layers[0::2], layers[1::2])):
+            cache.update(key, value, layer)
+        return cache
+
+
+def before(attention_mask: Tensor, length: int) -> Tensor:
+    """Extend an attention mask (b, L) to the left by a prefix that all tokens see; (b, length + L)."""
+    return torch.cat([attention_mask.new_ones(len(attention_mask), length), attention_mask], 1)

@@ -1,0 +1,97 @@
+"""Templates: where the text goes, what is cut, and where the mask token ends up."""
+
+import pytest
+import torch
+
+from inbatch.errors import UsageError
+from inbatch.models.backbones import TinyRandom
+from inbatch.models.encoder import Encoder
+from inbatch.templates import check_template, fill, is_template, parse, with_period
+from inbatch.tokens import tokenize
+
+PROMPT = 'it says "{text}" and {mask}.'
+
+
+def ids_of(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_the_text_is_cut_and_the_template_never(kind, side):
+    tokenizer = TinyRandom(kind, padding_side=side).tokenizer
+    texts = ["abc", "a much longer text"]
+    batch = fill(tokenizer, texts, PROMPT, max_length=6)
+    for row, text in enumerate(texts):
+        ids = batch.input_ids[row][batch.attention_mask[row].bool()].tolist()
+        whole = [*tokenizer("")["input_ids"]]
+        middle = [*ids_of(tokenizer, 'it says "'), *ids_of(tokenizer, text)[:6], *ids_of(tokenizer, f'" and {tokenizer.mask_token}.')]
+        assert ids == [whole[0], *middle, whole[-1]]
+        assert batch.input_ids[row, batch.slots["mask"][row]] == tokenizer.mask_token_id
+
+
+def test_a_mask_token_in_the_text_is_not_the_templates():
+    encoder = Encoder(TinyRandom("bert"), pooling="mask", prompts={"query": PROMPT})
+    texts = [f"who said {encoder.tokenizer.mask_token} here", "nobody"]
+    batch = tokenize(encoder.tokenizer, texts, 60, PROMPT)
+    assert (batch.input_ids[0] == encoder.tokenizer.mask_token_id).sum() == 2
+    assert batch.slots["mask"][0] == len(parse(encoder.tokenizer, PROMPT).left) + len(
+        ids_of(encoder.tokenizer, texts[0])
+    ) + len(ids_of(encoder.tokenizer, '" and '))
+    assert encoder(batch).shape == (2, 32)
+
+
+def test_the_mask_may_stand_before_the_text():
+    tokenizer = TinyRandom("bert").tokenizer
+    batch = fill(tokenizer, ["x", "xyz"], "{mask} is {text}", None)
+    assert batch.slots["mask"].tolist() == [1, 1]
+
+
+def test_one_string_equals_the_tokenizers_own_and_long_texts_are_cut_by_themselves():
+    tokenizer = TinyRandom("bert", max_length=64).tokenizer
+    batch = fill(tokenizer, ["abc", "x"], PROMPT, None, one_string=True)
+    assert batch.input_ids[0].tolist() == tokenizer(f'it says "abc" and {tokenizer.mask_token}.')["input_ids"]
+    long = fill(tokenizer, ["y" * 500], PROMPT, None, one_string=True)
+    assert long.input_ids.shape[1] == 64
+    assert long.input_ids[0, long.slots["mask"][0]] == tokenizer.mask_token_id
+
+
+@pytest.mark.parametrize(("text", "ended"), [("a", "a."), ("a.", "a."), ("a?", "a?"), ("a'", "a'"), ('a"', 'a"'), ("a!", "a!.")])
+def test_a_full_stop_where_there_is_none(text, ended):
+    assert with_period(text) == ended
+
+
+def test_encode_takes_the_default_prompt():
+    prompts = {"query": PROMPT, "document": "{text}: {mask}"}
+    encoder = Encoder(TinyRandom("bert"), pooling="mask", prompts=prompts, default_prompt="query").eval()
+    torch.testing.assert_close(encoder.encode(["x"]), encoder.encode(["x"], prompt_name="query"))
+    assert not torch.allclose(encoder.encode(["x"]), encoder.encode(["x"], prompt_name="document"))
+
+
+def test_a_plain_prompt_is_no_template():
+    assert not is_template("query: ")
+    check_template("query: ", TinyRandom("bert").tokenizer, masked=False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("it means {mask}.", r"expected the slot \{text\} in the template"),
+        ("{text} {text} {mask}", "it is there 2 times"),
+        ("{text} means nothing", r"pooling `mask` expects one \{mask\}.*it has 0"),
+        ("{mask} {text} {mask}", "it has 2"),
+        ("[MASK] {text} {mask}", "it has 2"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_refused(prompt, message):
+    with pytest.raises(UsageError, match=message):
+        Encoder(TinyRandom("bert"), pooling="mask", prompts={"query": prompt})
+
+
+def test_refusals_that_depend_on_the_tokenizer():
+    with pytest.raises(UsageError, match="a tokenizer with a mask token for the template"):
+        Encoder(TinyRandom("llama"), pooling="last", prompts={"query": "{text} {mask}"})
+    with pytest.raises(UsageError, match="leaves room for a text within 16 tokens"):
+        fill(TinyRandom("bert", max_length=16).tokenizer, ["x"], "a" * 20 + "{text}", None)
+    with pytest.raises(UsageError, match="default_prompt to be one of document, query; got 'queries'"):
+        Encoder(TinyRandom("bert"), default_prompt="queries")

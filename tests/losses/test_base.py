@@ -1,0 +1,37 @@
+"""What objectives share: projection in one call, and refusals before the first step."""
+
+import pytest
+import torch
+
+from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts, mean_over_ranks, parts, project
+from inbatch.losses.infonce import InfoNCE
+from inbatch.losses.weighted import WeightedSum
+from inbatch.models.projectors import BatchNormProjector
+from inbatch.views import Views
+
+
+def test_all_views_are_projected_in_one_call():
+    projector = BatchNormProjector(4)
+    z = Views(*(torch.randn(5, 4) for _ in range(2)), (torch.randn(5, 4),))
+    found = project(z, projector)
+    together = projector(torch.cat(list(z)))
+    assert torch.allclose(torch.cat(list(found)), together)
+    assert project(z, None) is z
+
+
+def test_every_objective_inside_is_found():
+    inner = {"a": InfoNCE(), "b": InfoNCE()}
+    assert len(list(parts(WeightedSum(inner)))) == 3
+
+
+@pytest.mark.parametrize("objective", [InfoNCE(projector=BatchNormProjector(4)), WeightedSum({"a": InfoNCE()}, projector=BatchNormProjector(4))])
+def test_a_batch_of_one_row_with_batch_norm_is_refused(objective):
+    objective.check(BatchFacts(rows=2, negatives=0, scored=False))
+    with pytest.raises(UsageError, match="at least 2 rows a rank for the projector's BatchNorm1d; got 1. Raise data.batch_size"):
+        objective.check(BatchFacts(rows=1, negatives=0, scored=False))
+
+
+def test_nothing_counted_is_zero():
+    assert mean_over_ranks(torch.tensor(0.0), torch.tensor(0)) == 0
+    assert mean_over_ranks(torch.tensor(6.0), torch.tensor(4)) == 1.5

@@ -1,0 +1,32 @@
+"""Prefixes of embeddings: the sum over lengths."""
+
+import pytest
+import torch
+
+from inbatch.errors import UsageError
+from inbatch.losses.infonce import InfoNCE
+from inbatch.losses.matryoshka import Matryoshka
+from inbatch.models.backbones import TinyRandom
+from inbatch.models.encoder import Encoder
+from inbatch.views import Views
+
+
+def test_adds_the_objective_over_prefixes():
+    z = Views(torch.randn(6, 8), torch.randn(6, 8), (torch.randn(6, 8),))
+    output = Matryoshka(InfoNCE(0.1), [2, 8], [0.5, 1.0])(z, None, None)
+    losses = [InfoNCE(0.1)(z.map(lambda v: v[:, :d]), None, None).loss for d in (2, 8)]  # noqa: B023
+    assert torch.allclose(output.loss, 0.5 * losses[0] + losses[1])
+    assert torch.allclose(output.logs["2/loss"], losses[0])
+
+
+@pytest.mark.parametrize(("dims", "weights"), [([], None), ([4, 4], None), ([0], None), ([2, 4], [1.0])])
+def test_lengths_and_weights_that_do_not_fit_are_refused(dims, weights):
+    with pytest.raises(UsageError, match="different, positive dims and as many weights"):
+        Matryoshka(InfoNCE(), dims, weights)
+
+
+def test_a_projector_and_too_long_a_prefix_are_refused():
+    with pytest.raises(UsageError, match="an objective without a projector"):
+        Matryoshka(InfoNCE(projector=torch.nn.Linear(2, 2)), [2])
+    with pytest.raises(UsageError, match="dims of at most 32, the embedding's size; got 64"):
+        Matryoshka(InfoNCE(), [64]).attach(Encoder(TinyRandom()))

@@ -1,0 +1,71 @@
+"""Turn the row of a paper into the same composition of tiny random networks and a small file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inbatch.models.backbones import TinyRandom
+from inbatch.models.encoder import Encoder
+
+HIDDEN = 32
+TRAINING = """
+trainer: {accelerator: cpu, devices: 1, precision: 32-true, max_steps: 2, log_every_n_steps: 1, enable_progress_bar: false}
+model: {warmup_steps: 0}
+data: {batch_size: 8, max_length: 16}
+evaluators: {}
+evaluate_every: null
+evaluate_first: false
+monitor: null
+"""
+
+
+def tiny_row(configs: list[Path], folder: Path) -> list[str]:
+    """Write tiny copies of a row's files and of data into a folder; return the options that name them."""
+    contents = [yaml.safe_load(path.read_text()) for path in configs]
+    kind = "roberta" if "roberta" in configs[-1].read_text().lower().split("\ntrainer")[-1] else "bert"
+    scored = "score" in str(contents[-1].get("data", {}).get("sources", ""))
+    lines = [f"this is text {i},that says {i * i},nothing about {i + 1}" for i in range(24)]
+    (folder / "triples.csv").write_text("anchor,positive,negative\n" + "\n".join(lines) + "\n")
+    lines = [f"this is text {i},that says {i * i},{i % 5}" for i in range(24)]
+    (folder / "scored.csv").write_text("anchor,positive,score\n" + "\n".join(lines) + "\n")
+    if "reference.Reference" in str(contents):
+        Encoder(TinyRandom(kind, seed=7)).eval().save_pretrained(folder / "reference")
+    contents.append(yaml.safe_load(TRAINING))
+    contents[-1]["data"]["sources"] = "scored.csv" if scored else "triples.csv"
+    options = []
+    for number, content in enumerate(contents):
+        content.get("data", {}).pop("sources", None) if number < len(contents) - 1 else None
+        content.get("trainer", {}).pop("max_epochs", None)
+        path = folder / f"{number}.yaml"
+        path.write_text(yaml.safe_dump(_tiny(content, kind)))
+        options += ["--config", str(path)]
+    return options
+
+
+def _tiny(node: Any, kind: str) -> Any:
+    if isinstance(node, list):
+        return [_tiny(item, kind) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: _tiny(value, kind) for key, value in node.items()}
+    name = str(node.get("class_path", "")).rpartition(".")[2]
+    given = node.get("init_args", {})
+    if name == "Pretrained":
+        kept = {key: given[key] for key in ("prefix", "lora", "frozen", "dropout") if key in given}
+        return {"class_path": "inbatch.models.backbones.TinyRandom", "init_args": {"kind": kind, **kept}}
+    if name in ("PretrainedGenerator", "PretrainedHead"):
+        kept = {key: value for key, value in given.items() if key != "name"}
+        path = f"inbatch.models.masked_lm.Tiny{name.removeprefix('Pretrained')}"
+        return {"class_path": path, "init_args": {"kind": kind, **kept}}
+    if name == "Reference":
+        given["name"] = "reference"
+    if name == "Matryoshka":
+        given["dims"] = [8, HIDDEN]
+    if name == "MLMTransform":
+        given.pop("name", None)
+    if name in ("Dense", "BatchNormProjector", "MLMTransform"):
+        given["in_features"] = HIDDEN
+    return node
