@@ -23,27 +23,28 @@ from inbatch.tokens import tokenize
 from inbatch.views import Views
 
 PROMPTS = {"query": 'it says "{text}" and {mask}.', "document": 'or "{text}" means {mask}.'}
-# Measured over all methods, families and attentions: 4.6e-7 in float32 and 9e-3 in bfloat16, relative to the largest entry.
-TOLERANCE = {"float32": 2e-6, "bfloat16": 3e-2}
+# Of any entry of the gradient scaled to length 1. Measured: at most 3e-15, 6e-7 and 1.3e-2 over methods, families and attentions.
+# The last is DiffCSE's: batch normalisation over few rows magnifies the rounding; without it 9e-3 is the most.
+TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "bfloat16": 3e-2}
 
 
 def contrast(**options):
-    return InfoNCE(0.1, **options)
+    return InfoNCE(1.0, **options)
 
 
 def simcse(plain, kind):
-    return Encoder(plain(), "cls", normalize=False), contrast(projector=Dense(32))
+    return Encoder(plain(), "mean", normalize=False), contrast(projector=Dense(32))
 
 
 def simcse_mlm(plain, kind):
     terms = {"contrast": contrast(), "mlm": MaskedTokens(TinyHead(kind))}
-    return Encoder(plain(), "cls", normalize=False), WeightedSum(terms, {"mlm": 0.1}, Dense(32))
+    return Encoder(plain(), "mean", normalize=False), WeightedSum(terms, {"mlm": 0.1}, Dense(32))
 
 
 def diffcse(plain, kind):
     rtd = ReplacedTokens(TinyGenerator(kind, dropout=False), Discriminator(plain(seed=3)))
     objective = WeightedSum({"contrast": contrast(), "rtd": rtd}, {"rtd": 0.5}, BatchNormProjector(32))
-    return Encoder(plain(), "cls", normalize=False), objective
+    return Encoder(plain(), "mean", normalize=False), objective
 
 
 def promptbert(plain, kind):
@@ -53,33 +54,45 @@ def promptbert(plain, kind):
 
 def promcse(plain, kind):
     terms = {"contrast": contrast(), "hinge": EnergyHinge()}
-    return Encoder(plain(prefix=Prefix(4)), "cls", normalize=False), WeightedSum(terms, {"hinge": 10.0}, Dense(32))
+    return Encoder(plain(prefix=Prefix(4)), "mean", normalize=False), WeightedSum(terms, {"hinge": 10.0}, Dense(32))
 
 
 def gcse(plain, kind):
-    reference = Encoder(plain(seed=5), "cls").requires_grad_(False).eval()
-    return Encoder(plain(), "cls", normalize=False), GaussianDecay(reference, sigma=5.0, projector=Dense(32))
+    reference = Encoder(plain(seed=5), "mean").requires_grad_(False).eval()
+    return Encoder(plain(), "mean", normalize=False), GaussianDecay(reference, sigma=5.0, projector=Dense(32))
 
 
 def esimcse(plain, kind):
-    return Encoder(plain(), "cls", normalize=False), MomentumQueue(8, 0.5, 0.1, Dense(32))
+    return Encoder(plain(), "mean", normalize=False), MomentumQueue(8, 0.5, 1.0, Dense(32))
 
 
 METHODS = [simcse, simcse_mlm, diffcse, promptbert, promcse, gcse, esimcse]
 TEXTS = [[f"{role} {'long ' * i}{i}" for i in range(6)] for role in ("who", "what", "never")]
 
 
+def spread(module):
+    """Widen freshly drawn weights: as drawn, all sentences lie within 1e-4 of each other and float32 sees their rounding alone."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Linear):
+            part.weight.data.mul_(10)
+
+
 def gradients(method, kind, attention, precision, chunk_tokens):
     torch.manual_seed(0)
     encoder, objective = method(lambda **options: TinyRandom(kind, attention=attention, dropout=0.0, **options), kind)
     module = EmbeddingModule(encoder, objective, torch.optim.SGD, chunk_tokens=chunk_tokens)
+    spread(module)
+    if precision == "float64":
+        module.double()
     module.log = lambda *_, **__: None
     sides = ("query", "document", "document")
     tokens = [tokenize(encoder.tokenizer, texts, 40, encoder.prompts[side]) for texts, side in zip(TEXTS, sides)]
     batch = Views(tokens[0], tokens[1], (tokens[2],))
-    torch.manual_seed(1)  # the masks
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        module.training_step(batch, 0).backward()
+        for _ in range(2):  # the second step finds the first one's rows in a queue
+            torch.manual_seed(1)  # the masks
+            loss = module.training_step(batch, 0)
+    loss.backward()
     return {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
 
 
@@ -90,9 +103,6 @@ def gradients(method, kind, attention, precision, chunk_tokens):
 def test_chunks_change_no_gradient(method, kind, attention, precision):
     one, many = (gradients(method, kind, attention, precision, budget) for budget in (None, 60))
     assert all((one[name] is None) == (many[name] is None) for name in one)
-    present = [name for name in one if one[name] is not None]
-    largest = max(one[name].abs().max() for name in present)
-    assert largest > 0
-    differences = {name: float((one[name] - many[name]).abs().max() / largest) for name in present}
-    worst = max(differences, key=differences.__getitem__)
-    assert differences[worst] <= TOLERANCE[precision], (worst, differences[worst])
+    one, many = (torch.cat([g.flatten() for g in grads.values() if g is not None]) for grads in (one, many))
+    assert one.norm() > 0
+    assert (one - many).abs().max() / one.norm() <= TOLERANCE[precision]
