@@ -63,7 +63,9 @@ def check_template(prompt: str, tokenizer: Any, masked: bool) -> None:
     if MASK in prompt and SLOT not in prompt:
         raise UsageError(f"expected the slot {SLOT} in the template {prompt!r}; it is missing. Set encoder.prompts.")
     if prompt.count(SLOT) > 1:
-        raise UsageError(f"expected the slot {SLOT} once in the template {prompt!r}; it is there {prompt.count(SLOT)} times.")
+        raise UsageError(
+            f"expected the slot {SLOT} once in the template {prompt!r}; it is there {prompt.count(SLOT)} times."
+        )
     if masked and is_template(prompt) and marks != 1:
         raise UsageError(
             f"pooling `mask` expects one {MASK} in the template {prompt!r}; it has {marks}. Set encoder.prompts."

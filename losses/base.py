@@ -99,7 +99,9 @@ def refuse_batch_norm_of_one_row(projector: nn.Module | None, batch: BatchFacts)
     Raises:
         UsageError: if so.
     """
-    norms = [] if projector is None else [m for m in projector.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = (
+        [] if projector is None else [m for m in projector.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    )
     if norms and batch.rows < 2:
         raise UsageError(
             f"expected at least 2 rows a rank for the projector's {type(norms[0]).__name__}; got {batch.rows}. Raise "

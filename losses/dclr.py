@@ -79,13 +79,13 @@ class DCLR(Objective):
         """Project, make noise and contrast; see `Objective.forward`."""
         z = unit(project(z, self.projector))
         with torch.no_grad():
-            held = unit(z.replace_payloads([map_in_chunks(self.reference, t, budget=self.chunk_tokens) for t in tokens]))
+            held = unit(
+                z.replace_payloads([map_in_chunks(self.reference, t, budget=self.chunk_tokens) for t in tokens])
+            )
         count = round(self.noise_ratio * len(z.anchor))
         noise = torch.randn(count, z.anchor.shape[1], device=z.anchor.device, dtype=z.anchor.dtype)
         noise = refine(noise, z.anchor.detach(), 1 / self.noise_temperature, self.noise_steps, self.noise_step_size)
-        return LossOutput(
-            debiased_contrast(z, held, noise, self.threshold, 1 / self.temperature, self.workspace_bytes)
-        )
+        return LossOutput(debiased_contrast(z, held, noise, self.threshold, 1 / self.temperature, self.workspace_bytes))
 
 
 def refine(noise: Tensor, anchor: Tensor, scale: float, steps: int, step_size: float) -> Tensor:

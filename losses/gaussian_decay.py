@@ -48,7 +48,9 @@ class GaussianDecay(InfoNCE):
         if not (math.isfinite(sigma) and sigma > 0):
             raise UsageError(f"expected a finite sigma > 0; got {sigma}. Set objective.sigma.")
         if sigma_unit not in get_args(Unit):
-            raise UsageError(f"expected sigma_unit to be logits or cosine; got {sigma_unit!r}. Set objective.sigma_unit.")
+            raise UsageError(
+                f"expected sigma_unit to be logits or cosine; got {sigma_unit!r}. Set objective.sigma_unit."
+            )
         self.reference = reference
         self.sigma = sigma
         self.sigma_unit = sigma_unit
@@ -62,14 +64,13 @@ class GaussianDecay(InfoNCE):
         super().check(batch)
         require_negatives(batch, self)
 
-    def own_negative_weight(
-        self, z: Views[Tensor], tokens: Views[TokenBatch], scale: Tensor | float
-    ) -> float | Tensor:
+    def own_negative_weight(self, z: Views[Tensor], tokens: Views[TokenBatch], scale: Tensor | float) -> float | Tensor:
         """Compare the live similarities of anchors and own hard negatives with the reference's; (b, k)."""
         live = pair_logits(z.anchor, torch.stack(list(z.negatives), 1), scale)
         with torch.no_grad():
             anchor, *negatives = (
-                map_in_chunks(self.reference, view, budget=self.chunk_tokens) for view in (tokens.anchor, *tokens.negatives)
+                map_in_chunks(self.reference, view, budget=self.chunk_tokens)
+                for view in (tokens.anchor, *tokens.negatives)
             )
             frozen = unit(Views(anchor, anchor, tuple(negatives)))
             held = pair_logits(frozen.anchor, torch.stack(list(frozen.negatives), 1), scale)

@@ -69,7 +69,9 @@ class Guided(Objective):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Let the guide embed the batch, and contrast; see `Objective.forward`."""
         with torch.no_grad():
-            guide = unit(z.replace_payloads([map_in_chunks(self.guide, view, budget=self.chunk_tokens) for view in tokens]))
+            guide = unit(
+                z.replace_payloads([map_in_chunks(self.guide, view, budget=self.chunk_tokens) for view in tokens])
+            )
             own = pair_logits(guide.anchor, guide.positive, 1.0)
             ceiling = own - self.margin * (1 if self.margin_kind == "absolute" else own.abs())
         return LossOutput(guided_contrast(unit(z), guide, ceiling, 1 / self.temperature, self.workspace_bytes))

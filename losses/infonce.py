@@ -130,9 +130,7 @@ class InfoNCE(Objective):
         }
         return LossOutput(loss, logs)
 
-    def own_negative_weight(
-        self, z: Views[Tensor], tokens: Views[TokenBatch], scale: Tensor | float
-    ) -> float | Tensor:
+    def own_negative_weight(self, z: Views[Tensor], tokens: Views[TokenBatch], scale: Tensor | float) -> float | Tensor:
         """Return what is added to the logits of the rows' own hard negatives: a number, or a constant (b, k)."""
         return self.hard_negative_weight
 

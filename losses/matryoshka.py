@@ -30,7 +30,12 @@ class Matryoshka(Objective):
 
     def __init__(self, objective: Objective, dims: Sequence[int], weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        if not dims or min(dims) < 1 or len(set(dims)) < len(dims) or (weights is not None and len(weights) != len(dims)):
+        if (
+            not dims
+            or min(dims) < 1
+            or len(set(dims)) < len(dims)
+            or (weights is not None and len(weights) != len(dims))
+        ):
             raise UsageError(
                 f"expected different, positive dims and as many weights; got dims {list(dims)} and weights "
                 f"{None if weights is None else list(weights)}. Set objective.dims and objective.weights."

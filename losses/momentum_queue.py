@@ -60,7 +60,9 @@ class MomentumQueue(InfoNCE):
     def attach(self, encoder: Any) -> None:
         """Copy encoder and projector; see `Objective.attach`."""
         if encoder.correction is not None:
-            raise UsageError("a momentum queue expects an encoder without a correction. Set encoder.correction to null.")
+            raise UsageError(
+                "a momentum queue expects an encoder without a correction. Set encoder.correction to null."
+            )
         followed = [encoder] if self.projector is None else [encoder, self.projector]
         self.average = nn.ModuleList(copy.deepcopy(module) for module in followed).requires_grad_(False).eval()
         width = getattr(self.projector, "out_features", encoder.dim)

@@ -118,7 +118,7 @@ class Backbone(nn.Module):
     def max_positions(self) -> int | None:
         """The longest text, in tokens, that the network has positions for behind a prefix; None if it does not say."""
         rows = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        taken = self.first_position + (self.prefix.length if self.prefix_table is not None else 0)
+        taken = self.first_position + (0 if self.prefix_table is None else self.prefix_table.length)
         return None if not rows or rows < 0 else rows - taken
 
     @property
@@ -140,7 +140,7 @@ class Backbone(nn.Module):
             inputs["use_cache"] = False
         if self.prefix_table is not None:
             inputs["past_key_values"] = self.prefix_table(len(tokens))
-            inputs["attention_mask"] = before(tokens.attention_mask, self.prefix.length)
+            inputs["attention_mask"] = before(tokens.attention_mask, self.prefix_table.length)
         inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if self.adapts:
             adapt_attention(self.network, tokens.input_ids.device)
@@ -152,7 +152,7 @@ class Backbone(nn.Module):
         if tokens.position_ids is not None:
             return tokens.position_ids
         if self.prefix_table is not None:
-            return positions(tokens.attention_mask, self.first_position + self.prefix.length)
+            return positions(tokens.attention_mask, self.first_position + self.prefix_table.length)
         return positions(tokens.attention_mask, self.first_position) if self.tokenizer.padding_side == "left" else None
 
 

@@ -50,7 +50,10 @@ class Discriminator(nn.Module):
                 f"expected embeddings of size {self.backbone.hidden_size}, the discriminator's; got {vectors.shape[1]}. Choose a "
                 "discriminator of the encoder's hidden size."
             )
-        first = torch.arange(tokens.input_ids.shape[1], device=vectors.device) == tokens.attention_mask.int().argmax(1)[:, None]
+        first = (
+            torch.arange(tokens.input_ids.shape[1], device=vectors.device)
+            == tokens.attention_mask.int().argmax(1)[:, None]
+        )
 
         def overwrite(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
             return torch.where(first[:, :, None], vectors[:, None].to(embedded.dtype), embedded)

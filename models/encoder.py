@@ -99,7 +99,9 @@ class Encoder(nn.Module):
             )
         if correction is not None and correction.after_head:
             if head is None:
-                raise UsageError("correction.after_head expects a head to come after. Set encoder.head, or after_head to false.")
+                raise UsageError(
+                    "correction.after_head expects a head to come after. Set encoder.head, or after_head to false."
+                )
             if isinstance(head, MLMTransform):
                 head.norm.bias.requires_grad_(False)  # head(h) - head(bias) does not depend on it
         self.correction = correction

@@ -17,12 +17,12 @@ from inbatch.errors import InbatchError, UsageError
 from inbatch.models.adapters import base_sha256, merged_state, save_adapter, without_adapter
 from inbatch.models.card import model_card, package_versions
 from inbatch.models.folders import replacing
-from inbatch.models.huggingface import quiet
 from inbatch.models.heads import Dense
+from inbatch.models.huggingface import quiet
 from inbatch.models.layout import DENSE, EXPRESSIBLE, MODULES, Layout, write_dense, write_json, write_layout
 from inbatch.models.loading import FORMAT, RECORD, load_encoder
-from inbatch.models.parts import describe_parts, write_parts
 from inbatch.models.names import MINILM, hub_id
+from inbatch.models.parts import describe_parts, write_parts
 from inbatch.templates import is_template
 
 if TYPE_CHECKING:
@@ -103,7 +103,12 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
     head: Dense | None = encoder.head if isinstance(encoder.head, Dense) else None
     if obstacle is None:
         layout = Layout(
-            encoder.pooling, encoder.normalize, encoder.max_length, encoder.prompts, head, default_prompt=encoder.default_prompt
+            encoder.pooling,
+            encoder.normalize,
+            encoder.max_length,
+            encoder.prompts,
+            head,
+            default_prompt=encoder.default_prompt,
         )
         write_layout(folder, layout, backbone.hidden_size)
     elif head is not None:
@@ -176,7 +181,11 @@ def _embed(encoder: Encoder, prompt_name: str | None) -> Tensor:
     if encoder.pooling == "mask":
         # In front, where truncation leaves it; a prompt that has the token is enough by itself.
         token = encoder.tokenizer.mask_token
-        prompt = encoder.prompts[prompt_name or encoder.default_prompt or "query"] if prompt_name or encoder.default_prompt else ""
+        prompt = (
+            encoder.prompts[prompt_name or encoder.default_prompt or "query"]
+            if prompt_name or encoder.default_prompt
+            else ""
+        )
         if token not in prompt and not is_template(prompt):
             texts = [f"{token} {text}" for text in texts]
     return encoder.encode(texts, prompt_name=prompt_name)

@@ -26,7 +26,9 @@ def describe_parts(encoder: Encoder) -> dict[str, Any]:
     switches = ("template_bias_at_test", "after_head", "bias_gradient", "delta_positions")
     return {
         "prefix": None if prefix is None else asdict(prefix),
-        "mlm_transform": {"in_features": head.in_features, "eps": head.norm.eps} if isinstance(head, MLMTransform) else None,
+        "mlm_transform": {"in_features": head.in_features, "eps": head.norm.eps}
+        if isinstance(head, MLMTransform)
+        else None,
         "correction": None if correction is None else {name: getattr(correction, name) for name in switches},
         "default_prompt": encoder.default_prompt,
         "one_string_at_test": encoder.one_string_at_test,

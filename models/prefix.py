@@ -36,7 +36,9 @@ class Prefix:
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UsageError(f"expected a prefix dropout in [0, 1); got {self.dropout}. Set prefix.dropout.")
         if self.projection is not None and self.projection < 1:
-            raise UsageError(f"expected a prefix projection of at least 1; got {self.projection}. Set prefix.projection.")
+            raise UsageError(
+                f"expected a prefix projection of at least 1; got {self.projection}. Set prefix.projection."
+            )
 
 
 class PrefixTable(nn.Module):
@@ -61,6 +63,7 @@ class PrefixTable(nn.Module):
         text = config.get_text_config()
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        self.length = prefix.length
         self.shape = (prefix.length, 2 * text.num_hidden_layers, heads, width)
         size = 2 * text.num_hidden_layers * heads * width
         inner = size if prefix.projection is None else text.hidden_size
@@ -68,7 +71,9 @@ class PrefixTable(nn.Module):
         nn.init.normal_(self.table, std=0.02)
         self.projection: nn.Module = nn.Identity()
         if prefix.projection is not None:
-            self.projection = nn.Sequential(nn.Linear(inner, prefix.projection), nn.Tanh(), nn.Linear(prefix.projection, size))
+            self.projection = nn.Sequential(
+                nn.Linear(inner, prefix.projection), nn.Tanh(), nn.Linear(prefix.projection, size)
+            )
         rate = getattr(text, "hidden_dropout_prob", 0.0) if prefix.dropout is None else prefix.dropout
         self.dropout = nn.Dropout(rate)
 

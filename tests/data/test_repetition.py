@@ -62,7 +62,15 @@ def test_only_the_named_views_change_and_equal_ones_stay_equal():
     assert of_positive.anchor == texts != of_positive.positive
 
 
-@pytest.mark.parametrize(("options", "message"), [({"rate": 0.0}, "repetition rate"), ({"most": 0}, "at most 1"), ({"roles": ("negative",)}, "roles among"), ({"roles": ()}, "got none")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 0.0}, "repetition rate"),
+        ({"most": 0}, "at most 1"),
+        ({"roles": ("negative",)}, "roles among"),
+        ({"roles": ()}, "got none"),
+    ],
+)
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Repetition(**options)

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[2] / "experiments"
 SHARED = {"base.yaml", "shared.yaml"}
 ROWS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml") if path.name not in SHARED)
 
+
 def configs(row):
     """The files of a row, in the order of its command: the base, what its folder shares, itself."""
     shared = FOLDER / row.split("/")[0] / "shared.yaml"

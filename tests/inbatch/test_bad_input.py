@@ -128,7 +128,7 @@ def test_a_run_folder_of_another_configuration_is_refused(fit: Callable[..., Any
 def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_last_checkpoint(
     fit: Callable[..., Any], run_folder: Path
 ):
-    broken = ("--model.objective.class_path=fit_helpers.NanAt", "--model.objective.init_args.step=5")
+    broken = ("--model.objective.class_path=fit_helpers.NanAt", "--model.objective.init_args.at=5")
     options = (*broken, "--checkpoint_every=2")
     outcome = fit("--run_dir=run", *options)
     assert outcome.code == 4
@@ -180,7 +180,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path):
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit"])
 def test_a_damaged_checkpoint_is_never_loaded(fit: Callable[..., Any], run_folder: Path, damage: str):
-    options = ("--run_dir=run", "--model.objective.class_path=fit_helpers.NanAt", "--model.objective.init_args.step=5")
+    options = ("--run_dir=run", "--model.objective.class_path=fit_helpers.NanAt", "--model.objective.init_args.at=5")
     assert fit(*options).code == 4
     path = run_folder / "run" / "checkpoints" / "last.ckpt"
     content = bytearray(path.read_bytes())

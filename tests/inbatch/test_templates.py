@@ -25,7 +25,11 @@ def test_the_text_is_cut_and_the_template_never(kind, side):
     for row, text in enumerate(texts):
         ids = batch.input_ids[row][batch.attention_mask[row].bool()].tolist()
         whole = [*tokenizer("")["input_ids"]]
-        middle = [*ids_of(tokenizer, 'it says "'), *ids_of(tokenizer, text)[:6], *ids_of(tokenizer, f'" and {tokenizer.mask_token}.')]
+        middle = [
+            *ids_of(tokenizer, 'it says "'),
+            *ids_of(tokenizer, text)[:6],
+            *ids_of(tokenizer, f'" and {tokenizer.mask_token}.'),
+        ]
         assert ids == [whole[0], *middle, whole[-1]]
         assert batch.input_ids[row, batch.slots["mask"][row]] == tokenizer.mask_token_id
 
@@ -56,7 +60,9 @@ def test_one_string_equals_the_tokenizers_own_and_long_texts_are_cut_by_themselv
     assert long.input_ids[0, long.slots["mask"][0]] == tokenizer.mask_token_id
 
 
-@pytest.mark.parametrize(("text", "ended"), [("a", "a."), ("a.", "a."), ("a?", "a?"), ("a'", "a'"), ('a"', 'a"'), ("a!", "a!.")])
+@pytest.mark.parametrize(
+    ("text", "ended"), [("a", "a."), ("a.", "a."), ("a?", "a?"), ("a'", "a'"), ('a"', 'a"'), ("a!", "a!.")]
+)
 def test_a_full_stop_where_there_is_none(text, ended):
     assert with_period(text) == ended
 

@@ -20,7 +20,9 @@ def test_equals_sentence_transformers():
     util = pytest.importorskip("sentence_transformers.util")
     losses = pytest.importorskip("sentence_transformers.losses")
     z = batch()
-    assert torch.allclose(angle_similarity(z.anchor, z.positive), util.pairwise_angle_sim(z.anchor, z.positive), atol=1e-6)
+    assert torch.allclose(
+        angle_similarity(z.anchor, z.positive), util.pairwise_angle_sim(z.anchor, z.positive), atol=1e-6
+    )
     theirs = losses.AnglELoss(None).compute_loss_from_embeddings([z.anchor, z.positive], z.score)
     assert torch.allclose(Angle()(z, None, None).loss, theirs, rtol=1e-5)
 

@@ -25,10 +25,15 @@ def test_every_objective_inside_is_found():
     assert len(list(parts(WeightedSum(inner)))) == 3
 
 
-@pytest.mark.parametrize("objective", [InfoNCE(projector=BatchNormProjector(4)), WeightedSum({"a": InfoNCE()}, projector=BatchNormProjector(4))])
+@pytest.mark.parametrize(
+    "objective",
+    [InfoNCE(projector=BatchNormProjector(4)), WeightedSum({"a": InfoNCE()}, projector=BatchNormProjector(4))],
+)
 def test_a_batch_of_one_row_with_batch_norm_is_refused(objective):
     objective.check(BatchFacts(rows=2, negatives=0, scored=False))
-    with pytest.raises(UsageError, match="at least 2 rows a rank for the projector's BatchNorm1d; got 1. Raise data.batch_size"):
+    with pytest.raises(
+        UsageError, match="at least 2 rows a rank for the projector's BatchNorm1d; got 1. Raise data.batch_size"
+    ):
         objective.check(BatchFacts(rows=1, negatives=0, scored=False))
 
 

@@ -17,9 +17,7 @@ def naive(similarity, score, scale):
     return torch.cat([kept.new_zeros(1), kept]).logsumexp(0)
 
 
-@given(
-    st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 4)), min_size=1, max_size=12), st.sampled_from([1.0, 20.0])
-)
+@given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 4)), min_size=1, max_size=12), st.sampled_from([1.0, 20.0]))
 def test_equals_the_double_sum_in_value_and_gradient(rows, scale):
     similarity = torch.tensor([r[0] for r in rows], dtype=torch.float64, requires_grad=True)
     score = torch.tensor([float(r[1]) for r in rows])

@@ -63,7 +63,11 @@ def test_a_step_with_and_without_noise():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"temperature": 0.0}, "finite temperatures"), ({"noise_steps": -1}, "noise_steps >= 0"), ({"noise_ratio": -1.0}, "noise_ratio >= 0")],
+    [
+        ({"temperature": 0.0}, "finite temperatures"),
+        ({"noise_steps": -1}, "noise_steps >= 0"),
+        ({"noise_ratio": -1.0}, "noise_ratio >= 0"),
+    ],
 )
 def test_numbers_out_of_range_are_refused(options, message):
     with pytest.raises(UsageError, match=message):

@@ -38,7 +38,9 @@ def test_equals_the_released_code_to_six_digits(tau, sigma, z3, held, gap, added
     assert abs(float(contrast(z.anchor, z.positive, z.negatives, scale=1 / tau)) - plain) < 5e-7
 
 
-@pytest.mark.parametrize(("held", "expected"), [(14.0, 0.00106795), (14.15, 0.0), (14.5, 0.00022893), (15.0, 0.00106790)])
+@pytest.mark.parametrize(
+    ("held", "expected"), [(14.0, 0.00106795), (14.15, 0.0), (14.5, 0.00022893), (15.0, 0.00106790)]
+)
 def test_gradient_of_the_own_hard_negative(held, expected):
     """The derivative by the hard negative's logit, as the release's softmax has it: a loss of logits is differentiated here."""
     z = unit(Views(Z1, Z2, (Z3,)))
@@ -72,7 +74,9 @@ class Fixed(torch.nn.Module):
 
 def test_the_reference_rates_the_rows_own_pairs(token_batch):
     table = torch.cat([Z1, Z2, Z3]).double()
-    tokens = Views(*(token_batch([[start], [start + 1], [start + 2]]) for start in (0, 3)), (token_batch([[6], [7], [8]]),))
+    tokens = Views(
+        *(token_batch([[start], [start + 1], [start + 2]]) for start in (0, 3)), (token_batch([[6], [7], [8]]),)
+    )
     objective = GaussianDecay(Fixed(table), sigma=0.17)
     z = Views(Z1, Z2, (Z3,))
     # Live and held are equal, so that every own hard negative has logit 0.
@@ -84,7 +88,9 @@ def test_the_reference_rates_the_rows_own_pairs(token_batch):
 
 
 def test_sigma_in_cosine_does_not_change_with_the_temperature(token_batch):
-    tokens = Views(*(token_batch([[start], [start + 1], [start + 2]]) for start in (0, 3)), (token_batch([[6], [7], [8]]),))
+    tokens = Views(
+        *(token_batch([[start], [start + 1], [start + 2]]) for start in (0, 3)), (token_batch([[6], [7], [8]]),)
+    )
     noisy = torch.cat([Z1, Z2, Z3 + 0.02])
     in_cosine = GaussianDecay(Fixed(noisy), sigma=0.0085, sigma_unit="cosine")
     in_logits = GaussianDecay(Fixed(noisy), sigma=0.17)

@@ -22,8 +22,10 @@ def dense(z, g, ceiling, scale):
     """All blocks of one denominator, as the published loss writes them."""
     blocks, b = [], len(z.anchor)
     for left, right in (("a", "p"), ("a", "a"), ("p", "p"), *(("a", i) for i in range(len(z.negatives)))):
+
         def pick(v, name):
             return v.anchor if name == "a" else v.positive if name == "p" else v.negatives[name]
+
         cosine, guide = pick(z, left) @ pick(z, right).T, pick(g, left) @ pick(g, right).T
         drop = guide > ceiling[:, None]
         drop.fill_diagonal_(False) if (left, right) == ("a", "p") else None

@@ -50,7 +50,11 @@ def test_memory_stays_below_a_matrix_of_pairs(name):
     paths = [str(here), str(here.parent / "support"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM, name, str(ROWS)], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-P", "-c", PROGRAM, name, str(ROWS)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     # The operator's stated workspace is 256 MiB.

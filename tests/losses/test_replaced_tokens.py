@@ -149,9 +149,10 @@ def test_the_mean_counts_padding_and_so_depends_on_it(token_batch):
     wider = TokenBatch(*(torch.nn.functional.pad(t, (0, 3)) for t in (tokens.input_ids, tokens.attention_mask)))
     labels = edit(tokens, PREDICTED, CLS)[1]
     logits = torch.zeros(4, 4, 2)
-    assert detection_losses(logits, labels).sum() < detection_losses(
-        torch.zeros(4, 7, 2), torch.nn.functional.pad(labels, (0, 3))
-    ).sum()
+    assert (
+        detection_losses(logits, labels).sum()
+        < detection_losses(torch.zeros(4, 7, 2), torch.nn.functional.pad(labels, (0, 3))).sum()
+    )
     assert len(dataclasses.fields(wider)) == len(dataclasses.fields(tokens))
     assert torch.allclose(detection_losses(logits, labels), cross_entropy(
         logits.flatten(0, 1), labels.flatten(), reduction="none").view(4, 4).sum(1))  # fmt: skip

@@ -71,7 +71,9 @@ TEXTS = ["short", "a longer text than the others", "mid size"]
 
 def encoder_with(kind="bert", head=None, **switches):
     backbone = TinyRandom(kind, dropout=0.0)
-    return Encoder(backbone, pooling="mask", head=head, normalize=False, prompts=PROMPTS, correction=TemplateBias(**switches))
+    return Encoder(
+        backbone, pooling="mask", head=head, normalize=False, prompts=PROMPTS, correction=TemplateBias(**switches)
+    )
 
 
 def views_of(encoder):
@@ -88,7 +90,9 @@ def test_each_view_loses_the_bias_of_its_own_template():
         for row, text in enumerate(TEXTS):
             length = len(encoder.tokenizer(text, add_special_tokens=False)["input_ids"])
             ids = torch.tensor([[*template.left, *template.right]])
-            places = torch.tensor([[*range(len(template.left)), *range(len(template.left) + length, ids.shape[1] + length)]])
+            places = torch.tensor(
+                [[*range(len(template.left)), *range(len(template.left) + length, ids.shape[1] + length)]]
+            )
             alone = TokenBatch(ids, torch.ones_like(ids), position_ids=places)
             bias = encoder.backbone(alone).last[0, template.mask_position(0)]
             torch.testing.assert_close(biases[3 * role + row], bias)
@@ -153,7 +157,9 @@ def test_an_export_keeps_templates_and_correction(tmp_path):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(UsageError, match="delta_positions to be from_zero or own"):
         TemplateBias(delta_positions="two_off")
-    with pytest.raises(UsageError, match="a template's bias expects pooling `mask` and templates for query and document"):
+    with pytest.raises(
+        UsageError, match="a template's bias expects pooling `mask` and templates for query and document"
+    ):
         Encoder(TinyRandom(), pooling="cls", prompts=PROMPTS, correction=TemplateBias())
     with pytest.raises(UsageError, match="after_head expects a head"):
         encoder_with(after_head=True)

@@ -110,9 +110,15 @@ def test_the_prefix_takes_positions_from_the_text():
         (lambda: Prefix(0), "prefix length of at least 1; got 0"),
         (lambda: Prefix(2, dropout=1.0), "prefix dropout"),
         (lambda: Prefix(2, projection=0), "prefix projection"),
-        (lambda: TinyRandom(prefix=Prefix(62), max_length=64), "room for a text of 3 tokens within 64 positions; got length 62"),
+        (
+            lambda: TinyRandom(prefix=Prefix(62), max_length=64),
+            "room for a text of 3 tokens within 64 positions; got length 62",
+        ),
         (lambda: TinyRandom(prefix=Prefix(2), lora=Lora()), "prefix or lora, got both"),
-        (lambda: TinyRandom(prefix=Prefix(2), gradient_checkpointing=True), "prefix or gradient_checkpointing, got both"),
+        (
+            lambda: TinyRandom(prefix=Prefix(2), gradient_checkpointing=True),
+            "prefix or gradient_checkpointing, got both",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(build, message):

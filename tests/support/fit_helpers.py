@@ -222,15 +222,15 @@ class FullDiskAfter(Callback):
 class NanAt(InfoNCE):
     """InfoNCE whose loss is not a number at one step."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, at: int) -> None:
         super().__init__()
-        self.step = step
+        self.at = at
         self.calls = 0
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         output = super().forward(z, tokens, encoder)
         self.calls += 1
-        return LossOutput(output.loss * float("nan"), output.logs) if self.calls == self.step else output
+        return LossOutput(output.loss * float("nan"), output.logs) if self.calls == self.at else output
 
 
 class WithUnused(InfoNCE):

@@ -47,7 +47,12 @@ def draws() -> list[float]:
     """The first draws of torch's CPU generator, as dropout and the masking of tokens take them."""
     torch.manual_seed(7)
     kept = torch.nn.functional.dropout(torch.ones(8, dtype=torch.float64), 0.1)
-    return [*torch.rand(4, dtype=torch.float64).tolist(), *torch.rand(4).tolist(), *kept.tolist(), *torch.randint(99, (4,)).tolist()]
+    return [
+        *torch.rand(4, dtype=torch.float64).tolist(),
+        *torch.rand(4).tolist(),
+        *kept.tolist(),
+        *torch.randint(99, (4,)).tolist(),
+    ]
 
 
 def curve(row: str, folder: Path) -> list[float]:
