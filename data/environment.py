@@ -101,6 +101,24 @@ def environment_pairs(
     return table.select(range(*bounds[split]))
 
 
+def with_neighbours(pairs: Dataset) -> Dataset:
+    """Add a column ``neighbour``: the anchor of the module's next pair, cyclically; of a module with one pair, the next module's.
+
+    It is about a like thing and mostly says something else: a hard negative that costs nothing, and now and then a false one.
+
+    Args:
+        pairs: what `environment_pairs` returns.
+    """
+    modules = np.asarray(pairs["module"])
+    starts = np.flatnonzero(np.r_[True, modules[1:] != modules[:-1]])
+    ends = np.r_[starts[1:], len(modules)]
+    following = np.arange(1, len(modules) + 1) % len(modules)
+    several = ends - starts > 1
+    following[ends[several] - 1] = starts[several]
+    anchors = list(pairs["anchor"])
+    return pairs.add_column("neighbour", [anchors[i] for i in following])
+
+
 def package_roots() -> list[Path]:
     """Return the folders of the standard library and of the installed packages, without repetitions."""
     paths = sysconfig.get_paths()

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from inbatch.data.cache import cached_table
 from inbatch.data.columns import Roles, resolve
-from inbatch.data.environment import environment_pairs
+from inbatch.data.environment import environment_pairs, with_neighbours
 from inbatch.data.files import SUFFIXES, arrow_kind, peek, read
 from inbatch.data.tables import Table, View, make_table
 from inbatch.errors import MissingError, UsageError
@@ -35,7 +35,8 @@ class Source:
     Attributes:
         path: a txt (one sentence a line), csv, tsv, jsonl or parquet file; a folder written by ``Dataset.save_to_disk``; a data
             set of the Hugging Face hub (``owner/name``) or one file of it (``hf://datasets/owner/name/file.txt``); or
-            ``environment``, the docstrings and code of the Python packages installed on this machine.
+            ``environment``, the docstrings and code of the Python packages installed on this machine; ``columns`` may name its
+            column ``neighbour``, too, another docstring of the anchor's module.
         columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …}``; columns left out are
             ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. By name, then by order, if
             not given.
@@ -78,7 +79,7 @@ def _open(source: Source) -> tuple[Dataset, Roles]:
     if source.path.startswith(_HUB):
         path = _hub_file(source.path)
     elif source.path == ENVIRONMENT:
-        return _choose(environment_pairs(source.split or "train").select_columns(["anchor", "positive"]), source)
+        return _choose(_environment(source), source)
     elif path.is_dir():
         return _choose(_saved(path, source), source)
     elif not path.exists() and path.suffix not in SUFFIXES and _HUB_NAME.fullmatch(source.path):
@@ -96,6 +97,13 @@ def _open(source: Source) -> tuple[Dataset, Roles]:
     if path.stat().st_size == 0:
         raise UsageError(f"{path}: expected at least one row; the file is empty.")
     return _file(path, source)
+
+
+def _environment(source: Source) -> Dataset:
+    pairs = environment_pairs(source.split or "train")
+    if source.columns is None:
+        return pairs.select_columns(["anchor", "positive"])
+    return with_neighbours(pairs).select_columns(["anchor", "positive", "neighbour"])
 
 
 def _file(path: Path, source: Source) -> tuple[Dataset, Roles]:

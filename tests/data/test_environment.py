@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbatch.data import docstrings, environment
-from inbatch.data.environment import SPLITS, environment_pairs, package_roots
+from inbatch.data.environment import SPLITS, environment_pairs, package_roots, with_neighbours
 from inbatch.data.overlap import near_duplicates
 from inbatch.errors import UsageError
 
@@ -56,6 +56,15 @@ def test_pairs_say_where_they_lie(tmp_path):
     for row in rows:
         assert row["name"] in Path(row["file"]).read_text().splitlines()[row["line"] - 1]
     assert {row["module"] for row in rows} == {"one", "one.two"}
+
+
+def test_a_neighbour_is_another_anchor_of_the_module_where_there_is_one():
+    from datasets import Dataset
+
+    table = Dataset.from_dict({"anchor": list("abcdef"), "module": ["m", "m", "m", "alone", "n", "n"]})
+    assert with_neighbours(table)["neighbour"][:] == ["b", "c", "a", "e", "f", "e"]
+    last = Dataset.from_dict({"anchor": list("abc"), "module": ["m", "m", "alone"]})
+    assert with_neighbours(last)["neighbour"][:] == ["b", "a", "a"]
 
 
 def test_tests_and_copies_of_other_packages_are_not_read(tmp_path):

@@ -164,11 +164,15 @@ def test_a_file_of_the_hub_that_cannot_be_fetched_names_the_command(folder, monk
 
 def test_environment_is_a_source(folder, monkeypatch):
     def pairs(split):
-        return datasets.Dataset.from_dict({"anchor": [split], "positive": ["code"], "near_duplicate": [False]})
+        return datasets.Dataset.from_dict(
+            {"anchor": [split], "positive": ["code"], "near_duplicate": [False], "module": ["m"]}
+        )
 
     monkeypatch.setattr(sources, "environment_pairs", pairs)
     assert load(Source("environment")).rows[:] == {"anchor": ["train"], "positive": ["code"]}
     assert load(Source("environment", split="test")).rows["anchor"][:] == ["test"]
+    columns = {"anchor": "anchor", "positive": "positive", "negatives": ["neighbour"]}
+    assert load(Source("environment", columns=columns)).rows["neighbour"][:] == ["train"]
 
 
 def test_paths_and_sources_may_be_mixed():
