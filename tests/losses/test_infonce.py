@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
-from inbatch.losses.infonce import InfoNCE, contrast
+from inbatch.losses.infonce import InfoNCE
 from inbatch.views import Views
 
 # SimCSE's released function, run on these rows (temperature 0.05, float64, no MLP).
@@ -52,57 +52,6 @@ def unit(*shape, seed=0):
     return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
 
 
-def test_several_hard_negatives_are_candidates_of_all_rows_and_weighted_on_their_own():
-    a, p, n1, n2 = (unit(5, 4, seed=s) for s in range(4))
-    logits = 10 * torch.cat([a @ p.T, a @ n1.T + 0.7 / 10 * torch.eye(5), a @ n2.T + 0.7 / 10 * torch.eye(5)], 1)
-    expected = cross_entropy(logits, torch.arange(5))
-    assert torch.allclose(contrast(a, p, [n1, n2], scale=10.0, hard_negative_weight=0.7), expected)
-
-
-def test_symmetric_is_the_mean_of_both_directions():
-    a, p = unit(5, 4), unit(5, 4, seed=1)
-    logits, target = 10 * a @ p.T, torch.arange(5)
-    expected = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
-    assert torch.allclose(contrast(a, p, scale=10.0, symmetric=True), expected)
-
-
-def test_margin_is_taken_from_the_positive():
-    a, p = unit(5, 4), unit(5, 4, seed=1)
-    expected = cross_entropy(10 * (a @ p.T - 0.2 * torch.eye(5)), torch.arange(5))
-    assert torch.allclose(contrast(a, p, scale=10.0, margin=0.2), expected)
-
-
-def test_candidates_far_above_the_positive_are_dropped():
-    a, p = unit(6, 4), unit(6, 4, seed=1)
-    cos = a @ p.T
-    drop = cos > cos.diagonal()[:, None] + 0.1
-    assert drop.any()
-    expected = cross_entropy((10 * cos).masked_fill(drop, -torch.inf), torch.arange(6))
-    assert torch.allclose(contrast(a, p, scale=10.0, false_negative_margin=0.1), expected)
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.5])
-def test_equal_texts_are_no_negatives(weight):
-    """Rows 0 and 1 share the anchor, 2 and 3 the positive; row 4's anchor is row 5's positive; row 0's negative is row 6's positive."""
-    a, p, n = (unit(8, 4, seed=s) for s in range(3))
-    anchors, positives, negatives = list("AACDEFGH"), list("abccdEyh"), list("ystuvwxz")
-    number = {text: i for i, text in enumerate(sorted({*anchors, *positives, *negatives}))}
-    ids = Views(*(torch.tensor([number[t] for t in column]) for column in (anchors, positives)),
-                negatives=(torch.tensor([number[t] for t in negatives]),))  # fmt: skip
-    logits = 10 * torch.cat([a @ p.T, a @ n.T], 1)
-    for i in range(8):
-        mine = {anchors[i], positives[i]}
-        theirs = {negatives[i]} if weight else set()
-        for j in range(8):
-            if i != j and (mine | theirs) & {positives[j], anchors[j]}:
-                logits[i, j] = -torch.inf
-            if (i != j or not weight) and (mine | theirs) & {negatives[j]}:
-                logits[i, 8 + j] = -torch.inf
-        logits[i, 8 + i] += weight
-    found = contrast(a, p, [n], scale=10.0, ids=ids, hard_negative_weight=weight)
-    assert torch.allclose(found, cross_entropy(logits, torch.arange(8)))
-
-
 def test_the_temperature_is_learnt_and_bounded():
     objective = InfoNCE(0.05, learn_temperature=True)
     views = Views(unit(6, 4).float(), unit(6, 4, seed=1).float())
@@ -123,18 +72,6 @@ def test_a_learnt_temperature_comes_back_from_its_bound(beyond):
         objective.log_scale += beyond
     objective(Views(unit(6, 4).float(), unit(6, 4, seed=1).float()), None, None).loss.backward()
     assert objective.log_scale.grad.abs() > 0
-
-
-@pytest.mark.parametrize("rule", ["equal text", "margin"])
-def test_an_own_hard_negative_obeys_the_rules_with_and_without_a_weight(rule):
-    """A mined negative that is the positive itself, or far above it, is no negative of its row, whatever its weight."""
-    a, p = unit(5, 4), unit(5, 4, seed=1)
-    n = torch.cat([p[:1] if rule == "equal text" else a[:1], unit(4, 4, seed=2)])
-    others = torch.arange(10, 14)
-    texts = Views(torch.arange(5), torch.arange(5, 10), (torch.cat([torch.tensor([5]), others]),))
-    options = {"ids": texts} if rule == "equal text" else {"false_negative_margin": 0.1}
-    plain = contrast(a, p, [n], scale=10.0, **options)
-    assert torch.allclose(contrast(a, p, [n], scale=10.0, hard_negative_weight=1e-9, **options), plain, atol=1e-8)
 
 
 def test_the_projector_sees_all_views_in_one_call_and_is_trained():
