@@ -12,7 +12,14 @@ from torch.nn.functional import normalize
 from inbatch.errors import UsageError
 from inbatch.kernels import info_nce, log_sum, map_in_chunks
 from inbatch.kernels.ranks import row_counts, world_size
-from inbatch.losses.base import LossOutput, Objective, project, require_same_tokens
+from inbatch.losses.base import (
+    BatchFacts,
+    LossOutput,
+    Objective,
+    project,
+    refuse_batch_norm_of_one_row,
+    require_same_tokens,
+)
 from inbatch.losses.contrast import first_row, gather_keys, id_sets
 from inbatch.losses.infonce import unit
 from inbatch.views import TokenBatch, Views
@@ -74,6 +81,10 @@ class DCLR(Objective):
     def attach(self, encoder: Any) -> None:
         """See `Objective.attach`."""
         require_same_tokens(self.reference, encoder, "objective.reference")
+
+    def check(self, batch: BatchFacts) -> None:
+        """See `Objective.check`."""
+        refuse_batch_norm_of_one_row(self.projector, batch)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Project, make noise and contrast; see `Objective.forward`."""

@@ -83,7 +83,7 @@ def with_mask_slot(tokens: TokenBatch, mask_token_id: int) -> TokenBatch:
         row = int((counts != 1).int().argmax())
         raise UsageError(
             f"pooling `mask` expects exactly one mask token a text; text {row} of the batch has {int(counts[row])}. "
-            "Put the mask token into the prompt, and raise max_length if truncation cut it off."
+            "Put {mask} into the prompt, name the prompt (or set encoder.default_prompt), and raise max_length if truncation cut it off."
         )
     slots = {**tokens.slots, "mask": found.int().argmax(1)}
     return TokenBatch(tokens.input_ids, tokens.attention_mask, tokens.token_type_ids, tokens.position_ids, slots)

@@ -39,6 +39,16 @@ def test_the_same_texts_are_tokenized_once_if_the_sides_agree(tokenizer):
     assert not torch.equal(tokens.anchor.input_ids, tokens.positive.input_ids)
 
 
+def test_documents_may_have_a_token_type_of_their_own(tokenizer):
+    texts = ["a b", "c"]
+    tokens = Collate(tokenizer, {}, {"query": 8, "document": 8}, 1)(Views(texts, texts, (texts,)))
+    assert not tokens.anchor.token_type_ids.any()
+    for view in (tokens.positive, *tokens.negatives):
+        assert torch.equal(view.token_type_ids, view.attention_mask)  # padding has type 0, as a tokenizer pads it
+    without = Collate(TinyRandom("roberta").tokenizer, {}, {"query": 8, "document": 8}, 1)(Views(texts, texts))
+    assert without.positive.token_type_ids is None
+
+
 def test_a_text_of_a_hundred_thousand_words_is_cut(tokenizer):
     texts = [" ".join(["word"] * 100_000)]
     tokens = Collate(tokenizer, {}, {"query": 16, "document": 32})(Views(texts, texts))

@@ -168,6 +168,16 @@ def test_rows_of_different_shape_need_batches_of_their_own(tmp_path):
     assert {len(batch) for batch in fit(EmbeddingDataModule(pairs, 4), 4).batches} == {2}
 
 
+def test_roles_are_those_that_every_source_has(tmp_path):
+    (tmp_path / "a.csv").write_text("anchor,positive,negative_1,negative_2\n" + "a,b,c,d\n" * 8)
+    (tmp_path / "b.csv").write_text("anchor,positive,negative\n" + "c,d,e\n" * 8)
+    (tmp_path / "c.csv").write_text("anchor,positive,score\n" + "c,d,0.5\n" * 8)
+    paths: list = [str(tmp_path / f"{name}.csv") for name in "abc"]
+    assert EmbeddingDataModule(paths[:2], 4, single_source=True).roles == (1, False)
+    assert EmbeddingDataModule(paths[2], 4).roles == (0, True)
+    assert EmbeddingDataModule(paths, 4, single_source=True).roles == (0, False)
+
+
 def test_mistakes_end_the_run_before_its_first_step(sentences):
     with pytest.raises(UsageError, match="batch_size 24 is larger than the 23 rows"):
         fit(EmbeddingDataModule(sentences, 24))

@@ -1,12 +1,13 @@
 """Deep prefixes: a hand-written attention with keys and values in front gives the same states."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from inbatch.errors import UsageError
+from inbatch.errors import MissingError, UsageError
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
@@ -58,8 +59,6 @@ def test_positions_begin_behind_the_prefix(kind, texts):
     tokens = tokenize(backbone.tokenizer, texts, max_length=100)
     shifted = backbone(tokens).last
     unshifted = (tokens.attention_mask.cumsum(1) - 1).clamp(min=0) + backbone.first_position
-    import dataclasses
-
     moved = backbone(dataclasses.replace(tokens, position_ids=unshifted)).last
     assert (shifted - moved).abs().max() > 1e-2
 
@@ -133,7 +132,5 @@ def test_an_export_keeps_the_prefix(tmp_path, texts):
     again = Encoder.from_pretrained(tmp_path / "export")
     torch.testing.assert_close(encoder.encode(texts), again.encode(texts))
     (tmp_path / "export" / "prefix.safetensors").unlink()
-    from inbatch.errors import MissingError
-
     with pytest.raises(MissingError, match=r"prefix.safetensors; it is not there"):
         Encoder.from_pretrained(tmp_path / "export")
