@@ -100,6 +100,14 @@ class EmbeddingDataModule(LightningDataModule):
             )
         return self._order
 
+    def dataset(self) -> ViewDataset:
+        """Return the rows as views of texts."""
+        return ViewDataset(self.tables, self.seed, self.ids, self.repetition)
+
+    def collate(self, encoder: Any) -> Collate:
+        """Return what turns views of texts into tokens for an encoder."""
+        return Collate(encoder.tokenizer, encoder.prompts, self.max_length, self.document_token_type)
+
     def prepare_data(self) -> None:
         """Fill the caches, in one process a machine, before the others read them."""
         _ = self.tables
@@ -121,13 +129,12 @@ class EmbeddingDataModule(LightningDataModule):
             steps,
             lambda: batches_done(trainer.global_step, trainer.accumulate_grad_batches, steps),
         )
-        encoder = trainer.lightning_module.encoder
-        collate: Any = Collate(encoder.tokenizer, encoder.prompts, self.max_length, self.document_token_type)
+        collate: Any = self.collate(trainer.lightning_module.encoder)
         if self.num_workers:
             # Tokenizers that have used threads refuse to be forked; the workers are the parallelism here.
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         return PositionedLoader(
-            ViewDataset(self.tables, self.seed, self.ids, self.repetition),
+            self.dataset(),
             sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,

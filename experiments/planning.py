@@ -109,24 +109,24 @@ def plan_run(arguments: Sequence[str]) -> tuple[dict[str, Any], list[Finding]]:
 
 def shape_of(cli: FitCLI, trainer: Any) -> Shape:
     """Read the sizes of a step off the built run, and the texts' true length off a sample."""
-    from inbatch.data.collate import Collate
     from inbatch.data.sampler import Draw
-    from inbatch.data.views import ViewDataset
+    from inbatch.templates import taken
 
     data: Any = cli.datamodule
     encoder: Any = cli.model.encoder
     assert data.order.steps_per_epoch > 0
-    dataset, collate = (
-        ViewDataset(data.tables, data.seed, data.ids),
-        Collate(encoder.tokenizer, encoder.prompts, data.max_length),
-    )
+    dataset, collate = data.dataset(), data.collate(encoder)
+    cli.model.check(data, trainer.world_size)
     # Table by table: single-source batches may have tables with more hard negatives than others. The widest counts.
     tokens, first = [], 0
     for table in data.tables:
         rows = range(first, first + len(table), math.ceil(len(table) / SAMPLE))
         first += len(table)
         tokens = max(tokens, list(collate(dataset[Draw(0, list(rows))])), key=len)
-    sides = [data.max_length["query"], *[data.max_length["document"]] * (len(tokens) - 1)]
+    query, document = (
+        data.max_length[side] + taken(encoder.tokenizer, encoder.prompts[side]) for side in ("query", "document")
+    )
+    sides = [query, *[document] * (len(tokens) - 1)]
     rows = math.ceil(data.batch_size / trainer.world_size)
     return Shape(
         rows=rows,

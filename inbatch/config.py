@@ -53,8 +53,18 @@ def find_config(value: str) -> Path:
         if path.is_file():
             return path
     names = sorted(str(path.relative_to(packaged)) for path in packaged.rglob("*.yaml"))
-    hint = suggest(value, names) or f". Packaged are: {', '.join(names)}"
+    hint = suggest(value, names) or _packaged(value, names)
     raise MissingError(f"there is no configuration file {value}, neither here nor among the packaged ones{hint}")
+
+
+def _packaged(value: str, names: list[str]) -> str:
+    """List the packaged files of the folder that was named, or else the folders."""
+    folder = f"{value.split('/')[0]}/"
+    if below := [name for name in names if name.startswith(folder)]:
+        return f". Packaged in {folder} are: {', '.join(below)}"
+    top = [name for name in names if "/" not in name]
+    folders = sorted({f"{name.split('/')[0]}/" for name in names if "/" in name})
+    return f". Packaged are: {', '.join(top)}, and rows in {', '.join(folders)}; --config {folders[0]} lists a folder's"
 
 
 def _refuse_linked_keys(path: Path) -> None:

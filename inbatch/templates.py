@@ -46,6 +46,11 @@ def is_template(prompt: str) -> bool:
     return SLOT in prompt
 
 
+def taken(tokenizer: Any, prompt: str) -> int:
+    """Return the tokens that a template takes beyond those of its text; 0 for a prefix, which counts as text."""
+    return len(parse(tokenizer, prompt)) if is_template(prompt) else 0
+
+
 def check_template(prompt: str, tokenizer: Any, masked: bool) -> None:
     """Refuse a prompt that cannot be filled.
 

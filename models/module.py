@@ -25,6 +25,7 @@ from inbatch.kernels import map_in_chunks
 from inbatch.kernels.ranks import world_size
 from inbatch.losses.base import BatchFacts, parts
 from inbatch.models.encoder import Encoder
+from inbatch.templates import taken
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
@@ -130,17 +131,31 @@ class EmbeddingModule(LightningModule):
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
+    def check(self, data: Any, ranks: int) -> None:
+        """Refuse data that objective or encoder cannot use.
+
+        Args:
+            data: the data module.
+            ranks: of the run.
+
+        Raises:
+            UsageError: if roles or rows do not suit the objective, or a text may be longer than the encoder takes.
+        """
+        for part in parts(self.objective):
+            part.check(BatchFacts(data.batch_size // ranks, *data.roles))
+        for side, length in data.max_length.items():
+            template = taken(self.encoder.tokenizer, self.encoder.prompts[side])
+            try:
+                self.encoder.fitting(length + template)
+            except UsageError as error:
+                counted = f" ({template} of them are the template's)" if template else ""
+                raise UsageError(f"{error}{counted}. Set data.max_length.") from None
+
     def on_fit_start(self) -> None:
-        """Check that the data fits, in length and roles, and say what accumulation does not do."""
+        """Check the data against objective and encoder, and say what accumulation does not do."""
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
-            for part in parts(self.objective):
-                part.check(BatchFacts(data.batch_size // self.trainer.world_size, *data.roles))
-        for length in getattr(data, "max_length", {}).values():
-            try:
-                self.encoder.fitting(length)
-            except UsageError as error:
-                raise UsageError(f"{error}. Set data.max_length.") from None
+            self.check(data, self.trainer.world_size)
         if self.trainer.accumulate_grad_batches > 1:
             rank_zero_warn(
                 "accumulate_grad_batches adds no in-batch negatives: each batch is contrasted with itself. For more negatives in "

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inbatch.kernels.selection import chosen_backend
+from inbatch.losses.base import parts
 
 
 class FirstScreen(Callback):
@@ -51,13 +52,28 @@ def model_lines(module: Any) -> dict[str, str]:
     backend, why = chosen_backend(module.device)
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
     total = sum(p.numel() for p in module.parameters())
+    prompts = {name: prompt for name, prompt in module.encoder.prompts.items() if prompt}
     return {
-        "model": f"{backbone.name}, {module.encoder.pooling} pooling, {module.encoder.dim} dimensions",
+        "model": f"{backbone.name}, {layers(backbone)}{module.encoder.pooling} pooling, {module.encoder.dim} dimensions",
+        **({"prompts": "; ".join(f"{name} = {prompt!r}" for name, prompt in prompts.items())} if prompts else {}),
         "attention": f"{backbone.attention} ({backbone.attention_reason})",
-        "objective": type(module.objective).__name__,
+        "objective": objective_line(module.objective),
         "info_nce": f"{backend} ({why})",
         "parameters": f"{trainable:,} trainable of {total:,}",
     }
+
+
+def layers(backbone: Any) -> str:
+    """Say how many layers there are, and how long a prefix stands before each; empty where the network does not tell."""
+    count = getattr(backbone.config.get_text_config(), "num_hidden_layers", None)
+    prefix = "" if backbone.prefix is None else f" with a prefix of {backbone.prefix.length}"
+    return "" if count is None else f"{count} layers{prefix}, "
+
+
+def objective_line(objective: Any) -> str:
+    """Name an objective and those inside of it."""
+    first, *inner = (type(part).__name__ for part in parts(objective))
+    return first if not inner else f"{first} of {', '.join(inner)}"
 
 
 def batch_lines(trainer: Trainer, module: Any, batch: Any) -> dict[str, str]:

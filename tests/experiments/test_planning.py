@@ -14,6 +14,8 @@ from inbatch.errors import MissingError, UsageError
 from inbatch.experiments import planning
 from inbatch.experiments.findings import Finding, exit_code
 from inbatch.experiments.planning import plan_run
+from inbatch.models.backbones import TinyRandom
+from inbatch.templates import parse
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 
@@ -82,6 +84,14 @@ def test_options_change_the_plan(config: Path):
     assert small["bytes"]["activations"] < facts["bytes"]["activations"]
 
 
+def test_a_template_takes_tokens_beyond_max_length(config: Path):
+    prompts = '--model.encoder.init_args.prompts={query: "x {text} y", document: "{text}"}'
+    facts, _ = plan(config, prompts)
+    template = len(parse(TinyRandom().tokenizer, "x {text} y"))  # the document's is two special tokens
+    assert facts["shape"]["longest"] == 24 + template
+    assert facts["shape"]["tokens"] == 32 * (24 + template + 24 + 2)
+
+
 def test_adapters_need_little_for_gradients_and_optimizer(config: Path):
     whole, _ = plan(config)
     lora, _ = plan(config, "--model.encoder.init_args.backbone.init_args.lora.rank=2")
@@ -118,7 +128,12 @@ def test_what_does_not_fit_is_wrong_and_says_which_chunk_would(config: Path, mon
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [("--trainer.max_step=3", "max_steps"), ("--data.batch_size=4000", "batch_size 4000 is larger than the 40 rows")],
+    [
+        ("--trainer.max_step=3", "max_steps"),
+        ("--data.batch_size=4000", "batch_size 4000 is larger than the 40 rows"),
+        ("--model.objective.class_path=inbatch.losses.hinge.EnergyHinge", "expects a hard negative in every row"),
+        ("--data.max_length=600", "Set data.max_length"),
+    ],
 )
 def test_wrong_options_and_data_are_told_as_fit_would(config: Path, option: str, words: str):
     with pytest.raises(UsageError, match=words):

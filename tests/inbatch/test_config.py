@@ -38,11 +38,16 @@ def test_arguments_keep_their_order_and_the_last_file_names_the_run(
     assert locate_configs(["--x=1"]) == (["--x=1"], None)
 
 
-def test_a_missing_file_is_answered_with_the_near_or_with_all_packaged_names():
+def test_a_missing_file_is_answered_with_the_near_or_the_folders_or_what_is_in_one():
     with pytest.raises(MissingError, match=r"Did you mean simcse/unsup-bert-base\.yaml\?"):
         find_config("simcse/unsup-bert.yaml")
-    with pytest.raises(MissingError, match=r"Packaged are: base\.yaml, .*quickstart\.yaml"):
+    with pytest.raises(
+        MissingError, match=r"Packaged are: base\.yaml, quickstart\.yaml, and rows in angle/, .*, simcse/;"
+    ):
         find_config("/zzz")
+    with pytest.raises(MissingError, match=r"Packaged in simcse/ are: simcse/cpu-minilm\.yaml, .*-mlm\.yaml") as error:
+        find_config("simcse/")
+    assert "promcse" not in str(error.value)
 
 
 def test_a_file_may_not_set_what_the_seed_decides(tmp_path: Path):

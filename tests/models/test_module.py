@@ -22,6 +22,7 @@ from inbatch.models.correction import TemplateBias
 from inbatch.models.encoder import Encoder
 from inbatch.models.heads import Dense
 from inbatch.models.module import EmbeddingModule, learning_rate_factor, parameter_groups, peak_memory_gib
+from inbatch.templates import parse
 from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch, Views
 
@@ -281,6 +282,16 @@ def test_every_objective_meets_the_encoder_and_knows_step_and_budget(tmp_path: P
     assert inner.chunk_tokens == 50
     train(module, tmp_path, accumulate_grad_batches=2, max_steps=2)
     assert inner.steps == [0, 0, 1, 1]
+
+
+def test_a_text_and_its_template_must_fit(tmp_path: Path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("anchor,positive\n" + "".join(f"a{i},b{i}\n" for i in range(8)))
+    encoder = Encoder(TinyRandom(max_length=32), prompts={"query": "it says {text}"})
+    taken = len(parse(encoder.tokenizer, "it says {text}"))
+    module_of(encoder).check(EmbeddingDataModule(str(path), 4, max_length=32 - taken), 1)
+    with pytest.raises(UsageError, match=rf"got 33 \({taken} of them are the template's\). Set data.max_length"):
+        module_of(encoder).check(EmbeddingDataModule(str(path), 4, max_length=33 - taken), 1)
 
 
 def test_an_objective_refuses_data_that_it_cannot_use_before_the_first_step(tmp_path: Path):

@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from inbatch.callbacks.first_screen import FirstScreen, batch_lines, model_lines
+from inbatch.losses.cosent import CoSENT
 from inbatch.losses.infonce import InfoNCE
+from inbatch.losses.weighted import WeightedSum
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
+from inbatch.models.prefix import Prefix
 
 
 def module(**options: Any) -> Any:
@@ -43,6 +46,18 @@ def test_trainable_parameters_are_told_from_all():
     trainable, total = (int(text.replace(",", "")) for text in model_lines(built)["parameters"].split(" ")[::3])
     assert trainable == sum(p.numel() for p in built.parameters() if p.requires_grad)
     assert trainable < total == sum(p.numel() for p in built.parameters())
+
+
+def test_the_parts_of_a_method_are_named():
+    encoder = Encoder(TinyRandom(prefix=Prefix(3)), prompts={"query": "search: "})
+    built = EmbeddingModule(encoder, WeightedSum({"contrast": InfoNCE(), "ranks": CoSENT()}), torch.optim.SGD)
+    lines = model_lines(built)
+    assert lines["model"].endswith("2 layers with a prefix of 3, mean pooling, 32 dimensions")
+    assert lines["prompts"] == "query = 'search: '"
+    assert lines["objective"] == "WeightedSum of InfoNCE, CoSENT"
+    plain = model_lines(module())
+    assert "prompts" not in plain
+    assert plain["objective"] == "InfoNCE"
 
 
 @pytest.mark.parametrize(
