@@ -57,6 +57,19 @@ def find_config(value: str) -> Path:
     raise MissingError(f"there is no configuration file {value}, neither here nor among the packaged ones{hint}")
 
 
+def command_for(run: str) -> str | None:
+    """Return the command of the packaged row whose runs bear this name, such as ``gcse-stage1-bert-base``; None without one."""
+    packaged = Path(str(resources.files("inbatch.experiments")))
+    for path in sorted(packaged.rglob("*.yaml")):
+        row = path.relative_to(packaged)
+        if "-".join(row.with_suffix("").parts) != run:
+            continue
+        shared = row.with_name("shared.yaml")
+        files = ["base.yaml", *([str(shared)] if (packaged / shared).is_file() else []), str(row)]
+        return " ".join(["inbatch fit", *(f"--config {name}" for name in files), f"--run_dir runs/{run}"])
+    return None
+
+
 def _packaged(value: str, names: list[str]) -> str:
     """List the packaged files of the folder that was named, or else the folders."""
     folder = f"{value.split('/')[0]}/"

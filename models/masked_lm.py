@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
 from inbatch.models import huggingface
@@ -67,6 +69,26 @@ class PretrainedGenerator(Generator):
         super().__init__(*_pretrained(name), dropout, sample)
 
 
+class EncoderGenerator(Generator):
+    """An encoder in the place of a masked language model, where none is at hand: each token becomes the one nearest to its last state.
+
+    It is no language model: what it puts at a mask is some word of the neighbourhood. Special tokens are never put.
+
+    Args:
+        name: of an encoder, as in `Pretrained`.
+        dropout: as in `Generator`.
+
+    Raises:
+        MissingError: if the model is not here and cannot be fetched.
+    """
+
+    def __init__(self, name: str, dropout: bool = True) -> None:
+        from inbatch.models.backbones import Pretrained
+
+        backbone = Pretrained(name)
+        super().__init__(_Nearest(backbone.network, backbone.tokenizer.all_special_ids), backbone.tokenizer, dropout)
+
+
 class TinyGenerator(Generator):
     """A tiny random generator with the tokenizer of `TinyRandom`, for tests and dry runs.
 
@@ -82,6 +104,21 @@ class TinyGenerator(Generator):
         self, kind: Kind = "bert", hidden_size: int = 32, seed: int = 1, dropout: bool = True, sample: bool = False
     ) -> None:
         super().__init__(*_tiny(kind, hidden_size, seed), dropout, sample)
+
+
+class _Nearest(nn.Module):
+    """Scores every token of the vocabulary by the cosine of its embedding with the last state, up to the state's length."""
+
+    def __init__(self, network: Any, never: list[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.never = never
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
+        states = self.network(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).last_hidden_state
+        logits = states @ normalize(self.network.get_input_embeddings().weight, dim=-1).T.to(states.dtype)
+        logits[..., self.never] = -torch.inf
+        return SimpleNamespace(logits=logits)
 
 
 class MaskedLMHead(nn.Module):

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+from inbatch.config import command_for
 from inbatch.errors import MissingError
 
 MINILM = "minilm"
@@ -34,6 +35,12 @@ def locate(name: str | Path) -> Path:
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return folder
+    if folder.name == "export" and len(folder.parts) > 1:
+        command = command_for(folder.parent.name) or "the command in the header of this row, at `Before`"
+        raise MissingError(
+            f"expected the export of an earlier run in {folder.absolute()}; there is none. Train it first: {command}. Or set the name "
+            "to the folder or hub id of another model."
+        )
     if not _HUB_ID.fullmatch(text):
         raise MissingError(
             f"expected a model folder or a hub id; {text!r} is neither, and there is no such folder here. "

@@ -7,6 +7,7 @@ from fit_helpers import lines_of
 from tiny_rows import tiny_row
 
 from inbatch import cli
+from inbatch.config import command_for
 from inbatch.fit import FitCLI
 
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -70,6 +71,20 @@ def test_the_header_says_what_to_expect(row):
     header = [line for line in (FOLDER / row).read_text().splitlines() if line.startswith("#")]
     for word in ("Claim", "Cost", "Command", "Status"):
         assert any(line.startswith(f"# {word}") for line in header), f"{row} says no {word}"
+
+
+def _mentioned(row, word):
+    """The command in a row's header behind a word."""
+    (line,) = [line for line in (FOLDER / row).read_text().splitlines() if line.startswith(f"# {word}")]
+    return line.removeprefix(f"# {word}").strip()
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "# Before" in (FOLDER / row).read_text()])
+def test_the_stage_before_is_the_one_whose_export_is_read(row):
+    command = _mentioned(row, "Before")
+    run = command.rpartition("--run_dir runs/")[2]
+    assert command == command_for(run)
+    assert f"name: runs/{run}/export" in (FOLDER / row).read_text()
 
 
 @pytest.mark.parametrize("row", ROWS)

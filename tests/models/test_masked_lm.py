@@ -6,7 +6,14 @@ import torch
 from inbatch.errors import MissingError, UsageError
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.heads import MLMTransform
-from inbatch.models.masked_lm import MaskedLMHead, PretrainedGenerator, PretrainedHead, TinyGenerator, TinyHead
+from inbatch.models.masked_lm import (
+    EncoderGenerator,
+    MaskedLMHead,
+    PretrainedGenerator,
+    PretrainedHead,
+    TinyGenerator,
+    TinyHead,
+)
 from inbatch.tokens import tokenize
 
 
@@ -24,6 +31,22 @@ def test_a_pretrained_generator_predicts_what_its_network_does(saved, texts):
     tokens = tokenize(side.tokenizer, texts)
     logits = side.network(tokens.input_ids, tokens.attention_mask).logits
     assert torch.equal(side(tokens), logits.argmax(-1))
+    assert not any(p.requires_grad for p in side.parameters())
+
+
+def test_an_encoder_puts_the_token_nearest_to_its_last_state(tmp_path, texts):
+    backbone = TinyRandom("bert").eval()
+    backbone.network.save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    side = EncoderGenerator(str(tmp_path), dropout=False)
+    tokens = tokenize(side.tokenizer, texts)
+    words = backbone.network.get_input_embeddings().weight
+    cosine = torch.cosine_similarity(backbone(tokens).last[:, :, None], words[None, None], dim=-1)
+    special = side.tokenizer.all_special_ids
+    cosine[..., special] = -2
+    found = side(tokens)
+    assert torch.equal(found, cosine.argmax(-1))
+    assert not torch.isin(found, torch.tensor(special)).any()
     assert not any(p.requires_grad for p in side.parameters())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,16 @@ def test_hub_id(tmp_path):
     assert hub_id("someone/some-model") == "someone/some-model"
     assert hub_id(tmp_path) is None
     assert hub_id("TinyRandom(kind='bert', seed=0)") is None
+
+
+def test_a_missing_earlier_stage_is_answered_with_its_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stage1 = (
+        "inbatch fit --config base.yaml --config gcse/shared.yaml --config gcse/stage1-bert-base.yaml "
+        "--run_dir runs/gcse-stage1-bert-base"
+    )
+    with pytest.raises(MissingError, match=re.escape(f"Train it first: {stage1}.")) as error:
+        locate("runs/gcse-stage1-bert-base/export")
+    assert str(tmp_path / "runs/gcse-stage1-bert-base/export") in str(error.value)
+    with pytest.raises(MissingError, match="at `Before`"):
+        locate("runs/something/export")

@@ -56,9 +56,9 @@ def _tiny(node: Any, kind: str) -> Any:
     if name == "Pretrained":
         kept = {key: given[key] for key in ("prefix", "lora", "frozen", "dropout") if key in given}
         return {"class_path": "inbatch.models.backbones.TinyRandom", "init_args": {"kind": kind, **kept}}
-    if name in ("PretrainedGenerator", "PretrainedHead"):
+    if name in ("PretrainedGenerator", "EncoderGenerator", "PretrainedHead"):
         kept = {key: value for key, value in given.items() if key != "name"}
-        path = f"inbatch.models.masked_lm.Tiny{name.removeprefix('Pretrained')}"
+        path = f"inbatch.models.masked_lm.Tiny{'Head' if name == 'PretrainedHead' else 'Generator'}"
         return {"class_path": path, "init_args": {"kind": kind, **kept}}
     if name == "Reference":
         given["name"] = "reference"
