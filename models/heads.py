@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
+from inbatch.models.names import locate
 
 Activation = Literal["tanh", "identity"]
+Draw = Literal["bert", "torch"]
 
 
 class Dense(nn.Module):
     """A linear layer and an activation on the pooled vector; (b, in_features) -> (b, out_features).
 
-    With the defaults it is the pooler of BERT that supervised SimCSE keeps at test. Weights are drawn from N(0, 0.02) with torch's
-    global generator, as BERT's are; the bias is zero.
+    With the defaults it is the pooler of BERT that supervised SimCSE keeps at test.
 
     Args:
         in_features: the backbone's hidden size.
         out_features: None for the same.
         activation: ``tanh``, or ``identity`` for a plain projection.
         bias: whether the linear layer has one.
+        draw: of the weights, by torch's global generator: ``bert``: N(0, 0.02) and a bias of 0; ``torch``: as `nn.Linear` does, which
+            is what GCSE's release has.
+
+    Raises:
+        UsageError: if activation or draw is unknown.
 
     Source: Gao et al. 2021, arXiv 2104.08821, section 6.1; ``MLPLayer`` of the released code.
     """
 
     def __init__(
-        self, in_features: int, out_features: int | None = None, activation: Activation = "tanh", bias: bool = True
+        self,
+        in_features: int,
+        out_features: int | None = None,
+        activation: Activation = "tanh",
+        bias: bool = True,
+        draw: Draw = "bert",
     ):
         super().__init__()
+        if draw not in get_args(Draw):
+            raise UsageError(f"expected draw to be bert or torch; got {draw!r}")
         if activation not in ("tanh", "identity"):
             raise UsageError(f"expected the activation of a Dense head to be tanh or identity; got {activation!r}")
         self.activation = activation
         self.linear = nn.Linear(in_features, out_features or in_features, bias=bias)
-        nn.init.normal_(self.linear.weight, std=0.02)
-        if bias:
-            nn.init.zeros_(self.linear.bias)
+        if draw == "bert":
+            nn.init.normal_(self.linear.weight, std=0.02)
+            if bias:
+                nn.init.zeros_(self.linear.bias)
 
     @property
     def in_features(self) -> int:
@@ -53,6 +67,32 @@ class Dense(nn.Module):
         """Apply the layer; a float32 vector is cast to the dtype of half-precision weights."""
         y = self.linear(x.to(self.linear.weight.dtype))
         return torch.tanh(y) if self.activation == "tanh" else y
+
+
+class ExportedDense(Dense):
+    """The dense head of an earlier run's export, to be trained on.
+
+    GCSE's release starts its model and its projector from one checkpoint of stage 1.
+
+    Args:
+        name: the export's folder or hub id.
+
+    Raises:
+        MissingError: if it is not here and cannot be fetched.
+        UsageError: if it has no dense head.
+    """
+
+    def __init__(self, name: str) -> None:
+        from inbatch.models.layout import DENSE, read_dense
+
+        folder = locate(name)
+        if not (folder / DENSE).is_dir():
+            raise UsageError(
+                f"expected an export with a dense head; {folder} has none. Choose another, or a new Dense."
+            )
+        found = read_dense(folder / DENSE)
+        super().__init__(found.in_features, found.out_features, found.activation, found.linear.bias is not None)
+        self.load_state_dict(found.state_dict())
 
 
 class MLMTransform(nn.Module):

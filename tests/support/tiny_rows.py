@@ -9,6 +9,7 @@ import yaml
 
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
+from inbatch.models.heads import Dense
 
 HIDDEN = 32
 TRAINING = """
@@ -32,7 +33,7 @@ def tiny_row(configs: list[Path], folder: Path) -> list[str]:
     lines = [f"this is text {i},that says {i * i},{i % 5}" for i in range(24)]
     (folder / "scored.csv").write_text("anchor,positive,score\n" + "\n".join(lines) + "\n")
     if "reference.Reference" in str(contents):
-        Encoder(TinyRandom(kind, seed=7)).eval().save_pretrained(folder / "reference")
+        Encoder(TinyRandom(kind, seed=7), head=Dense(HIDDEN)).eval().save_pretrained(folder / "reference")
     contents.append(yaml.safe_load(TRAINING))
     contents[-1]["data"]["sources"] = "scored.csv" if scored else "triples.csv"
     options = []
@@ -66,6 +67,8 @@ def _tiny(node: Any, kind: str) -> Any:
         given["dims"] = [8, HIDDEN]
     if name == "MLMTransform":
         given.pop("name", None)
+    if name == "ExportedDense":
+        return {"class_path": "inbatch.models.heads.ExportedDense", "init_args": {"name": "reference"}}
     if name in ("Dense", "BatchNormProjector", "MLMTransform"):
         given["in_features"] = HIDDEN
     return node
