@@ -36,34 +36,79 @@ def test_parses(row):
 
 
 # Hyper-parameters of the releases: what a row is for. The optimizer's are those that PyTorch's defaults would get wrong.
-PUBLISHED = {
-    "simcse/unsup-bert-base.yaml": {
-        "seed_everything": 42, "data.batch_size": 64, "data.max_length": 32, "data.ids": "position",
-        "model.optimizer.init_args.lr": 3e-5, "trainer.max_steps": 15625, "trainer.gradient_clip_val": 1.0,
-        "model.objective.init_args.hard_negative_weight": 0.0, "data.sources.view": "same",
-    },
-    "simcse/sup-bert-base.yaml": {
-        "seed_everything": 42, "data.batch_size": 512, "data.max_length": 32, "data.ids": "position",
-        "model.optimizer.init_args.lr": 5e-5, "trainer.max_steps": 1617, "trainer.gradient_clip_val": 4.0,
-        "model.objective.init_args.projector": None, "model.encoder.init_args.head.class_path": "inbatch.models.heads.Dense",
-    },
-}  # fmt: skip
 OF_ALL = {
-    "model.optimizer.init_args.weight_decay": 0.0, "model.optimizer.init_args.betas": (0.9, 0.999),
-    "model.schedule": "linear", "model.warmup_steps": 0, "model.objective.init_args.temperature": 0.05,
-    "model.encoder.init_args.pooling": "cls", "model.encoder.init_args.normalize": False,
-    "model.encoder.init_args.backbone.init_args.name": "bert-base-uncased", "monitor": "val/sts/STS-B-dev", "mode": "max",
-    "evaluate_every": 125, "trainer.accumulate_grad_batches": 1,
+    "seed_everything": 42, "data.ids": "position", "model.schedule": "linear", "evaluate_every": 125, "mode": "max",
+    "monitor": "val/sts/STS-B-dev", "model.optimizer.init_args.weight_decay": 0.0, "trainer.accumulate_grad_batches": 1,
+    "model.optimizer.init_args.betas": (0.9, 0.999), "model.encoder.init_args.normalize": False, "temperature": 0.05,
 }  # fmt: skip
+LR, BATCH, STEPS, CLIP, LENGTH = (
+    "model.optimizer.init_args.lr", "data.batch_size", "trainer.max_steps", "trainer.gradient_clip_val", "data.max_length",
+)  # fmt: skip
+NAME = "model.encoder.init_args.backbone.init_args.name"
+PREFIX = "model.encoder.init_args.backbone.init_args.prefix"
+HEAD, PROJECTOR = "model.encoder.init_args.head.class_path", "model.objective.init_args.projector.class_path"
+DENSE = "inbatch.models.heads.Dense"
+RTD = "model.objective.init_args.terms.rtd.init_args.masking_rate"
+WEIGHTS = "model.objective.init_args.weights"
+ADAM, FROM_STAGE_1 = "model.optimizer.class_path", "inbatch.models.heads.ExportedDense"
+UNSUP = {CLIP: 1.0, LENGTH: 32, PROJECTOR: DENSE, HEAD: None, "data.sources.view": "same"}
+SUP = {LENGTH: 32, HEAD: DENSE, PROJECTOR: None, "data.sources.view": "auto"}
+DECAY = {"mlm": {"initial": 0.1, "factor": 0.95, "every": 100}}
+PUBLISHED = {
+    "simcse/unsup-bert-base": {**UNSUP, LR: 3e-5, BATCH: 64, STEPS: 15625, NAME: "bert-base-uncased"},
+    "simcse/unsup-bert-large": {**UNSUP, LR: 1e-5, BATCH: 64, STEPS: 15625, NAME: "bert-large-uncased"},
+    "simcse/unsup-roberta-base": {**UNSUP, LR: 1e-5, BATCH: 512, STEPS: 1954, NAME: "roberta-base"},
+    "simcse/unsup-roberta-large": {**UNSUP, LR: 3e-5, BATCH: 512, STEPS: 1954, NAME: "roberta-large"},
+    "simcse/unsup-bert-base-mlm": {**UNSUP, LR: 3e-5, BATCH: 64, STEPS: 15625, WEIGHTS: {"mlm": 0.1}},
+    "simcse/sup-bert-base": {**SUP, LR: 5e-5, BATCH: 512, STEPS: 1617, CLIP: 4.0, NAME: "bert-base-uncased"},
+    "simcse/sup-bert-large": {**SUP, LR: 1e-5, BATCH: 512, STEPS: 1617, CLIP: 4.0, NAME: "bert-large-uncased"},
+    "simcse/sup-roberta-large": {**SUP, LR: 1e-5, BATCH: 512, STEPS: 1617, CLIP: 4.0, NAME: "roberta-large"},
+    "diffcse/bert-base-sts": {LR: 7e-6, BATCH: 64, STEPS: 31250, RTD: 0.3, WEIGHTS: {"rtd": 0.005}, CLIP: 1.0},
+    "diffcse/bert-base-trans": {LR: 2e-6, BATCH: 64, STEPS: 31250, RTD: 0.15, WEIGHTS: {"rtd": 0.05}, CLIP: 1.0},
+    "diffcse/roberta-base-sts": {LR: 1e-5, BATCH: 64, STEPS: 31250, RTD: 0.2, WEIGHTS: {"rtd": 0.005}, CLIP: 1.0},
+    "diffcse/roberta-base-trans": {LR: 3e-6, BATCH: 64, STEPS: 31250, RTD: 0.15, WEIGHTS: {"rtd": 0.05}, CLIP: 1.0},
+    "promptbert/unsup-bert-base": {**UNSUP, LR: 1e-5, BATCH: 256, STEPS: 3907, "model.template_bias_at_dev": True},
+    "promptbert/unsup-roberta-base": {**UNSUP, LR: 1e-5, BATCH: 256, STEPS: 3907, NAME: "roberta-base"},
+    "promptbert/sup-bert-base": {LR: 5e-5, BATCH: 512, STEPS: 1617, HEAD: "inbatch.models.heads.MLMTransform"},
+    "promptbert/sup-roberta-base": {**SUP, LR: 5e-5, BATCH: 512, STEPS: 1617},
+    "promcse/unsup-bert-base": {**UNSUP, LR: 3e-2, BATCH: 256, STEPS: 3907, PREFIX: 16},
+    "promcse/unsup-bert-large": {**UNSUP, LR: 3e-2, BATCH: 256, STEPS: 3907, PREFIX: 10},
+    "promcse/unsup-roberta-base": {**UNSUP, LR: 3e-2, BATCH: 64, STEPS: 15625, PREFIX: 14, WEIGHTS: DECAY},
+    "promcse/unsup-roberta-large": {**UNSUP, LR: 1e-2, BATCH: 64, STEPS: 15625, PREFIX: 10, WEIGHTS: DECAY},
+    "promcse/sup-bert-base": {**SUP, LR: 1e-2, BATCH: 256, STEPS: 10770, PREFIX: 12},
+    "promcse/sup-bert-large": {**SUP, LR: 5e-3, BATCH: 256, STEPS: 10770, PREFIX: 12},
+    "promcse/sup-roberta-base": {**SUP, LR: 1e-2, BATCH: 512, STEPS: 5390, PREFIX: 10},
+    "promcse/sup-roberta-large": {**SUP, LR: 5e-3, BATCH: 512, STEPS: 5390, PREFIX: 10},
+    "promcse/sup-bert-base-eh": {**SUP, LR: 1e-2, BATCH: 256, STEPS: 10770, PREFIX: 12, WEIGHTS: {"hinge": 10.0}},
+    "gcse/stage1-bert-base": {LR: 2e-5, BATCH: 64, LENGTH: 32, "trainer.max_epochs": 3, CLIP: None},
+    "gcse/bert-base": {
+        LR: 1e-5, BATCH: 128, LENGTH: 64, "trainer.max_epochs": 2, CLIP: None, ADAM: "torch.optim.Adam",
+        PROJECTOR: FROM_STAGE_1, "model.objective.init_args.sigma": 0.17, "model.objective.init_args.sigma_unit": "logits",
+        "model.projector_at_dev": True, "model.schedule_steps": 80000, "model.warmup_steps": 190,
+        "data.document_token_type": 1,
+    },
+}  # fmt: skip
+
+
+def plain(value):
+    """A namespace as a dictionary, a list as a tuple, a prefix as its length: what is compared."""
+    value = value.as_dict() if hasattr(value, "as_dict") else value
+    if isinstance(value, dict) and "length" in value:
+        return value["length"]
+    return tuple(value) if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("row", PUBLISHED)
 def test_hyper_parameters_are_the_published_ones(row):
-    config = FitCLI(options(row)).config
-    expected = {**OF_ALL, **PUBLISHED[row]}
-    found = {key: config.get(key) for key in expected}
-    found["model.optimizer.init_args.betas"] = tuple(found["model.optimizer.init_args.betas"])
-    assert found == expected
+    config = FitCLI(options(f"{row}.yaml")).config
+    objective = config.model.objective.init_args
+    contrast = objective if "terms" not in objective else objective.terms["contrast"].init_args
+    found = {key: plain(config.get(key)) for key in {**OF_ALL, **PUBLISHED[row]}} | {
+        "temperature": contrast.temperature
+    }
+    if WEIGHTS in PUBLISHED[row]:
+        found[WEIGHTS] = {name: plain(weight) for name, weight in config.get(WEIGHTS).items()}
+    assert found == {**OF_ALL, **PUBLISHED[row]}
 
 
 @pytest.mark.parametrize("row", ROWS)
