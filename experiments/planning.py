@@ -15,6 +15,7 @@ import torch
 from inbatch.experiments.findings import Finding
 from inbatch.experiments.memory import activation_bytes, state_bytes
 from inbatch.kernels.selection import module_of
+from inbatch.losses.base import describe
 
 if TYPE_CHECKING:
     from inbatch.fit import FitCLI
@@ -192,9 +193,7 @@ def _run_findings(cli: FitCLI, trainer: Any, shape: Shape) -> Iterator[Finding]:
     yield Finding("model", "ok", f"{text} ({backbone.attention_reason})")
     total = sum(p.numel() for p in module.parameters())
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    yield Finding(
-        "parameters", "ok", f"{trainable:,} trainable of {total:,}, objective {type(module.objective).__name__}"
-    )
+    yield Finding("parameters", "ok", f"{trainable:,} trainable of {total:,}, objective {describe(module.objective)}")
     for table in data.tables:
         yield Finding("data", "ok", f"{table.name}: {len(table):,} rows; {table.roles}")
     where = f"{trainer.strategy.root_device.type} x {shape.ranks}"

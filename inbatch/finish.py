@@ -8,6 +8,7 @@ from inbatch.callbacks.checkpoint import WholeFiles
 from inbatch.callbacks.evaluation import Evaluation, run_evaluators
 from inbatch.callbacks.metrics_file import read
 from inbatch.data.datamodule import EmbeddingDataModule
+from inbatch.losses.base import describe
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
 from inbatch.provenance import commit
@@ -30,7 +31,7 @@ def finish(
     train = next((line for line in reversed(read(folder.metrics)) if "train/loss" in line), {})
     facts = {
         "data": ", ".join(source.path for source in data.sources),
-        "loss": type(module.objective).__name__,
+        "loss": describe(module.objective),
         "batch size": data.batch_size,
         "negatives": train.get("train/negatives_per_anchor"),
         "steps": step,

@@ -86,6 +86,12 @@ def parts(objective: nn.Module) -> Iterator[Objective]:
     return (part for part in objective.modules() if isinstance(part, Objective))
 
 
+def describe(objective: nn.Module) -> str:
+    """Name an objective and those inside of it, such as ``WeightedSum of InfoNCE, EnergyHinge``."""
+    first, *inner = (type(part).__name__ for part in parts(objective))
+    return first if not inner else f"{first} of {', '.join(inner)}"
+
+
 def project(z: Views[Tensor], projector: nn.Module | None) -> Views[Tensor]:
     """Apply a projector to all views in one call, so that the statistics of a batch norm are those of all views."""
     if projector is None:

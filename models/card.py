@@ -66,18 +66,24 @@ def _front_matter(encoder: Encoder, obstacle: str | None) -> str:
 
 
 def _description(encoder: Encoder) -> str:
-    backbone = encoder.backbone
+    backbone, head, correction = encoder.backbone, encoder.head, encoder.correction
     rows = {
         "base": f"`{backbone.name}`",
         "network": f"{type(backbone.network).__name__}, {backbone.config.get_text_config().num_hidden_layers} layers"
         + (", bidirectional" if backbone.bidirectional else ""),
         "adapter": "LoRA, merged into the weights; also apart in `adapter/`" if backbone.adapted else "none",
         "pooling": encoder.pooling,
-        "head": "none" if encoder.head is None else f"Dense {encoder.head.in_features} → {encoder.head.out_features}",
+        "head": "none" if head is None else f"{type(head).__name__} {head.in_features} → {head.out_features}",
         "normalised": "yes" if encoder.normalize else "no",
         "longest text": f"{encoder.max_length} tokens",
         "prompts": ", ".join(f"{name}: `{text}`" for name, text in encoder.prompts.items() if text) or "none",
     }
+    if backbone.prefix is not None:
+        rows["prefix"] = f"{backbone.prefix.length} keys and values before every layer, in `prefix.safetensors`"
+    if encoder.default_prompt is not None:
+        rows["prompt by default"] = encoder.default_prompt
+    if correction is not None:
+        rows["template bias"] = "subtracted" if correction.template_bias_at_test else "subtracted in training only"
     return _table(rows)
 
 

@@ -46,7 +46,7 @@ class Dense(nn.Module):
             raise UsageError(f"expected draw to be bert or torch; got {draw!r}")
         if activation not in ("tanh", "identity"):
             raise UsageError(f"expected the activation of a Dense head to be tanh or identity; got {activation!r}")
-        self.activation = activation
+        self.activation: Activation = activation
         self.linear = nn.Linear(in_features, out_features or in_features, bias=bias)
         if draw == "bert":
             nn.init.normal_(self.linear.weight, std=0.02)

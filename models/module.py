@@ -113,7 +113,7 @@ class EmbeddingModule(LightningModule):
         """Build the optimizer and a schedule that depends on ``trainer.max_steps`` alone."""
         # Trainer.estimated_stepping_batches would count the loader's batches, and drop the loader's state on a resume.
         total = self.trainer.max_steps if self.schedule_steps is None else self.schedule_steps
-        if self.schedule != "constant" and total < 1:
+        if self.schedule != "constant" and total < 1 and self.trainer.max_steps != 0:
             raise UsageError(
                 f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps or model.schedule_steps."
             )

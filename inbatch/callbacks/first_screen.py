@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inbatch.kernels.selection import chosen_backend
-from inbatch.losses.base import parts
+from inbatch.losses.base import describe
 
 
 class FirstScreen(Callback):
@@ -57,7 +57,7 @@ def model_lines(module: Any) -> dict[str, str]:
         "model": f"{backbone.name}, {layers(backbone)}{module.encoder.pooling} pooling, {module.encoder.dim} dimensions",
         **({"prompts": "; ".join(f"{name} = {prompt!r}" for name, prompt in prompts.items())} if prompts else {}),
         "attention": f"{backbone.attention} ({backbone.attention_reason})",
-        "objective": objective_line(module.objective),
+        "objective": describe(module.objective),
         "info_nce": f"{backend} ({why})",
         "parameters": f"{trainable:,} trainable of {total:,}",
     }
@@ -68,12 +68,6 @@ def layers(backbone: Any) -> str:
     count = getattr(backbone.config.get_text_config(), "num_hidden_layers", None)
     prefix = "" if backbone.prefix is None else f" with a prefix of {backbone.prefix.length}"
     return "" if count is None else f"{count} layers{prefix}, "
-
-
-def objective_line(objective: Any) -> str:
-    """Name an objective and those inside of it."""
-    first, *inner = (type(part).__name__ for part in parts(objective))
-    return first if not inner else f"{first} of {', '.join(inner)}"
 
 
 def batch_lines(trainer: Trainer, module: Any, batch: Any) -> dict[str, str]:

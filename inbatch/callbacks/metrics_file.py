@@ -70,9 +70,9 @@ class MetricsFile(Logger):
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """Read the lines of a metrics file, leaving out a last one that was cut short by the death of its writer."""
+    """Read the lines of a metrics file, leaving out a last one that was cut short by the death of its writer; none without a file."""
     lines = []
-    for text in Path(path).read_text().splitlines():
+    for text in Path(path).read_text().splitlines() if Path(path).exists() else []:
         try:
             lines.append(json.loads(text))
         except ValueError:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from fit_helpers import complete, equal, lines_of, state
+from fit_helpers import Similarity, complete, equal, lines_of, state
 
 from inbatch.fit import FitCLI
 from inbatch.models.encoder import Encoder
@@ -136,6 +136,16 @@ def test_a_partial_last_accumulation_and_epochs_are_counted(fit: Callable[..., A
     assert state(run_folder / "run")["global_step"] == 4  # an epoch of 3 batches takes 2 steps
     lines = lines_of(run_folder / "run" / "metrics.jsonl")
     assert [line["train/samples_seen"] for line in lines] == [32, 40, 72, 80]
+
+
+def test_a_run_of_no_steps_exports_and_judges_what_was_built(fit: Callable[..., Any], run_folder: Path):
+    outcome = fit("--run_dir=run", "--trainer.max_steps=0", *EVALUATED)
+    assert outcome.code == 0, outcome.err
+    assert "finished: 0 steps" in outcome.out
+    result = json.loads((run_folder / "run" / "result.json").read_text())
+    assert (result["steps"], result["train"]) == (0, {})
+    encoder = Encoder.from_pretrained(run_folder / "run" / "export")
+    assert result["metrics"]["test/pair/cosine"] == pytest.approx(Similarity()(encoder)["cosine"], abs=1e-6)
 
 
 def test_worker_processes_change_nothing(fit: Callable[..., Any], run_folder: Path):

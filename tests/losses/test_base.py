@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import BatchFacts, mean_over_ranks, parts, project
+from inbatch.losses.base import BatchFacts, describe, mean_over_ranks, parts, project
 from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.weighted import WeightedSum
 from inbatch.models.projectors import BatchNormProjector
@@ -23,6 +23,8 @@ def test_all_views_are_projected_in_one_call():
 def test_every_objective_inside_is_found():
     inner = {"a": InfoNCE(), "b": InfoNCE()}
     assert len(list(parts(WeightedSum(inner)))) == 3
+    assert describe(WeightedSum(inner)) == "WeightedSum of InfoNCE, InfoNCE"
+    assert describe(InfoNCE()) == "InfoNCE"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import yaml
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.card import model_card, package_versions
+from inbatch.models.correction import TemplateBias
 from inbatch.models.encoder import Encoder
-from inbatch.models.heads import Dense
+from inbatch.models.heads import Dense, MLMTransform
+from inbatch.models.prefix import Prefix
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,23 @@ def test_front_matter(tiny, minilm):
     other = front_matter(model_card(tiny, {}, "it has no such pooling"))
     assert "library_name" not in other
     assert "base_model" not in other
+
+
+def test_parts_of_a_method_are_told(tiny):
+    prompts = {"query": "{text} {mask}", "document": "{mask}: {text}"}
+    head, correction = MLMTransform(32), TemplateBias(template_bias_at_test=True)
+    encoder = Encoder(
+        TinyRandom(prefix=Prefix(3)), "mask", head=head, prompts=prompts, default_prompt="query", correction=correction
+    )
+    card = model_card(encoder, {}, "it has no such pooling")
+    for line in (
+        "| head | MLMTransform 32 → 32 |",
+        "| prefix | 3 keys and values before every layer, in `prefix.safetensors` |",
+        "| prompt by default | query |",
+        "| template bias | subtracted |",
+    ):
+        assert line in card
+    assert not any(word in model_card(tiny, {}, None) for word in ("| prefix", "by default", "template bias"))
 
 
 def test_obstacle_is_told(tiny):
