@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import BatchFacts, LossOutput, Objective, project, refuse_batch_norm_of_one_row
+from inbatch.losses.base import (
+    BatchFacts,
+    LossOutput,
+    Objective,
+    project,
+    refuse_batch_norm_of_one_row,
+    require_negatives,
+)
 from inbatch.losses.contrast import contrast
 from inbatch.views import TokenBatch, Views
 
@@ -84,6 +91,19 @@ class InfoNCE(Objective):
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         refuse_batch_norm_of_one_row(self.projector, batch)
+        self._check_scores(batch.scored)
+        if self.hard_negative_weight:
+            require_negatives(batch, self)
+
+    def _check_scores(self, scored: bool) -> None:
+        if scored == (self.positive_score is None):
+            raise UsageError(
+                "InfoNCE takes every pair as a positive one, but a column of the source was read as scores. Keep the rows that are "
+                "positives, then set view: pair and columns: {anchor: NAME, positive: NAME} on the source; or set "
+                "objective.positive_score, from which on a row is a positive."
+                if self.positive_score is None
+                else "objective.positive_score asks for a column of scores; the source has none. Set columns: {..., score: NAME}."
+            )
 
     def scale(self) -> Tensor | float:
         """Return 1/temperature; a 0-d tensor with gradient if it is learnt."""
@@ -100,14 +120,7 @@ class InfoNCE(Objective):
         Raises:
             UsageError: if the rows carry scores, which would be ignored: a pair of score 0 would be trained as a positive.
         """
-        if (z.score is None) != (self.positive_score is None):
-            raise UsageError(
-                "InfoNCE takes every pair as a positive one, but a column of the source was read as scores. Keep the rows that are "
-                "positives, then set view: pair and columns: {anchor: NAME, positive: NAME} on the source; or set "
-                "objective.positive_score, from which on a row is a positive."
-                if self.positive_score is None
-                else "objective.positive_score asks for a column of scores; the source has none. Set columns: {..., score: NAME}."
-            )
+        self._check_scores(z.score is not None)
         z = unit(project(z, self.projector))
         scale = self.scale()
         loss = contrast(

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts
 from inbatch.losses.infonce import InfoNCE
 from inbatch.views import Views
 
@@ -113,3 +114,15 @@ def test_numbers_out_of_range_are_refused(options, message):
 
 def test_a_fixed_temperature_may_be_small():
     assert InfoNCE(0.005).scale() == 200
+
+
+def test_data_that_an_option_cannot_use_are_refused_before_the_first_step():
+    InfoNCE().check(BatchFacts(rows=8, negatives=0, scored=False))
+    InfoNCE(hard_negative_weight=0.5).check(BatchFacts(rows=8, negatives=1, scored=False))
+    InfoNCE(positive_score=0.5).check(BatchFacts(rows=8, negatives=0, scored=True))
+    with pytest.raises(UsageError, match="expects a hard negative in every row"):
+        InfoNCE(hard_negative_weight=0.5).check(BatchFacts(rows=8, negatives=0, scored=False))
+    with pytest.raises(UsageError, match=r"read as scores.*view: pair"):
+        InfoNCE().check(BatchFacts(rows=8, negatives=0, scored=True))
+    with pytest.raises(UsageError, match="asks for a column of scores"):
+        InfoNCE(positive_score=0.5).check(BatchFacts(rows=8, negatives=0, scored=False))
