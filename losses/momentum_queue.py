@@ -79,11 +79,12 @@ class MomentumQueue(InfoNCE):
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Contrast with the queue as it is, then let averages and queue follow; see `Objective.forward`."""
+        queued = int(self.filled)
         output = super().forward(z, tokens, encoder)
         with torch.no_grad():
             self._follow(encoder)
             self._enqueue(tokens.anchor, None if z.ids is None else z.ids.anchor)
-        return output
+        return LossOutput(output.loss, {**output.logs, "queued": queued})
 
     def further(self, z: Views[Tensor]) -> dict[str, Tensor]:
         """Return the queue's embeddings and texts."""

@@ -38,7 +38,9 @@ def test_the_first_step_has_no_queue_and_the_second_has_the_first_ones_anchors()
     assert int(objective.filled) == 4
     z = second.map(lambda t: normalize(objective.projector(encoder(t)), dim=-1))
     keys = torch.cat([z.positive, held])
-    found = objective(second.map(encoder), second, encoder).loss
+    output = objective(second.map(encoder), second, encoder)
+    found = output.loss
+    assert output.logs["queued"] == 4  # when the loss was computed
     assert torch.allclose(found, cross_entropy(10 * z.anchor @ keys.T, torch.arange(4)), rtol=1e-4)
 
 
