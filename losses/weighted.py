@@ -42,11 +42,12 @@ class WeightedSum(Objective):
 
     Args:
         terms: objectives by name; the name prefixes what each of them logs.
-        weights: one number a term, or a `Decay`; a term that is not named has weight 1.
+        weights: one number a term, or a `Decay`; a term that is not named has weight 1. A term of weight 0 is left out as if it had
+            not been given: it is neither computed nor trained, so that 0 may be a point of a sweep.
         projector: a module of training only, applied to all views of this rank's rows in one call before the terms.
 
     Raises:
-        UsageError: if there are no terms, or a weight names no term.
+        UsageError: if there are no terms with a weight other than 0, or a weight names no term.
     """
 
     def __init__(
@@ -58,12 +59,15 @@ class WeightedSum(Objective):
         super().__init__()
         weights = weights or {}
         unknown = sorted(set(weights) - set(terms))
-        if not terms or unknown:
+        self.weights: dict[str, float | Decay] = {
+            name: weights.get(name, 1.0) for name in terms if weights.get(name, 1.0) != 0
+        }
+        if not self.weights or unknown:
             raise UsageError(
-                f"expected weights of the terms {sorted(terms)}; got weights for {unknown or 'no terms at all'}"
+                f"expected weights of the terms {sorted(terms)}, one of them not 0; got weights for "
+                f"{unknown or 'none that counts'}. Set objective.terms and objective.weights."
             )
-        self.terms = nn.ModuleDict(terms)
-        self.weights: dict[str, float | Decay] = {name: weights.get(name, 1.0) for name in terms}
+        self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
         self.projector = projector
 
     def check(self, batch: BatchFacts) -> None:

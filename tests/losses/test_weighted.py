@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts, parts
+from inbatch.losses.cosent import CoSENT
 from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.weighted import Decay, WeightedSum
 from inbatch.views import Views
@@ -26,7 +28,20 @@ def test_parameters_of_the_terms_are_its_own():
     assert [name for name, _ in both.named_parameters()] == ["terms.a.log_scale"]
 
 
-@pytest.mark.parametrize(("terms", "weights"), [({}, None), ({"a": InfoNCE()}, {"b": 1.0})])
+def test_a_term_of_weight_0_is_as_if_it_were_not_there():
+    views = Views(torch.randn(5, 4), torch.randn(5, 4))
+    method = WeightedSum({"a": InfoNCE(0.1), "b": CoSENT(), "c": InfoNCE(learn_temperature=True)}, {"b": 0.0, "c": 0})
+    method.check(BatchFacts(rows=5, negatives=0, scored=False))
+    assert [type(part) for part in parts(method)] == [WeightedSum, InfoNCE]
+    assert not list(method.parameters())
+    output = method(views, None, None)
+    assert torch.equal(output.loss, InfoNCE(0.1)(views, None, None).loss)
+    assert not any(tag.startswith(("b/", "c/")) for tag in output.logs)
+
+
+@pytest.mark.parametrize(
+    ("terms", "weights"), [({}, None), ({"a": InfoNCE()}, {"b": 1.0}), ({"a": InfoNCE()}, {"a": 0.0})]
+)
 def test_no_terms_and_weights_of_nothing_are_refused(terms, weights):
     with pytest.raises(UsageError, match="expected weights of the terms"):
         WeightedSum(terms, weights)
