@@ -45,13 +45,13 @@ class Repetition:
 
     def __call__(self, views: Views[list[str]], keys: Sequence[str]) -> Views[list[str]]:
         """Change the views of b rows; ``keys`` decide what is drawn."""
-        own = views.positive is views.anchor
         changed = {
             role: [repeat_words(text, f"{role} {key}", self) for text, key in zip(getattr(views, role), keys)]
             for role in self.roles
         }
-        if self.alike and own and "anchor" in changed:
-            changed["positive"] = changed["anchor"]
+        if self.alike and "anchor" in changed:
+            rows = zip(views.anchor, views.positive, changed["anchor"], changed.get("positive", views.positive))
+            changed["positive"] = [new if before == same else other for before, same, new, other in rows]
         return replace(views, **changed)
 
 

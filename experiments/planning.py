@@ -15,7 +15,7 @@ import torch
 from inbatch.experiments.findings import Finding
 from inbatch.experiments.memory import activation_bytes, state_bytes
 from inbatch.kernels.selection import module_of
-from inbatch.losses.base import describe
+from inbatch.losses.base import describe, parts
 
 if TYPE_CHECKING:
     from inbatch.fit import FitCLI
@@ -232,6 +232,10 @@ def _memory_findings(
     for name, need in vars(memory).items():
         if need:
             yield Finding(name, "ok", f"{need / GIB:6.2f} GiB" + (f"  {why[name]}" if why[name] else ""))
+    beside = [part.passes for part in parts(module.objective) if part.passes]
+    beside += ["the template's bias"] if module.encoder.correction is not None else []
+    if beside:
+        yield Finding("objective", "note", f"what runs beside the encoder's pass is not counted: {', '.join(beside)}")
     text = f"{memory.total / GIB:6.2f} GiB, roughly, of {available / GIB:.2f} GiB that a rank has here"
     if memory.total <= available:
         yield Finding("total", "ok", text)

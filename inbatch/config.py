@@ -58,15 +58,15 @@ def find_config(value: str) -> Path:
 
 
 def command_for(run: str) -> str | None:
-    """Return the command of the packaged row whose runs bear this name, such as ``gcse-stage1-bert-base``; None without one."""
+    """Return the command in the header of the packaged row whose runs bear this name, such as ``gcse-stage1-bert-base``, with the folder.
+
+    None where there is no such row.
+    """
     packaged = Path(str(resources.files("inbatch.experiments")))
     for path in sorted(packaged.rglob("*.yaml")):
-        row = path.relative_to(packaged)
-        if "-".join(row.with_suffix("").parts) != run:
-            continue
-        shared = row.with_name("shared.yaml")
-        files = ["base.yaml", *([str(shared)] if (packaged / shared).is_file() else []), str(row)]
-        return " ".join(["inbatch fit", *(f"--config {name}" for name in files), f"--run_dir runs/{run}"])
+        if "-".join(path.relative_to(packaged).with_suffix("").parts) == run:
+            found = re.search(r"^# Command +(.+)$", path.read_text("utf8"), re.MULTILINE)
+            return found and f"{found[1].split(' --run_dir ')[0]} --run_dir runs/{run}"
     return None
 
 

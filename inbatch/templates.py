@@ -110,49 +110,58 @@ def fill(
         texts: b strings.
         prompt: with the slot.
         max_length: tokens kept of each text itself; the template comes on top. None keeps all that the tokenizer allows.
-        one_string: tokenize the filled template as a whole where no text has to be cut, which in a byte-pair vocabulary joins
+        one_string: tokenize the filled template as a whole where the text need not be cut, which in a byte-pair vocabulary joins
             the text's first word with the blank before it; else the text is tokenized by itself.
 
     Returns:
-        Tokens, with the slot ``mask`` where the template has a mask token. There are no token types.
+        Tokens, with the slot ``mask`` where the template has a mask token; token types, where the tokenizer gives any, are 0.
 
     Raises:
-        UsageError: if the template leaves no room for a text within the tokenizer's limit.
+        UsageError: if the template leaves no room for a text.
     """
     template = parse(tokenizer, prompt)
     room = tokenizer.model_max_length - len(template)
-    if room < 1:
-        raise UsageError(
-            f"expected a template that leaves room for a text within {tokenizer.model_max_length} tokens; {prompt!r} takes "
-            f"{len(template)}. Shorten it."
-        )
     kept = room if max_length is None else min(room, max_length)
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    if one_string and max(map(len, encoded)) <= kept:
-        return _as_one_string(tokenizer, texts, prompt)
-    encoded = [ids[:kept] for ids in encoded]
+    if kept < 1:
+        raise UsageError(
+            f"expected a template that leaves room for a text within {kept + len(template)} tokens; {prompt!r} takes {len(template)}. "
+            "Shorten it, or raise max_length."
+        )
+    encoded = [ids[:kept] for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
     rows = [[*template.left, *ids, *template.right] for ids in encoded]
+    places = [None if template.mask is None else template.mask_position(len(ids)) for ids in encoded]
+    if one_string:
+        for i, ids in enumerate(_as_one_string(tokenizer, texts, prompt)):
+            if len(ids) <= kept + len(template):  # each text by itself, so that none depends on those beside it
+                rows[i], places[i] = ids, _mask_in(ids, tokenizer.mask_token_id, template)
+    return _padded(tokenizer, rows, places)
+
+
+def _as_one_string(tokenizer: Any, texts: Sequence[str], prompt: str) -> list[list[int]]:
+    before, after = (part.replace(MASK, tokenizer.mask_token or MASK) for part in prompt.split(SLOT))
+    return tokenizer([before + text + after for text in texts])["input_ids"]
+
+
+def _mask_in(ids: list[int], mask_token_id: int, template: Template) -> int | None:
+    """Find the template's mask token, whatever the text may contain."""
+    if template.mask is None:
+        return None
+    return len(ids) - 1 - ids[::-1].index(mask_token_id) if template.mask_is_right else ids.index(mask_token_id)
+
+
+def _padded(tokenizer: Any, rows: list[list[int]], places: Sequence[int | None]) -> TokenBatch:
     longest = max(map(len, rows))
     left = tokenizer.padding_side == "left"
     ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
     mask = torch.zeros(len(rows), longest, dtype=torch.int64)
-    shifts = []
-    for i, row in enumerate(rows):
-        start = longest - len(row) if left else 0
+    shifts = [longest - len(row) if left else 0 for row in rows]
+    for i, (row, start) in enumerate(zip(rows, shifts)):
         ids[i, start : start + len(row)] = torch.tensor(row)
         mask[i, start : start + len(row)] = 1
-        shifts.append(start)
-    slots = {}
-    if template.mask is not None:
-        places = [template.mask_position(len(text)) + shift for text, shift in zip(encoded, shifts)]
-        slots["mask"] = torch.tensor(places)
-    return TokenBatch(ids, mask, slots=slots)
-
-
-def _as_one_string(tokenizer: Any, texts: Sequence[str], prompt: str) -> TokenBatch:
-    before, after = (part.replace(MASK, tokenizer.mask_token or MASK) for part in prompt.split(SLOT))
-    encoded = tokenizer([before + text + after for text in texts], padding=True, return_tensors="pt")
-    return TokenBatch(encoded["input_ids"], encoded["attention_mask"])
+    found = [place + shift for place, shift in zip(places, shifts) if place is not None]
+    slots = {"mask": torch.tensor(found)} if found else {}
+    types = torch.zeros_like(ids) if "token_type_ids" in tokenizer.model_input_names else None
+    return TokenBatch(ids, mask, token_type_ids=types, slots=slots)
 
 
 def with_period(text: str) -> str:

@@ -118,7 +118,7 @@ class TokenBatch:
     def cat(batches: Sequence[TokenBatch], padding_side: str = "right", pad_token_id: int = 0) -> TokenBatch:
         """Stack the rows of several batches, padding each to the longest on ``padding_side``.
 
-        Optional fields and slots must be present in all of the batches or in none.
+        Optional fields must be present in all of the batches or in none; of the slots those are kept that all have.
         """
         length = max(batch.input_ids.shape[1] for batch in batches)
         left = padding_side == "left"
@@ -134,11 +134,7 @@ class TokenBatch:
                 raise ValueError(f"expected {name} in all batches or in none; {len(tensors)} of {len(batches)} have it")
             return stack(tensors, 0) if tensors else None
 
-        names = set(batches[0].slots)
-        if any(set(batch.slots) != names for batch in batches):
-            raise ValueError(
-                f"expected the same slots in all batches; got {[sorted(batch.slots) for batch in batches]}"
-            )
+        names = set.intersection(*(set(batch.slots) for batch in batches))
         shift = [length - batch.input_ids.shape[1] if left else 0 for batch in batches]
         return TokenBatch(
             stack([batch.input_ids for batch in batches], pad_token_id),

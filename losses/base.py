@@ -49,10 +49,16 @@ class Objective(nn.Module):
     learnt temperatures), never the encoder: the live encoder is passed at each call, for terms that run it again.
 
     Attributes:
+        takes_prefixes: whether prefixes of the embeddings would do in their place, as `Matryoshka` gives them.
+        takes_projected: whether what a `WeightedSum` has projected would do.
+        passes: in words, what runs through networks besides the encoder's one pass over all views; empty for nothing.
         step: optimizer steps that were taken before this one; set by the module, so that a resumed run knows it.
         chunk_tokens: padded tokens that a chunk of gradient caching may hold; the module's own number.
     """
 
+    takes_prefixes: bool = True
+    takes_projected: bool = True
+    passes: str = ""
     step: int = 0
     chunk_tokens: int | None = None
 
@@ -125,6 +131,20 @@ def require_negatives(batch: BatchFacts, objective: Objective) -> None:
         raise UsageError(
             f"{type(objective).__name__} expects a hard negative in every row; the data has none. Give data.sources a third "
             "column (columns: {anchor: NAME, positive: NAME, negatives: [NAME]}), or choose an objective without one."
+        )
+
+
+def refuse_scores(scored: bool, objective: Objective) -> None:
+    """Refuse scored pairs, of which one with score 0 would be trained as a positive.
+
+    Raises:
+        UsageError: if every row has a score.
+    """
+    if scored:
+        raise UsageError(
+            f"{type(objective).__name__} takes every pair as a positive one, but a column of the source was read as scores. Keep the "
+            "rows that are positives, then set view: pair and columns: {anchor: NAME, positive: NAME} on the source; or take InfoNCE "
+            "with positive_score, from which on a row is a positive."
         )
 
 

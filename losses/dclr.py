@@ -18,6 +18,7 @@ from inbatch.losses.base import (
     Objective,
     project,
     refuse_batch_norm_of_one_row,
+    refuse_scores,
     require_same_tokens,
 )
 from inbatch.losses.contrast import first_row, gather_keys, id_sets
@@ -44,6 +45,8 @@ class DCLR(Objective):
 
     Source: Zhou et al. 2022, arXiv 2205.00656, eq. 2 to 6.
     """
+
+    passes = "the reference"
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class DCLR(Objective):
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         refuse_batch_norm_of_one_row(self.projector, batch)
+        refuse_scores(batch.scored, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Project, make noise and contrast; see `Objective.forward`."""

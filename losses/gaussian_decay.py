@@ -35,6 +35,8 @@ class GaussianDecay(InfoNCE):
     Source: Lai et al. 2025, arXiv 2409.12887; the coefficients are those of the released code.
     """
 
+    passes = "the reference"
+
     def __init__(
         self,
         reference: nn.Module,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.kernels import info_nce, log_sum, map_in_chunks, pair_logits
 from inbatch.kernels.ranks import row_counts, world_size
-from inbatch.losses.base import LossOutput, Objective, require_same_tokens
+from inbatch.losses.base import BatchFacts, LossOutput, Objective, refuse_scores, require_same_tokens
 from inbatch.losses.contrast import NO_TEXT, first_row, gather_keys
 from inbatch.losses.infonce import unit
 from inbatch.views import TokenBatch, Views
@@ -37,6 +37,8 @@ class Guided(Objective):
     Source: Solatorio 2024, arXiv 2402.16829; equals sentence-transformers' ``GISTEmbedLoss`` with contrast_anchors and
     contrast_positives.
     """
+
+    passes = "the guide"
 
     def __init__(
         self,
@@ -65,6 +67,10 @@ class Guided(Objective):
     def attach(self, encoder: Any) -> None:
         """See `Objective.attach`."""
         require_same_tokens(self.guide, encoder, "objective.guide")
+
+    def check(self, batch: BatchFacts) -> None:
+        """See `Objective.check`."""
+        refuse_scores(batch.scored, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Let the guide embed the batch, and contrast; see `Objective.forward`."""

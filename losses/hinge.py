@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.kernels import hardest, pair_logits
 from inbatch.kernels.ranks import row_counts, world_size
-from inbatch.losses.base import BatchFacts, LossOutput, Objective, require_negatives
+from inbatch.losses.base import BatchFacts, LossOutput, Objective, refuse_scores, require_negatives
 from inbatch.losses.contrast import first_row, gather_keys, id_sets
 from inbatch.losses.infonce import unit
 from inbatch.views import TokenBatch, Views
@@ -42,6 +42,7 @@ class EnergyHinge(Objective):
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         require_negatives(batch, self)
+        refuse_scores(batch.scored, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Normalise and hinge; see `Objective.forward`."""

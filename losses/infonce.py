@@ -15,6 +15,7 @@ from inbatch.losses.base import (
     Objective,
     project,
     refuse_batch_norm_of_one_row,
+    refuse_scores,
     require_negatives,
 )
 from inbatch.losses.contrast import contrast
@@ -96,13 +97,11 @@ class InfoNCE(Objective):
             require_negatives(batch, self)
 
     def _check_scores(self, scored: bool) -> None:
-        if scored == (self.positive_score is None):
+        if self.positive_score is None:
+            refuse_scores(scored, self)
+        elif not scored:
             raise UsageError(
-                "InfoNCE takes every pair as a positive one, but a column of the source was read as scores. Keep the rows that are "
-                "positives, then set view: pair and columns: {anchor: NAME, positive: NAME} on the source; or set "
-                "objective.positive_score, from which on a row is a positive."
-                if self.positive_score is None
-                else "objective.positive_score asks for a column of scores; the source has none. Set columns: {..., score: NAME}."
+                "objective.positive_score asks for a column of scores; the source has none. Set columns: {..., score: NAME}."
             )
 
     def scale(self) -> Tensor | float:

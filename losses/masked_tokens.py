@@ -31,6 +31,9 @@ class MaskedTokens(Objective):
     Source: Devlin et al. 2019, arXiv 1810.04805, section 3.1; as SimCSE's auxiliary objective, arXiv 2104.08821, section 3.
     """
 
+    takes_prefixes = False
+    passes = "the backbone, over masked texts"
+
     def __init__(self, head: nn.Module, masking_rate: float = 0.15) -> None:
         super().__init__()
         self.head = head

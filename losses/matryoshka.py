@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import LossOutput, Objective
+from inbatch.losses.base import LossOutput, Objective, parts
 from inbatch.views import TokenBatch, Views
 
 
@@ -40,11 +40,12 @@ class Matryoshka(Objective):
                 f"expected different, positive dims and as many weights; got dims {list(dims)} and weights "
                 f"{None if weights is None else list(weights)}. Set objective.dims and objective.weights."
             )
-        if getattr(objective, "projector", None) is not None:
-            raise UsageError(
-                "expected an objective without a projector, as prefixes of what it projects are no prefixes of the embedding. "
-                "Set objective.objective.init_args.projector to null."
-            )
+        for part in parts(objective):
+            if getattr(part, "projector", None) is not None or not part.takes_prefixes:
+                raise UsageError(
+                    f"expected an objective of prefixes of the embedding, without a projector; got {type(part).__name__}"
+                    f"{' with one' if part.takes_prefixes else ''}. Set its projector to null, or add it beside Matryoshka in a WeightedSum."
+                )
         self.objective = objective
         self.dims = list(dims)
         self.weights = [1.0] * len(dims) if weights is None else [float(w) for w in weights]

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
 from inbatch.kernels import gather, map_in_chunks
-from inbatch.losses.base import LossOutput
+from inbatch.losses.base import BatchFacts, LossOutput
 from inbatch.losses.infonce import InfoNCE
 from inbatch.views import TokenBatch, Views
 
@@ -30,11 +30,15 @@ class MomentumQueue(InfoNCE):
         workspace_bytes: as in `InfoNCE`.
 
     Raises:
-        UsageError: if the queue has no place or the momentum is no share; when it meets an encoder with a correction.
+        UsageError: if the queue has no place or the momentum is no share; when it meets an encoder with a correction; before the
+            first step, if its weights are in half precision, in which small steps of an average vanish.
 
     Source: Wu et al. 2022, arXiv 2109.04380, section 3.2.
     """
 
+    takes_prefixes = False
+    takes_projected = False  # what is queued passes through the projector that the objective has itself
+    passes = "the following encoder"
     queue: Tensor
     queue_ids: Tensor
     filled: Tensor
@@ -69,6 +73,17 @@ class MomentumQueue(InfoNCE):
         self.register_buffer("queue", torch.zeros(self.queue_size, width))
         self.register_buffer("queue_ids", torch.zeros(self.queue_size, dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+
+    def check(self, batch: BatchFacts) -> None:
+        """See `Objective.check`."""
+        super().check(batch)
+        assert self.average is not None, "the objective has met its encoder"
+        halves = {str(p.dtype).removeprefix("torch.") for p in self.average.parameters() if p.element_size() < 4}
+        if halves:
+            raise UsageError(
+                f"a moving average expects weights in float32 or float64; got {', '.join(sorted(halves))}, in which its small steps "
+                "vanish. Set trainer.precision to bf16-mixed or 32-true, and backbone.dtype to float32."
+            )
 
     def train(self, mode: bool = True) -> MomentumQueue:
         """Leave the averages in eval mode."""

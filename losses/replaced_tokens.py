@@ -35,6 +35,9 @@ class ReplacedTokens(Objective):
     Source: Chuang et al. 2022, arXiv 2204.10298, eq. 3; released code for what the paper leaves open.
     """
 
+    takes_prefixes = False
+    passes = "generator and discriminator"
+
     def __init__(
         self,
         generator: nn.Module,

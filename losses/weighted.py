@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import BatchFacts, LossOutput, Objective, project, refuse_batch_norm_of_one_row
+from inbatch.losses.base import BatchFacts, LossOutput, Objective, parts, project, refuse_batch_norm_of_one_row
 from inbatch.views import TokenBatch, Views
 
 
@@ -47,7 +47,8 @@ class WeightedSum(Objective):
         projector: a module of training only, applied to all views of this rank's rows in one call before the terms.
 
     Raises:
-        UsageError: if there are no terms with a weight other than 0, or a weight names no term.
+        UsageError: if there are no terms with a weight other than 0, or a weight names no term, or a projector is given to
+            a term that must have its own.
     """
 
     def __init__(
@@ -66,6 +67,12 @@ class WeightedSum(Objective):
             raise UsageError(
                 f"expected weights of the terms {sorted(terms)}, one of them not 0; got weights for "
                 f"{unknown or 'none that counts'}. Set objective.terms and objective.weights."
+            )
+        whole = [name for name in self.weights if not all(part.takes_projected for part in parts(terms[name]))]
+        if projector is not None and whole:
+            raise UsageError(
+                f"the term {whole[0]} projects by itself what it makes. Give the projector to each of the terms, and set "
+                "objective.projector to null."
             )
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
         self.projector = projector

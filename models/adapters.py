@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from inbatch.models.prefix import Prefix
+
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _POOLER = r"(.*\.)?pooler(\..*)?"
@@ -186,4 +188,20 @@ def _require_equal(folder: Path, state: dict[str, Any]) -> None:
         raise UsageError(
             f"expected the adapter in {folder} to load wholly; {len(differing)} tensors differ, the first is {differing[0]}. "
             "Give the base model that it was trained on."
+        )
+
+
+def refuse_together(frozen: bool, lora: Lora | None, prefix: Prefix | None, gradient_checkpointing: bool) -> None:
+    """Refuse ways of training a backbone that exclude each other.
+
+    Raises:
+        UsageError: if frozen meets lora, or a prefix meets lora or gradient checkpointing.
+    """
+    if frozen and lora is not None:
+        raise UsageError("expected frozen or lora, got both: LoRA freezes the network itself. Drop one of the two.")
+    if prefix is not None and (lora is not None or gradient_checkpointing):
+        other = "lora" if lora is not None else "gradient_checkpointing"
+        raise UsageError(
+            f"expected prefix or {other}, got both: a prefix is trained on the frozen network as it is, in one pass. Drop one "
+            "(model.chunk_tokens bounds the memory, too)."
         )

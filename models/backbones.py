@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.models import huggingface
-from inbatch.models.adapters import Lora, attach
+from inbatch.models.adapters import Lora, attach, refuse_together
 from inbatch.models.attention import Attention, adapt_attention, choose_attention, unless_flash_unknown
 from inbatch.models.bidirectional import uncover
 from inbatch.models.names import locate
 from inbatch.models.pooling import States
 from inbatch.models.positions import first_position, positions
+from inbatch.models.prefix import FILE as PREFIX_FILE
 from inbatch.models.prefix import Prefix, PrefixTable, before
 from inbatch.models.tiny import Kind, tiny_config, tiny_tokenizer
 from inbatch.views import TokenBatch
@@ -65,7 +66,7 @@ class Backbone(nn.Module):
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
-        _refuse_together(frozen, lora, prefix, gradient_checkpointing)
+        refuse_together(frozen, lora, prefix, gradient_checkpointing)
         self.tokenizer = tokenizer
         self.name = name
         self.attention_reason = attention_reason
@@ -118,8 +119,12 @@ class Backbone(nn.Module):
     def max_positions(self) -> int | None:
         """The longest text, in tokens, that the network has positions for behind a prefix; None if it does not say."""
         rows = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        taken = self.first_position + (0 if self.prefix_table is None else self.prefix_table.length)
-        return None if not rows or rows < 0 else rows - taken
+        return None if not rows or rows < 0 else rows - self.first_text_position
+
+    @property
+    def first_text_position(self) -> int:
+        """The position of a text's first token, behind a prefix."""
+        return self.first_position + (0 if self.prefix_table is None else self.prefix_table.length)
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +144,7 @@ class Backbone(nn.Module):
         if "use_cache" in self._accepts:
             inputs["use_cache"] = False
         if self.prefix_table is not None:
-            inputs["past_key_values"] = self.prefix_table(len(tokens))
+            inputs["past_key_values"] = self.prefix_table(len(tokens), self.network.dtype)
             inputs["attention_mask"] = before(tokens.attention_mask, self.prefix_table.length)
         inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if self.adapts:
@@ -151,9 +156,9 @@ class Backbone(nn.Module):
         """Count positions from each text's first token where padding or a prefix comes before it; networks count from the left edge."""
         if tokens.position_ids is not None:
             return tokens.position_ids
-        if self.prefix_table is not None:
-            return positions(tokens.attention_mask, self.first_position + self.prefix_table.length)
-        return positions(tokens.attention_mask, self.first_position) if self.tokenizer.padding_side == "left" else None
+        if self.prefix_table is not None or self.tokenizer.padding_side == "left":
+            return positions(tokens.attention_mask, self.first_text_position)
+        return None
 
 
 class Pretrained(Backbone):
@@ -191,6 +196,11 @@ class Pretrained(Backbone):
         gradient_checkpointing: bool = False,
     ):
         folder = locate(name)
+        if prefix is None and (folder / PREFIX_FILE).is_file():
+            raise UsageError(
+                f"{name} was exported with a prefix, which is no part of the network: it would be dropped. Set prefix for a new one, or "
+                "name another model."
+            )
         torch_dtype = _torch_dtype(dtype)
         implementation, reason = choose_attention(attention, torch_dtype)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
@@ -287,14 +297,3 @@ def _torch_dtype(name: str) -> torch.dtype:
     if name not in get_args(Dtype):
         raise UsageError(f"expected dtype to be one of {', '.join(get_args(Dtype))}; got {name!r}")
     return getattr(torch, name)
-
-
-def _refuse_together(frozen: bool, lora: Lora | None, prefix: Prefix | None, gradient_checkpointing: bool) -> None:
-    if frozen and lora is not None:
-        raise UsageError("expected frozen or lora, got both: LoRA freezes the network itself. Drop one of the two.")
-    if prefix is not None and (lora is not None or gradient_checkpointing):
-        other = "lora" if lora is not None else "gradient_checkpointing"
-        raise UsageError(
-            f"expected prefix or {other}, got both: a prefix is trained on the frozen network as it is, in one pass. Drop one "
-            "(model.chunk_tokens bounds the memory, too)."
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -20,14 +21,14 @@ Positions = Literal["from_zero", "own"]
 class TemplateBias(nn.Module):
     """The state at the mask of the empty template, whose positions behind the text's place are shifted by the text's length.
 
-    It is computed once a step for every length that occurs, with gradient and one dropout draw a length, and has no parameters.
+    It is computed once a step for every template and length that occur, with gradient and one dropout draw, and has no parameters.
 
     Args:
         template_bias_at_test: subtract it at test, too. Unsupervised PromptBERT is tested without, supervised with it.
         after_head: ``head(h) - head(bias)`` in place of ``head(h - bias)``, as released for supervised BERT.
         bias_gradient: let the gradient flow through the bias.
         delta_positions: ``from_zero``: the template's positions begin at 0 whatever the network counts from, as released, which
-            for RoBERTa is two off; ``own``: where the network's own begin.
+            for RoBERTa is two off; ``own``: where those of a text begin.
 
     Raises:
         UsageError: if delta_positions is unknown.
@@ -68,8 +69,23 @@ class TemplateBias(nn.Module):
             states = backbone(_empty(template, known, self._first(backbone))).last[:, template.mask_position(0)]
             return states.to(torch.promote_types(states.dtype, torch.float32))[which]
 
+    def of_views(self, backbone: Backbone, templates: Sequence[Template], lengths: Sequence[Tensor]) -> Tensor:
+        """Compute the biases of several views, stacked in their order; views in one template share its biases.
+
+        Args:
+            backbone: the live one.
+            templates: of each view.
+            lengths: of each view, as in `forward`.
+        """
+        found: dict[int, Tensor] = {}
+        for template in dict.fromkeys(templates):
+            mine = [view for view, other in enumerate(templates) if other == template]
+            biases = self(backbone, template, torch.cat([lengths[view] for view in mine]))
+            found |= zip(mine, biases.split([len(lengths[view]) for view in mine]))
+        return torch.cat([found[view] for view in range(len(templates))])
+
     def _first(self, backbone: Any) -> int:
-        return 0 if self.delta_positions == "from_zero" else backbone.first_position
+        return 0 if self.delta_positions == "from_zero" else backbone.first_text_position
 
 
 def _empty(template: Template, lengths: Tensor, first: int) -> TokenBatch:

@@ -157,8 +157,9 @@ class Encoder(nn.Module):
         """Compute the biases of all views, stacked in their order: the anchor's prompt is ``query``, the others' ``document``."""
         if self.correction is None:
             return None
-        found = [self.bias(view, "query" if role == 0 else "document") for role, view in enumerate(views)]
-        return torch.cat([bias for bias in found if bias is not None])
+        templates = [parse(self.tokenizer, self.prompts["document" if role else "query"]) for role in range(len(views))]
+        lengths = [view.lengths - len(template) for view, template in zip(views, templates)]
+        return self.correction.of_views(self.backbone, templates, lengths)
 
     @torch.no_grad()
     def encode(

@@ -146,8 +146,8 @@ class MaskedLMHead(nn.Module):
         self.tokenizer = tokenizer
 
     def forward(self, states: Tensor) -> Tensor:
-        """Compute the logits."""
-        return self.head(states)
+        """Compute the logits; states are cast to the head's dtype."""
+        return self.head(states.to(next(self.head.parameters()).dtype))
 
 
 class PretrainedHead(MaskedLMHead):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from inbatch.errors import MissingError
 from inbatch.models.correction import TemplateBias
 from inbatch.models.heads import MLMTransform
+from inbatch.models.prefix import FILE as PREFIX
 from inbatch.models.prefix import Prefix
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from inbatch.models.encoder import Encoder
 
-PREFIX = "prefix.safetensors"
 TRANSFORM = "mlm_transform.safetensors"
 
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
+# Of an export: what is trained beside the network's own weights.
+FILE = "prefix.safetensors"
+
+
 @dataclass(frozen=True)
 class Prefix:
     """What is trained in the place of a frozen network's weights.
@@ -77,12 +81,12 @@ class PrefixTable(nn.Module):
         rate = getattr(text, "hidden_dropout_prob", 0.0) if prefix.dropout is None else prefix.dropout
         self.dropout = nn.Dropout(rate)
 
-    def forward(self, rows: int) -> Any:
-        """Return a fresh cache that holds the keys and values for so many texts; a network's forward pass uses one up."""
+    def forward(self, rows: int, dtype: torch.dtype) -> Any:
+        """Return a fresh cache of keys and values for so many texts, in the network's dtype; a forward pass uses one up."""
         from transformers import DynamicCache
 
         entries = self.projection(self.table).view(self.shape).expand(rows, *self.shape)
-        layers = self.dropout(entries).permute(2, 0, 3, 1, 4)  # (2 layers, rows, heads, length, width)
+        layers = self.dropout(entries).to(dtype).permute(2, 0, 3, 1, 4)  # (2 layers, rows, heads, length, width)
         cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(layers[0::2], layers[1::2])):
             cache.update(key, value, layer)

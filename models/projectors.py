@@ -33,5 +33,7 @@ class BatchNormProjector(nn.Module):
                 nn.init.normal_(layer.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project; needs at least two rows in training."""
-        return self.layers(x)
+        """Project; needs at least two rows in training. Vectors are cast to the dtype of half-precision weights."""
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        return self.layers(x.to(first.weight.dtype))

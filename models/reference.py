@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inbatch.errors import UsageError
 from inbatch.models.attention import Attention
 from inbatch.models.loading import load_encoder
 from inbatch.views import TokenBatch
@@ -24,11 +25,17 @@ class Reference(nn.Module):
 
     Raises:
         MissingError: if the model is not here and cannot be fetched.
+        UsageError: if it subtracts a template's bias.
     """
 
     def __init__(self, name: str, dropout: bool = False, attention: Attention = "auto") -> None:
         super().__init__()
         self.encoder = load_encoder(name, attention=attention).requires_grad_(False)
+        if self.encoder.correction is not None and self.encoder.correction.template_bias_at_test:
+            raise UsageError(
+                f"expected a reference whose texts stand for themselves; {name} subtracts the bias of a template, which is not the one "
+                "of the texts it is given here. Choose another reference."
+            )
         self.dropout = dropout
         self.train()
 

@@ -56,6 +56,10 @@ def test_only_the_named_views_change_and_equal_ones_stay_equal():
     alike = GCSE(twice, keys)
     assert alike.anchor == alike.positive != texts
     assert alike.negatives[0] == texts
+    half = Views(texts, [*texts[:10], *["another text of words"] * 10])
+    mixed = GCSE(half, keys)
+    assert mixed.positive[:10] == mixed.anchor[:10] != texts[:10]
+    assert mixed.positive[10:] == half.positive[10:]
     apart = ESIMCSE(twice, keys)
     assert apart.positive == texts != apart.anchor
     of_positive = Repetition(roles=("positive",))(twice, keys)

@@ -84,6 +84,14 @@ def test_options_change_the_plan(config: Path):
     assert small["bytes"]["activations"] < facts["bytes"]["activations"]
 
 
+def test_what_runs_beside_the_encoder_is_named(config: Path):
+    rtd = '{"class_path": "inbatch.losses.replaced_tokens.ReplacedTokens", "init_args": {"generator": {"class_path": "inbatch.models.masked_lm.TinyGenerator"}, "discriminator": {"class_path": "inbatch.models.discriminator.Discriminator", "init_args": {"backbone": {"class_path": "inbatch.models.backbones.TinyRandom"}}}}}'
+    _, found = plan(config, f"--model.objective={rtd}")
+    assert found["objective"].state == "note"
+    assert found["objective"].text.endswith("is not counted: generator and discriminator")
+    assert "objective" not in plan(config)[1]
+
+
 def test_a_template_takes_tokens_beyond_max_length(config: Path):
     prompts = '--model.encoder.init_args.prompts={query: "x {text} y", document: "{text}"}'
     facts, _ = plan(config, prompts)

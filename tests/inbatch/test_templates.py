@@ -6,6 +6,7 @@ import torch
 from inbatch.errors import UsageError
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
+from inbatch.models.prefix import Prefix
 from inbatch.templates import check_template, fill, is_template, parse, with_period
 from inbatch.tokens import tokenize
 
@@ -60,6 +61,29 @@ def test_one_string_equals_the_tokenizers_own_and_long_texts_are_cut_by_themselv
     assert long.input_ids[0, long.slots["mask"][0]] == tokenizer.mask_token_id
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("one_string", [False, True])
+def test_a_text_does_not_depend_on_those_beside_it(kind, one_string):
+    tokenizer = TinyRandom(kind, max_length=64).tokenizer
+    prompt = 'This says : " {text} " and means {mask}.'
+    texts = ["short", "x" * 200, *("y" * n for n in range(20, 40)), f"a {tokenizer.mask_token} inside"]
+    together = fill(tokenizer, texts, prompt, None, one_string)
+    assert together.input_ids.shape[1] <= 64
+    for row, text in enumerate(texts):
+        alone = fill(tokenizer, [text], prompt, None, one_string)
+        kept = together.attention_mask[row].bool()
+        assert torch.equal(together.input_ids[row][kept], alone.input_ids[0])
+        assert together.slots["mask"][row] == alone.slots["mask"][0]
+        assert alone.input_ids[0, alone.slots["mask"][0] + 1 :].tolist().count(tokenizer.mask_token_id) == 0
+
+
+def test_token_types_are_0_where_the_tokenizer_gives_types():
+    for kind, has in (("bert", True), ("roberta", False)):
+        batch = fill(TinyRandom(kind).tokenizer, ["x", "xyz"], PROMPT, None)
+        assert (batch.token_type_ids is not None) == has
+        assert not has or torch.equal(batch.token_type_ids, torch.zeros_like(batch.input_ids))
+
+
 @pytest.mark.parametrize(
     ("text", "ended"), [("a", "a."), ("a.", "a."), ("a?", "a?"), ("a'", "a'"), ('a"', 'a"'), ("a!", "a!.")]
 )
@@ -99,5 +123,8 @@ def test_refusals_that_depend_on_the_tokenizer():
         Encoder(TinyRandom("llama"), pooling="last", prompts={"query": "{text} {mask}"})
     with pytest.raises(UsageError, match="leaves room for a text within 16 tokens"):
         fill(TinyRandom("bert", max_length=16).tokenizer, ["x"], "a" * 20 + "{text}", None)
+    encoder = Encoder(TinyRandom(max_length=64, prefix=Prefix(50)), prompts={"query": "a" * 20 + "{text}"})
+    with pytest.raises(UsageError, match="leaves room for a text within 14 tokens"):
+        encoder.encode(["x"], prompt_name="query")
     with pytest.raises(UsageError, match="default_prompt to be one of document, query; got 'queries'"):
         Encoder(TinyRandom("bert"), default_prompt="queries")

@@ -144,5 +144,10 @@ def test_cat_refuses_a_field_that_only_some_batches_have():
     z = torch.zeros(1, 2).long()
     with pytest.raises(ValueError, match="expected token_type_ids in all batches or in none; 1 of 2 have it"):
         TokenBatch.cat([batch(2), batch(2, token_type_ids=z)])
-    with pytest.raises(ValueError, match="expected the same slots in all batches"):
-        TokenBatch.cat([batch(2), TokenBatch(z, z)])
+
+
+def test_cat_keeps_the_slots_that_all_batches_have():
+    one, two = (TokenBatch(*[torch.zeros(2, 3).long()] * 2, slots=slots) for slots in (
+        {"mask": torch.tensor([0, 1]), "other": torch.tensor([1, 1])}, {"mask": torch.tensor([2, 2])}
+    ))  # fmt: skip
+    assert {name: found.tolist() for name, found in TokenBatch.cat([one, two]).slots.items()} == {"mask": [0, 1, 2, 2]}

@@ -5,6 +5,9 @@ import torch
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, describe, mean_over_ranks, parts, project
+from inbatch.losses.dclr import DCLR
+from inbatch.losses.guided import Guided
+from inbatch.losses.hinge import EnergyHinge
 from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.weighted import WeightedSum
 from inbatch.models.projectors import BatchNormProjector
@@ -18,6 +21,15 @@ def test_all_views_are_projected_in_one_call():
     together = projector(torch.cat(list(z)))
     assert torch.allclose(torch.cat(list(found)), together)
     assert project(z, None) is z
+
+
+@pytest.mark.parametrize(
+    "objective", [InfoNCE(), EnergyHinge(), Guided(torch.nn.Identity()), DCLR(torch.nn.Identity())], ids=describe
+)
+def test_objectives_of_positives_refuse_scored_pairs(objective):
+    objective.check(BatchFacts(rows=4, negatives=1, scored=False))
+    with pytest.raises(UsageError, match=rf"{type(objective).__name__} takes every pair as a positive one.*view: pair"):
+        objective.check(BatchFacts(rows=4, negatives=1, scored=True))
 
 
 def test_every_objective_inside_is_found():

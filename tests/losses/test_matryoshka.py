@@ -6,6 +6,8 @@ import torch
 from inbatch.errors import UsageError
 from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.matryoshka import Matryoshka
+from inbatch.losses.momentum_queue import MomentumQueue
+from inbatch.losses.weighted import WeightedSum
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.views import Views
@@ -26,7 +28,13 @@ def test_lengths_and_weights_that_do_not_fit_are_refused(dims, weights):
 
 
 def test_a_projector_and_too_long_a_prefix_are_refused():
-    with pytest.raises(UsageError, match="an objective without a projector"):
-        Matryoshka(InfoNCE(projector=torch.nn.Linear(2, 2)), [2])
+    for objective in (
+        InfoNCE(projector=torch.nn.Linear(2, 2)),
+        WeightedSum({"a": InfoNCE(projector=torch.nn.Linear(2, 2))}),
+    ):
+        with pytest.raises(UsageError, match="without a projector; got InfoNCE with one"):
+            Matryoshka(objective, [2])
+    with pytest.raises(UsageError, match="an objective of prefixes of the embedding.*; got MomentumQueue. Set its"):
+        Matryoshka(WeightedSum({"a": MomentumQueue(4)}), [2])
     with pytest.raises(UsageError, match="dims of at most 32, the embedding's size; got 64"):
         Matryoshka(InfoNCE(), [64]).attach(Encoder(TinyRandom()))

@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts
 from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.momentum_queue import MomentumQueue
 from inbatch.models.backbones import TinyRandom
@@ -92,6 +93,14 @@ def test_a_checkpoint_holds_queue_and_averages():
     again.load_state_dict(objective.state_dict())
     z = batch(encoder, 1)
     assert torch.equal(objective(z.map(encoder), z, encoder).loss, again(z.map(encoder_again), z, encoder_again).loss)
+
+
+def test_half_precision_weights_are_refused_before_the_first_step():
+    _, objective = setting()
+    facts = BatchFacts(rows=4, negatives=0, scored=False)
+    objective.check(facts)
+    with pytest.raises(UsageError, match="weights in float32 or float64; got bfloat16.*Set trainer.precision"):
+        objective.to(torch.bfloat16).check(facts)
 
 
 def test_what_does_not_fit_is_refused():

@@ -7,6 +7,7 @@ from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, parts
 from inbatch.losses.cosent import CoSENT
 from inbatch.losses.infonce import InfoNCE
+from inbatch.losses.momentum_queue import MomentumQueue
 from inbatch.losses.weighted import Decay, WeightedSum
 from inbatch.views import Views
 
@@ -65,6 +66,12 @@ def test_terms_see_what_the_one_projector_made():
     together = WeightedSum({"a": InfoNCE(0.1), "b": InfoNCE(0.5)}, projector=projector)(views, None, None).loss
     apart = sum(InfoNCE(t, projector=projector)(views, None, None).loss for t in (0.1, 0.5))
     assert torch.allclose(together, apart)
+
+
+def test_a_queue_must_project_what_it_makes_itself():
+    with pytest.raises(UsageError, match="the term q projects by itself.*Give the projector to each of the terms"):
+        WeightedSum({"q": MomentumQueue(4)}, projector=torch.nn.Linear(4, 4))
+    WeightedSum({"q": MomentumQueue(4, projector=torch.nn.Linear(4, 4))})
 
 
 @pytest.mark.parametrize(("factor", "every"), [(0.0, 100), (1.5, 100), (0.9, 0)])

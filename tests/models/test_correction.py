@@ -10,6 +10,7 @@ from inbatch.models.correction import TemplateBias
 from inbatch.models.encoder import Encoder
 from inbatch.models.heads import Dense, MLMTransform
 from inbatch.models.pooling import States
+from inbatch.models.prefix import Prefix
 from inbatch.templates import Template, parse
 from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch, Views
@@ -97,6 +98,28 @@ def test_each_view_loses_the_bias_of_its_own_template():
             bias = encoder.backbone(alone).last[0, template.mask_position(0)]
             torch.testing.assert_close(biases[3 * role + row], bias)
             assert tokens.slots["mask"][row] == template.mask_position(length)
+
+
+def test_views_in_one_template_share_its_biases_and_their_dropout():
+    prompts = {"query": PROMPTS["query"], "document": PROMPTS["query"]}
+    encoder = Encoder(TinyRandom(), "mask", prompts=prompts, correction=TemplateBias()).train()
+    first, second = encoder.biases(views_of(encoder)).split(3)
+    assert torch.equal(first, second)
+    apart = Encoder(TinyRandom(), "mask", prompts=PROMPTS, correction=TemplateBias()).train()
+    assert not torch.equal(*apart.biases(views_of(apart)).split(3))
+
+
+def test_own_positions_begin_behind_a_prefix():
+    encoder = Encoder(TinyRandom(dropout=0.0, prefix=Prefix(8)), "mask", prompts=PROMPTS, correction=TemplateBias())
+    template = parse(encoder.tokenizer, PROMPTS["query"])
+    seen = []
+    forward = encoder.backbone.network.forward
+    encoder.backbone.network.forward = lambda **inputs: seen.append(inputs["position_ids"]) or forward(**inputs)
+    for how in ("own", "from_zero"):
+        TemplateBias(delta_positions=how)(encoder.backbone, template, torch.tensor([3]))
+    encoder.backbone(tokenize(encoder.tokenizer, ["abc"], 40, PROMPTS["query"]))
+    own, from_zero, of_text = ([int(places[0, 0]), int(places[0, -1])] for places in seen)
+    assert own == of_text == [8, from_zero[1] + 8]
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])

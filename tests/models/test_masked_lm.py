@@ -102,3 +102,8 @@ def test_what_is_no_masked_language_model_is_refused(tmp_path):
         PretrainedGenerator(str(tmp_path))
     with pytest.raises(MissingError):
         PretrainedGenerator(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_head_takes_states_of_another_dtype(dtype):
+    assert TinyHead()(torch.randn(2, 32, dtype=dtype)).dtype == torch.float32

@@ -284,6 +284,18 @@ def test_every_objective_meets_the_encoder_and_knows_step_and_budget(tmp_path: P
     assert inner.steps == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("prompts", [{"query": "find {text}"}, {"query": "find {text} {mask}", "document": "a {text}"}])
+def test_one_side_may_stand_in_a_template(prompts: dict[str, str]):
+    encoder = Encoder(TinyRandom(num_layers=1, dropout=0.0), prompts=prompts)
+    module = module_of(encoder, Recorder())
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    texts = ["one", "two of them"]
+    sides = [tokenize(encoder.tokenizer, texts, 20, encoder.prompts[side]) for side in ("query", "document")]
+    module.training_step(Views(*sides), 0)
+    for side, embedded in zip(sides, module.objective.seen[0]):
+        torch.testing.assert_close(embedded, encoder(side))
+
+
 def test_a_text_and_its_template_must_fit(tmp_path: Path):
     path = tmp_path / "pairs.csv"
     path.write_text("anchor,positive\n" + "".join(f"a{i},b{i}\n" for i in range(8)))

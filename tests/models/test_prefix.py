@@ -9,7 +9,7 @@ from torch import nn
 
 from inbatch.errors import MissingError, UsageError
 from inbatch.models.adapters import Lora
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.prefix import Prefix
 from inbatch.tokens import tokenize
@@ -134,3 +134,17 @@ def test_an_export_keeps_the_prefix(tmp_path, texts):
     (tmp_path / "export" / "prefix.safetensors").unlink()
     with pytest.raises(MissingError, match=r"prefix.safetensors; it is not there"):
         Encoder.from_pretrained(tmp_path / "export")
+
+
+def test_a_backbone_that_would_drop_an_exports_prefix_is_refused(tmp_path):
+    Encoder(TinyRandom(prefix=Prefix(3)), pooling="cls").eval().save_pretrained(tmp_path / "export")
+    with pytest.raises(UsageError, match="was exported with a prefix.*it would be dropped"):
+        Pretrained(str(tmp_path / "export"))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_a_network_of_another_dtype_takes_a_prefix(dtype, texts):
+    encoder = Encoder(TinyRandom(prefix=Prefix(3), dtype=dtype), pooling="cls")
+    assert encoder.encode(texts).isfinite().all()
+    encoder(tokenize(encoder.tokenizer, texts)).sum().backward()
+    assert encoder.backbone.prefix_table.table.grad.abs().sum() > 0

@@ -21,3 +21,7 @@ def test_its_linear_layers_are_drawn_as_released():
     assert abs(projector.layers[0].weight.std() - 0.02) < 1e-3
     assert projector.layers[0].bias is None
     assert projector.layers[4].weight is None
+
+
+def test_half_precision_weights_take_float32_vectors():
+    assert BatchNormProjector(4).to(torch.bfloat16)(torch.randn(3, 4)).dtype == torch.bfloat16
