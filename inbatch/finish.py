@@ -22,13 +22,17 @@ def finish(
 
     Returns:
         ``steps``, ``exported_step``, ``export`` (the folder), ``obstacle`` (why sentence-transformers cannot load it, or None),
-        ``train`` (the last step's numbers) and ``metrics`` (those of the export, as ``test/<evaluator>/<tag>``).
+        ``train`` (the last step's numbers), ``before`` (what the evaluators said before the first step, where they judge as at test)
+        and ``metrics`` (those of the export, as ``test/<evaluator>/<tag>``).
     """
     steps = step = trainer.global_step
     if evaluation.best_step not in (-1, steps):
         step = evaluation.best_step
         module.load_state_dict(WholeFiles().load_checkpoint(folder.checkpoints / "best.ckpt")["state_dict"])
-    train = next((line for line in reversed(read(folder.metrics)) if "train/loss" in line), {})
+    lines = read(folder.metrics)
+    train = next((line for line in reversed(lines) if "train/loss" in line), {})
+    first = {} if module.projector_at_dev or module.template_bias_at_dev or not lines or lines[0]["step"] else lines[0]
+    before = {f"test/{tag.removeprefix('val/')}": value for tag, value in first.items() if tag.startswith("val/")}
     facts = {
         "data": ", ".join(source.path for source in data.sources),
         "loss": describe(module.objective),
@@ -55,6 +59,7 @@ def finish(
         "export": str(folder.export),
         "obstacle": export.obstacle,
         "train": train,
+        "before": before,
         "metrics": numbers,
     }
     folder.finish(result)
@@ -65,7 +70,9 @@ def describe_result(folder: RunFolder, result: dict[str, Any], how: str) -> str:
     """Lay out a result for the screen; ``how`` says when the run was finished."""
     width = max(map(len, ["run folder", *result["metrics"]]))
     lines = [f"{how}: {result['steps']} steps, exported the encoder of step {result['exported_step']}"]
-    lines += [f"  {tag:<{width}}  {value:.4f}" for tag, value in result["metrics"].items()]
+    for tag, value in result["metrics"].items():
+        before = result.get("before", {}).get(tag)  # runs of older versions have none
+        lines.append(f"  {tag:<{width}}  {value:.4f}" + ("" if before is None else f"  (before training {before:.4f})"))
     lines += [f"  {'run folder':<{width}}  {folder.path}", f"  {'export':<{width}}  {result['export']}"]
     if result["obstacle"] is not None:
         lines.append(f"  sentence-transformers cannot load the export: {result['obstacle']}")

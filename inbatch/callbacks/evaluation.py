@@ -96,6 +96,8 @@ class Evaluation(Callback):
             numbers = on_rank_zero(lambda: run_evaluators(self.evaluators, encoder, "val"))
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step)
+        if trainer.is_global_zero:
+            print(f"step {step}  " + "  ".join(f"{tag} {value:.4f}" for tag, value in numbers.items()), flush=True)
         if self.monitor is None:
             return
         if self.monitor not in numbers:

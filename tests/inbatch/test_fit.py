@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,16 @@ def test_the_best_step_is_exported_and_judged_after_a_reload(fit: Callable[..., 
     result = json.loads((run / "result.json").read_text())
     assert result["exported_step"] == best == state(run, "best")["global_step"]
     assert result["metrics"]["test/pair/cosine"] == pytest.approx(scores[best], abs=1e-6)
+
+
+def test_the_result_says_what_was_before(fit: Callable[..., Any], run_folder: Path):
+    out = fit("--run_dir=run", *EVALUATED).out
+    first = next(line for line in lines_of(run_folder / "run" / "metrics.jsonl") if line["step"] == 0)[
+        "val/pair/cosine"
+    ]
+    assert f"step 0  val/pair/cosine {first:.4f}" in out
+    assert re.search(rf"test/pair/cosine +\S+  \(before training {first:.4f}\)", out)
+    assert "before training" not in fit("--run_dir=other", *EVALUATED[:2]).out
 
 
 def test_a_partial_last_accumulation_and_epochs_are_counted(fit: Callable[..., Any], run_folder: Path):

@@ -27,7 +27,7 @@ def scores(*values: float) -> Any:
 def run(evaluation: Evaluation, steps: int, start: int = 0, max_steps: int = -1) -> Log:
     """Take steps, as a trainer would call."""
     log = Log()
-    trainer: Any = SimpleNamespace(global_step=start, max_steps=max_steps, loggers=[log])
+    trainer: Any = SimpleNamespace(global_step=start, max_steps=max_steps, loggers=[log], is_global_zero=True)
     module: Any = SimpleNamespace(at_dev=nullcontext)
     for step in range(start + 1, steps + 1):
         evaluation.on_train_batch_start(trainer, module, None, 0)
@@ -44,6 +44,11 @@ def test_evaluators_run_when_they_are_due():
     assert log.lines[0][1] == {"val/a/score": 1.0}
     assert run(Evaluation({"a": scores()}), steps=4).lines == []
     assert [step for step, _ in run(Evaluation({"a": scores(1)}, first=True), steps=4).lines] == [0]
+
+
+def test_each_evaluation_is_a_line_on_the_screen(capsys: pytest.CaptureFixture[str]):
+    run(Evaluation({"a": scores(1, 0.25)}, every=2, first=True), steps=2)
+    assert capsys.readouterr().out == "step 0  val/a/score 1.0000\nstep 2  val/a/score 0.2500\n"
 
 
 def test_training_that_ends_by_epochs_is_evaluated_at_its_end():
