@@ -154,6 +154,10 @@ class EmbeddingDataModule(LightningDataModule):
             for row in range(min(_EXAMPLES, len(table))):
                 cells = table.rows[row]
                 lines += [f"  {row + 1}. {name}: {_shorten(cells[name])}" for name in table.roles.used]
+        if self.repetition is not None:
+            lines.append(
+                f"words are repeated in {' and '.join(self.repetition.roles)}, at most {self.repetition.rate:.0%} of them or 2"
+            )
         return lines
 
 

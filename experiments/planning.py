@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
+from inbatch.callbacks.first_screen import negatives
 from inbatch.experiments.findings import Finding
 from inbatch.experiments.memory import activation_bytes, state_bytes
 from inbatch.kernels.selection import module_of
@@ -204,8 +205,7 @@ def _run_findings(cli: FitCLI, trainer: Any, shape: Shape) -> Iterator[Finding]:
         f"{rows} of {shape.views} texts, {shape.mean_length:.0f} tokens on average and {shape.longest} at most; {steps}"
     )
     yield Finding("batch", "ok", text)
-    negatives = shape.batch * (shape.views - 1) - 1
-    yield Finding("negatives", "ok", f"{negatives:,} an anchor, before duplicates are masked")
+    yield Finding("negatives", "ok", negatives(module.objective, shape.batch, shape.views - 1))
     if trainer.accumulate_grad_batches > 1:
         text = f"{trainer.accumulate_grad_batches} batches a step; that adds no negatives"
         yield Finding("accumulation", "note", text, "raise data.batch_size and keep model.chunk_tokens")

@@ -117,7 +117,9 @@ class Retrieval:
             TrainingError: if an embedding is not finite.
         """
         query, document = (
-            encoder.encode(texts, prompt_name=role, max_length=self._lengths.get(role), **self._encode)
+            metrics.unit_rows(
+                encoder.encode(texts, prompt_name=role, max_length=self._lengths.get(role), **self._encode), encoder
+            )
             for role, texts in (("query", self.task.queries), ("document", self.task.documents))
         )
         ranks = metrics.relevant_ranks(query, document, self.task.relevant)
@@ -139,7 +141,7 @@ class Retrieval:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``inbatch evaluate retrieval``."""
     parser.description = (
-        "Rank all documents of a split for each query by the dot product of their embeddings.\n"
+        "Rank all documents of a split for each query by the cosine of their embeddings.\n"
         "Several rows with one query give it several relevant documents; hard negatives are candidates; ties count\n"
         "against the model."
     )

@@ -1,4 +1,4 @@
-"""``inbatch search``: the nearest texts of a corpus, exactly, by the dot product of embeddings."""
+"""``inbatch search``: the nearest texts of a corpus, exactly, by the cosine of embeddings."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ def search(
     Returns:
         Scores (q, k) in float32 and indices into ``corpus`` (q, k), best first, with k = min(top, n).
     """
-    documents = encoder.encode(corpus, prompt_name="document", **encode)
-    return nearest(encoder.encode(queries, prompt_name="query", **encode), documents, top)
+    from inbatch.metrics import unit_rows
+
+    documents = unit_rows(encoder.encode(corpus, prompt_name="document", **encode), encoder)
+    return nearest(unit_rows(encoder.encode(queries, prompt_name="query", **encode), encoder), documents, top)
 
 
 def cached_documents(encoder: Encoder, texts: Sequence[str], name: str, **encode: Any) -> Tensor:
@@ -88,10 +90,18 @@ def cached_documents(encoder: Encoder, texts: Sequence[str], name: str, **encode
 def _fingerprint(encoder: Encoder, texts: Sequence[str], max_length: int | None) -> str:
     import torch
 
+    from inbatch.models.parts import describe_parts
     from inbatch.tokens import tokenize
 
     prompt = encoder.prompts["document"]
-    settings = (repr(encoder), encoder.pooling, encoder.normalize, prompt, max_length or encoder.max_length)
+    settings = (
+        repr(encoder),
+        encoder.pooling,
+        encoder.normalize,
+        prompt,
+        max_length or encoder.max_length,
+        describe_parts(encoder),
+    )
     vocabulary = sorted(encoder.tokenizer.get_vocab().items())
     # Tokenizers of one vocabulary may still cut differently; a sample shows it.
     sample = tokenize(encoder.tokenizer, texts[:256], max_length or encoder.max_length, prompt).input_ids.tolist()
@@ -107,7 +117,7 @@ def _fingerprint(encoder: Encoder, texts: Sequence[str], max_length: int | None)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``inbatch search``."""
     parser.description = (
-        "Find the texts of a corpus that are nearest to each query: exact, by the dot product of embeddings.\n"
+        "Find the texts of a corpus that are nearest to each query: exact, by the cosine of embeddings.\n"
         "The corpus is encoded once and kept in the cache folder; the same search again starts at once."
     )
     parser.epilog = (

@@ -202,7 +202,7 @@ def _load(name: str) -> Pairs:
         raise MissingError(
             f"expected {name} from the hub's data set {known.hub}; it could be neither downloaded nor found in the cache "
             f"({type(error).__name__}). Fetch it with `hf download --repo-type dataset {known.hub}` where there is a network, "
-            "or give a folder in SentEval's layout with --data-dir."
+            "or give a folder in SentEval's layout: --data-dir, or in a run --evaluators.NAME.init_args.data_dir."
         ) from error
     columns = (data[column] for column in ("sentence1", "sentence2", "score"))
     return _check(name, known.hub, [(*row, "") for row in zip(*columns)], known.rows)

@@ -26,3 +26,10 @@ class TrainingError(InbatchError, RuntimeError):
     """Training cannot go on: a non-finite loss, or a parameter that gets no gradient (exit code 4)."""
 
     exit_code = 4
+
+
+def own_error(error: BaseException) -> InbatchError | None:
+    """Find an error of ours among the causes of another library's; None if there is none."""
+    while error is not None and not isinstance(error, InbatchError):
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return error

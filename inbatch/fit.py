@@ -29,7 +29,7 @@ from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import Signals, Stopped, stop_outside_of_training
 from inbatch.config import explain, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
-from inbatch.errors import InbatchError, UsageError
+from inbatch.errors import InbatchError, UsageError, own_error
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
@@ -158,9 +158,11 @@ class FitCLI(LightningCLI):
 
     def build(self) -> None:
         """Make the model, the data module and the evaluators."""
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.model = self.config_init.model
-        self.datamodule = self.config_init.data
+        try:
+            self.config_init = self.parser.instantiate_classes(self.config)
+        except ValueError as error:  # of a setting that may be null the parser says only that no type of it fits
+            raise (own_error(error) or error) from None
+        self.model, self.datamodule = self.config_init.model, self.config_init.data
 
     def dump(self) -> str:
         """Return the resolved configuration as YAML that ``--config`` takes again."""

@@ -5,6 +5,8 @@ Everything is scored in float32 whatever the embeddings' dtype: bf16 scores tie 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -58,6 +60,13 @@ def require_finite(embeddings: Tensor, what: str = "embeddings") -> Tensor:
 
 
 @torch.no_grad()
+def unit_rows(embedding: Tensor, encoder: Any) -> Tensor:
+    """Return embeddings (n, d) whose dot products are cosines: as they are where the encoder normalises, else divided by their norms."""
+    return (
+        embedding if getattr(encoder, "normalize", False) else torch.nn.functional.normalize(embedding.float(), dim=-1)
+    )
+
+
 def relevant_ranks(query: Tensor, document: Tensor, relevant: Tensor, *, block_bytes: int = 2**27) -> Tensor:
     """Find at which ranks each query's relevant documents come when all documents are sorted by dot product with it.
 

@@ -6,6 +6,7 @@ Holds ``config.yaml``, ``run.json`` (command, commit, versions and seed of every
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import itertools
@@ -176,6 +177,8 @@ class RunFolder:
         measured = self.metrics.exists() and self.metrics.stat().st_size > 0
         if self._created and not keep and not measured and not any(self.checkpoints.glob("*.ckpt")):
             shutil.rmtree(self.path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others' runs are in it
+                self.path.parent.rmdir() if self.path.parent.name == "runs" else None
 
     def _file(self, name: str) -> Path:
         return self.path / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,6 +68,11 @@ def check_template(prompt: str, tokenizer: Any, masked: bool) -> None:
         raise UsageError(f"expected a tokenizer with a mask token for the template {prompt!r}; this one has none.")
     if MASK in prompt and SLOT not in prompt:
         raise UsageError(f"expected the slot {SLOT} in the template {prompt!r}; it is missing. Set encoder.prompts.")
+    unknown = [word for word in re.findall(r"\{\w+\}", prompt) if word not in (SLOT, MASK)]
+    if unknown and (SLOT in prompt or MASK in prompt):
+        raise UsageError(
+            f"expected the slots {SLOT} and {MASK} in the template {prompt!r}; got {unknown[0]}. Set encoder.prompts."
+        )
     if prompt.count(SLOT) > 1:
         raise UsageError(
             f"expected the slot {SLOT} once in the template {prompt!r}; it is there {prompt.count(SLOT)} times."
@@ -127,7 +133,7 @@ def fill(
             f"expected a template that leaves room for a text within {kept + len(template)} tokens; {prompt!r} takes {len(template)}. "
             "Shorten it, or raise max_length."
         )
-    encoded = [ids[:kept] for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+    encoded = [ids[:kept] for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
     rows = [[*template.left, *ids, *template.right] for ids in encoded]
     places = [None if template.mask is None else template.mask_position(len(ids)) for ids in encoded]
     if one_string:
@@ -139,7 +145,7 @@ def fill(
 
 def _as_one_string(tokenizer: Any, texts: Sequence[str], prompt: str) -> list[list[int]]:
     before, after = (part.replace(MASK, tokenizer.mask_token or MASK) for part in prompt.split(SLOT))
-    return tokenizer([before + text + after for text in texts])["input_ids"]
+    return tokenizer([before + text + after for text in texts], verbose=False)["input_ids"]
 
 
 def _mask_in(ids: list[int], mask_token_id: int, template: Template) -> int | None:

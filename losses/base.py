@@ -49,6 +49,7 @@ class Objective(nn.Module):
     learnt temperatures), never the encoder: the live encoder is passed at each call, for terms that run it again.
 
     Attributes:
+        in_batch: whether rows of the batch are negatives of each other.
         takes_prefixes: whether prefixes of the embeddings would do in their place, as `Matryoshka` gives them.
         takes_projected: whether what a `WeightedSum` has projected would do.
         passes: in words, what runs through networks besides the encoder's one pass over all views; empty for nothing.
@@ -56,6 +57,7 @@ class Objective(nn.Module):
         chunk_tokens: padded tokens that a chunk of gradient caching may hold; the module's own number.
     """
 
+    in_batch: bool = False
     takes_prefixes: bool = True
     takes_projected: bool = True
     passes: str = ""
@@ -93,9 +95,32 @@ def parts(objective: nn.Module) -> Iterator[Objective]:
 
 
 def describe(objective: nn.Module) -> str:
-    """Name an objective and those inside of it, such as ``WeightedSum of InfoNCE, EnergyHinge``."""
-    first, *inner = (type(part).__name__ for part in parts(objective))
-    return first if not inner else f"{first} of {', '.join(inner)}"
+    """Name an objective and those inside of it, with their weights, such as ``WeightedSum of InfoNCE, 10 × EnergyHinge``."""
+    weights = getattr(objective, "weights", {})
+    inner = []
+    for name, child in getattr(objective, "terms", dict(objective.named_children())).items():
+        if isinstance(child, Objective):
+            weight = weights.get(name, 1.0) if isinstance(weights, dict) else 1.0
+            factor = "" if weight == 1 else f"{weight:g} × " if isinstance(weight, float | int) else "falling weight × "
+            inner.append(factor + describe(child))
+    return type(objective).__name__ + (f" of {', '.join(inner)}" if inner else "")
+
+
+def check_width(objective: nn.Module, dim: int) -> None:
+    """Refuse a projector that does not take the encoder's embeddings.
+
+    Raises:
+        UsageError: if the outermost projector takes vectors of another size.
+    """
+    takes = getattr(getattr(objective, "projector", None), "in_features", dim)
+    if takes != dim:
+        raise UsageError(
+            f"expected a projector with in_features={dim}, the embedding's size; got {takes}. Set objective.projector's in_features."
+        )
+    if getattr(objective, "projector", None) is None:
+        for term in objective.children():
+            for part in term.children() if isinstance(term, nn.ModuleDict) else [term]:
+                check_width(part, dim)
 
 
 def project(z: Views[Tensor], projector: nn.Module | None) -> Views[Tensor]:

@@ -46,6 +46,7 @@ class DCLR(Objective):
     Source: Zhou et al. 2022, arXiv 2205.00656, eq. 2 to 6.
     """
 
+    in_batch = True
     passes = "the reference"
 
     def __init__(

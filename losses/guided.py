@@ -38,6 +38,7 @@ class Guided(Objective):
     contrast_positives.
     """
 
+    in_batch = True
     passes = "the guide"
 
     def __init__(

@@ -32,6 +32,8 @@ class EnergyHinge(Objective):
     Source: Jiang, Zhang, Wang 2022, arXiv 2203.06875, eq. 5.
     """
 
+    in_batch = True
+
     def __init__(self, margin: float = 0.2, workspace_bytes: int | None = None) -> None:
         super().__init__()
         if not math.isfinite(margin):

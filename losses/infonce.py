@@ -50,6 +50,8 @@ class InfoNCE(Objective):
     Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 4; Gao et al. 2021, arXiv 2104.08821, eq. 1, 4 and 5.
     """
 
+    in_batch = True
+
     def __init__(
         self,
         temperature: float = 0.05,

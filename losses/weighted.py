@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from inbatch.arguments import suggest
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, parts, project, refuse_batch_norm_of_one_row
 from inbatch.views import TokenBatch, Views
@@ -59,14 +60,17 @@ class WeightedSum(Objective):
     ) -> None:
         super().__init__()
         weights = weights or {}
-        unknown = sorted(set(weights) - set(terms))
+        for name in set(weights) - set(terms):
+            raise UsageError(
+                f"expected weights of the terms {', '.join(terms)}; got one of {name}{suggest(name, terms) or '.'} Set objective.weights."
+            )
         self.weights: dict[str, float | Decay] = {
             name: weights.get(name, 1.0) for name in terms if weights.get(name, 1.0) != 0
         }
-        if not self.weights or unknown:
+        if not self.weights:
             raise UsageError(
-                f"expected weights of the terms {sorted(terms)}, one of them not 0; got weights for "
-                f"{unknown or 'none that counts'}. Set objective.terms and objective.weights."
+                f"expected a term with a weight other than 0; got {', '.join(terms) or 'no terms'}. Set objective.terms and "
+                "objective.weights."
             )
         whole = [name for name in self.weights if not all(part.takes_projected for part in parts(terms[name]))]
         if projector is not None and whole:

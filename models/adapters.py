@@ -47,7 +47,7 @@ class Lora:
 
     def __post_init__(self):
         if self.rank < 1:
-            raise UsageError(f"expected a LoRA rank of at least 1; got {self.rank}")
+            raise UsageError(f"expected a LoRA rank of at least 1; got {self.rank}. Set lora.rank.")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"expected a LoRA dropout in [0, 1); got {self.dropout}")
 

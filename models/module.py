@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
 from inbatch.kernels.ranks import world_size
-from inbatch.losses.base import BatchFacts, parts
+from inbatch.losses.base import BatchFacts, check_width, parts
 from inbatch.models.encoder import Encoder
 from inbatch.templates import taken
 from inbatch.views import TokenBatch, Views
@@ -88,6 +88,7 @@ class EmbeddingModule(LightningModule):
                 "template_bias_at_dev expects an encoder with a correction; it has none. Set encoder.correction to "
                 "inbatch.models.correction.TemplateBias."
             )
+        check_width(objective, encoder.dim)
         self.encoder = encoder
         self.objective = objective
         for part in parts(objective):
@@ -118,7 +119,9 @@ class EmbeddingModule(LightningModule):
                 f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps or model.schedule_steps."
             )
         if total >= 1 and self.warmup_steps > total:
-            raise UsageError(f"expected warmup_steps of at most max_steps={total}; got {self.warmup_steps}.")
+            raise UsageError(
+                f"expected warmup_steps of at most max_steps={total}; got {self.warmup_steps}. Set model.warmup_steps."
+            )
         schedule, warmup = self.schedule, self.warmup_steps
         groups = parameter_groups(self, self.decay_all)
         try:

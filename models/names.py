@@ -36,10 +36,11 @@ def locate(name: str | Path) -> Path:
     if text and folder.is_dir():
         return folder
     if folder.name == "export" and len(folder.parts) > 1:
-        command = command_for(folder.parent.name) or "the command in the header of this row, at `Before`"
+        command = command_for(folder.parent.name)
+        first = f"Train it first: {command}" if command else "Finish that run first"
         raise MissingError(
-            f"expected the export of an earlier run in {folder.absolute()}; there is none. Train it first: {command}. Or set the name "
-            "to the folder or hub id of another model."
+            f"expected the export of an earlier run in {folder.absolute()}; there is none. {first}; or give the folder or hub id of "
+            "another model."
         )
     if not _HUB_ID.fullmatch(text):
         raise MissingError(

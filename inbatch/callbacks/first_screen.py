@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inbatch.kernels.selection import chosen_backend
-from inbatch.losses.base import describe
+from inbatch.losses.base import describe, parts
 
 
 class FirstScreen(Callback):
@@ -74,11 +74,21 @@ def batch_lines(trainer: Trainer, module: Any, batch: Any) -> dict[str, str]:
     """Count what one optimizer step sees."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     rows, keys = data.batch_size, len(batch) - 1
-    hard = f", {keys - 1} hard negative{'s' if keys > 2 else ''} a row among them" if keys > 1 else ""
     chunks = "the whole batch at once" if module.chunk_tokens is None else f"chunks of {module.chunk_tokens:,} tokens"
     accumulation = trainer.accumulate_grad_batches
     return {
         "batch": f"{rows:,} rows over all ranks" + (f" x {accumulation} accumulated" if accumulation > 1 else ""),
-        "negatives": f"{rows * keys - 1:,} an anchor{hard}, before duplicates are masked",
+        "negatives": negatives(module.objective, rows, keys),
         "memory": f"{chunks} through the encoder",
     }
+
+
+def negatives(objective: Any, rows: int, keys: int) -> str:
+    """Count the negatives of an anchor in a batch of so many rows, with so many texts beside each anchor."""
+    found = list(parts(objective))
+    if not any(part.in_batch for part in found):
+        return "none: the rows of a batch are not contrasted with each other"
+    hard = f", {keys - 1} hard negative{'s' if keys > 2 else ''} a row among them" if keys > 1 else ""
+    queue = sum(getattr(part, "queue_size", 0) for part in found)
+    beside = f", and {queue:,} in a full queue" if queue else ""
+    return f"{rows * keys - 1:,} an anchor{hard}, before duplicates are masked{beside}"

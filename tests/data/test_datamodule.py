@@ -10,6 +10,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from inbatch.data.datamodule import EmbeddingDataModule
+from inbatch.data.repetition import Repetition
 from inbatch.data.sources import Source
 from inbatch.errors import UsageError
 from inbatch.models.backbones import TinyRandom
@@ -208,6 +209,10 @@ def test_the_description_shows_rows_roles_and_three_short_examples(tmp_path):
     assert lines[2:4] == ["  1. query: q1", "  1. answer: d1"]
     assert lines[5] == "  2. answer: " + ("long " * 50)[:99] + "…"
     assert len(lines) == 8
+    repeated = EmbeddingDataModule(
+        str(path), 2, repetition=Repetition(rate=0.2, roles=("anchor", "positive"))
+    ).describe()
+    assert repeated == [*lines, "words are repeated in anchor and positive, at most 20% of them or 2"]
 
 
 def test_the_configuration_builds_it(sentences):

@@ -161,3 +161,17 @@ def test_bad_input_is_one_sentence_and_an_exit_code(words, code, says, loaded, t
     assert cli.main(["search", "model", *words]) == code
     assert says in capsys.readouterr().err
     assert not loaded.calls
+
+
+def test_vectors_that_are_not_normalised_are_ranked_by_cosine():
+    vectors = {"q": [1.0, 0.0], "long": [5.0, 5.0], "near": [1.0, 0.1]}
+
+    class Plain:
+        normalize = False
+
+        def encode(self, texts, **_):
+            return torch.tensor([vectors[text] for text in texts])
+
+    scores, found = search.search(Plain(), ["q"], ["long", "near"], top=2)
+    assert found.tolist() == [[1, 0]]
+    assert scores[0].tolist() == pytest.approx([1 / 1.01**0.5, 0.5**0.5])

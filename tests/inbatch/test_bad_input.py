@@ -207,3 +207,20 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_best(fit: Callable[..., Any
     assert outcome.code == 0, outcome.err
     assert "resuming after step 3" in outcome.out
     assert equal(state(run)["state_dict"], undamaged["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--data.repetition.rate=1.5", "a repetition rate in (0, 1]; got 1.5. Set data.repetition.rate."),
+        ("--model.encoder.init_args.backbone.init_args.prefix.length=0", "got 0. Set prefix.length."),
+        ("--model.encoder.init_args.backbone.init_args.lora.rank=0", "got 0. Set lora.rank."),
+    ],
+)
+def test_a_setting_that_may_be_null_is_refused_in_its_own_words(
+    fit: Callable[..., Any], run_folder: Path, option: str, words: str
+):
+    outcome = fit(option)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert not (run_folder / "runs").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inbatch.errors import InbatchError, MissingError, TrainingError, UsageError
+from inbatch.errors import InbatchError, MissingError, TrainingError, UsageError, own_error
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,12 @@ def test_exit_code_sentence_and_builtin_kind(kind: type[InbatchError], code: int
 
 def test_missing_error_without_a_message_prints_nothing_odd():
     assert str(MissingError()) == ""
+
+
+def test_an_error_of_ours_is_found_among_the_causes():
+    ours = UsageError("expected this")
+    wrapped = ValueError("no type fits")
+    wrapped.__cause__ = KeyError()
+    wrapped.__cause__.__context__ = ours
+    assert own_error(wrapped) is own_error(ours) is ours
+    assert own_error(ValueError()) is None

@@ -108,6 +108,7 @@ def test_a_plain_prompt_is_no_template():
     [
         ("it means {mask}.", r"expected the slot \{text\} in the template"),
         ("{text} {text} {mask}", "it is there 2 times"),
+        ("{text} {mask} {txt}", r"got \{txt\}. Set encoder.prompts"),
         ("{text} means nothing", r"pooling `mask` expects one \{mask\}.*it has 0"),
         ("{mask} {text} {mask}", "it has 2"),
         ("[MASK] {text} {mask}", "it has 2"),

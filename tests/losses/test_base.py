@@ -9,7 +9,8 @@ from inbatch.losses.dclr import DCLR
 from inbatch.losses.guided import Guided
 from inbatch.losses.hinge import EnergyHinge
 from inbatch.losses.infonce import InfoNCE
-from inbatch.losses.weighted import WeightedSum
+from inbatch.losses.matryoshka import Matryoshka
+from inbatch.losses.weighted import Decay, WeightedSum
 from inbatch.models.projectors import BatchNormProjector
 from inbatch.views import Views
 
@@ -35,7 +36,9 @@ def test_objectives_of_positives_refuse_scored_pairs(objective):
 def test_every_objective_inside_is_found():
     inner = {"a": InfoNCE(), "b": InfoNCE()}
     assert len(list(parts(WeightedSum(inner)))) == 3
-    assert describe(WeightedSum(inner)) == "WeightedSum of InfoNCE, InfoNCE"
+    weights = {"b": -0.5, "c": Decay(0.1, 0.9, 10)}
+    named = describe(WeightedSum({**inner, "c": Matryoshka(InfoNCE(), [2])}, weights))
+    assert named == "WeightedSum of InfoNCE, -0.5 × InfoNCE, falling weight × Matryoshka of InfoNCE"
     assert describe(InfoNCE()) == "InfoNCE"
 
 

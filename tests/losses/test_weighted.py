@@ -41,10 +41,15 @@ def test_a_term_of_weight_0_is_as_if_it_were_not_there():
 
 
 @pytest.mark.parametrize(
-    ("terms", "weights"), [({}, None), ({"a": InfoNCE()}, {"b": 1.0}), ({"a": InfoNCE()}, {"a": 0.0})]
+    ("terms", "weights", "message"),
+    [
+        ({}, None, "a weight other than 0; got no terms"),
+        ({"a": InfoNCE()}, {"a": 0.0}, "a weight other than 0; got a"),
+        ({"hinge": InfoNCE()}, {"hnige": 1.0}, "of the terms hinge; got one of hnige. Did you mean hinge?"),
+    ],
 )
-def test_no_terms_and_weights_of_nothing_are_refused(terms, weights):
-    with pytest.raises(UsageError, match="expected weights of the terms"):
+def test_no_terms_and_weights_of_nothing_are_refused(terms, weights, message):
+    with pytest.raises(UsageError, match=message):
         WeightedSum(terms, weights)
 
 

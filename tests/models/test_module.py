@@ -22,6 +22,7 @@ from inbatch.models.correction import TemplateBias
 from inbatch.models.encoder import Encoder
 from inbatch.models.heads import Dense
 from inbatch.models.module import EmbeddingModule, learning_rate_factor, parameter_groups, peak_memory_gib
+from inbatch.models.projectors import BatchNormProjector
 from inbatch.templates import parse
 from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch, Views
@@ -282,6 +283,18 @@ def test_every_objective_meets_the_encoder_and_knows_step_and_budget(tmp_path: P
     assert inner.chunk_tokens == 50
     train(module, tmp_path, accumulate_grad_batches=2, max_steps=2)
     assert inner.steps == [0, 0, 1, 1]
+
+
+def test_a_projector_of_another_width_is_refused():
+    wrong: list[Objective] = [
+        InfoNCE(projector=Dense(16)),
+        WeightedSum({"a": InfoNCE(projector=Dense(16))}),
+        WeightedSum({"a": InfoNCE()}, projector=BatchNormProjector(16)),
+    ]
+    for objective in wrong:
+        with pytest.raises(UsageError, match="in_features=32, the embedding's size; got 16. Set objective.projector's"):
+            module_of(objective=objective)
+    module_of(objective=WeightedSum({"a": InfoNCE(projector=Dense(16))}, projector=Dense(32, 16)))
 
 
 @pytest.mark.parametrize("prompts", [{"query": "find {text}"}, {"query": "find {text} {mask}", "document": "a {text}"}])

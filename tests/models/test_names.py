@@ -70,8 +70,8 @@ def test_a_missing_earlier_stage_is_answered_with_its_command(tmp_path, monkeypa
         "inbatch fit --config base.yaml --config gcse/shared.yaml --config gcse/stage1-bert-base.yaml "
         "--run_dir runs/gcse-stage1-bert-base"
     )
-    with pytest.raises(MissingError, match=re.escape(f"Train it first: {stage1}.")) as error:
+    with pytest.raises(MissingError, match=re.escape(f"Train it first: {stage1};")) as error:
         locate("runs/gcse-stage1-bert-base/export")
     assert str(tmp_path / "runs/gcse-stage1-bert-base/export") in str(error.value)
-    with pytest.raises(MissingError, match="at `Before`"):
+    with pytest.raises(MissingError, match="Finish that run first; or give"):
         locate("runs/something/export")

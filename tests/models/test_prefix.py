@@ -71,7 +71,7 @@ def test_only_the_prefix_is_trained_and_the_frozen_network_stays_in_train_mode()
     encoder = Encoder(backbone, pooling="cls")
     tokens = tokenize(encoder.tokenizer, ["one text", "another"])
     assert not torch.allclose(encoder(tokens), encoder(tokens))  # dropout of the network and of the prefix
-    encoder(tokens).sum().backward()
+    encoder(tokens)[:, 0].sum().backward()  # a layer norm's outputs add up to 0, whatever comes in
     assert backbone.prefix_table.table.grad.abs().sum() > 0
 
 
@@ -146,5 +146,5 @@ def test_a_backbone_that_would_drop_an_exports_prefix_is_refused(tmp_path):
 def test_a_network_of_another_dtype_takes_a_prefix(dtype, texts):
     encoder = Encoder(TinyRandom(prefix=Prefix(3), dtype=dtype), pooling="cls")
     assert encoder.encode(texts).isfinite().all()
-    encoder(tokenize(encoder.tokenizer, texts)).sum().backward()
+    encoder(tokenize(encoder.tokenizer, texts))[:, 0].sum().backward()
     assert encoder.backbone.prefix_table.table.grad.abs().sum() > 0

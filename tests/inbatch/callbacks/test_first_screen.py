@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from inbatch.callbacks.first_screen import FirstScreen, batch_lines, model_lines
+from inbatch.callbacks.first_screen import FirstScreen, batch_lines, model_lines, negatives
 from inbatch.losses.cosent import CoSENT
 from inbatch.losses.infonce import InfoNCE
+from inbatch.losses.momentum_queue import MomentumQueue
 from inbatch.losses.weighted import WeightedSum
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import TinyRandom
@@ -70,6 +71,13 @@ def test_the_parts_of_a_method_are_named():
 )
 def test_negatives_are_counted_over_all_ranks_and_views(views: int, negatives: str):
     assert batch_lines(trainer(), module(), range(views))["negatives"].startswith(negatives)
+
+
+def test_negatives_are_those_that_the_objective_has():
+    assert negatives(WeightedSum({"ranks": CoSENT()}), 64, 1).startswith("none: ")
+    assert (
+        negatives(MomentumQueue(1000), 64, 1) == "63 an anchor, before duplicates are masked, and 1,000 in a full queue"
+    )
 
 
 def test_accumulation_and_chunks_are_named():
