@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.kernels import gather
+from inbatch.kernels.rows import take
 from inbatch.losses.base import BatchFacts, LossOutput, Objective
 from inbatch.losses.infonce import unit
 from inbatch.views import TokenBatch, Views
@@ -70,5 +71,5 @@ def ranking(similarity: Tensor, score: Tensor, scale: float) -> Tensor:
     has = lower > 0
     if not bool(has.any()):
         return s.sum() * 0.0
-    terms = s.logcumsumexp(0)[lower[has] - 1] - s[has]
+    terms = take(s.logcumsumexp(0), lower[has] - 1) - s[has]
     return torch.cat([terms.new_zeros(1), terms]).logsumexp(0)

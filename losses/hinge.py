@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.kernels import hardest, pair_logits
 from inbatch.kernels.ranks import row_counts, world_size
+from inbatch.kernels.rows import take
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, refuse_scores, require_negatives
 from inbatch.losses.contrast import first_row, gather_keys, id_sets
 from inbatch.losses.infonce import unit
@@ -84,6 +85,6 @@ def energy_hinge(
         anchor, key, own=first_row(counts), query_ids=query_ids, key_ids=key_ids, workspace_bytes=workspace_bytes
     )
     found = index[:, 0] >= 0
-    worst = pair_logits(anchor, key[index[:, 0].clamp(min=0)], 1.0)
+    worst = pair_logits(anchor, take(key, index[:, 0].clamp(min=0)), 1.0)
     gap = margin + worst - pair_logits(anchor, positive, 1.0)
     return torch.relu(gap).masked_fill(~found, 0.0), sum(counts)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
+from inbatch.kernels.rows import take
 from inbatch.templates import Template
 from inbatch.views import TokenBatch
 
@@ -67,7 +68,7 @@ class TemplateBias(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.bias_gradient):
             known, which = lengths.unique(return_inverse=True)
             states = backbone(_empty(template, known, self._first(backbone))).last[:, template.mask_position(0)]
-            return states.to(torch.promote_types(states.dtype, torch.float32))[which]
+            return take(states.to(torch.promote_types(states.dtype, torch.float32)), which)
 
     def of_views(self, backbone: Backbone, templates: Sequence[Template], lengths: Sequence[Tensor]) -> Tensor:
         """Compute the biases of several views, stacked in their order; views in one template share its biases.
