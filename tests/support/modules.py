@@ -1,0 +1,58 @@
+"""Tiny modules, their batches and a trainer, for tests of the Lightning module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from inbatch.losses.base import LossOutput, Objective
+from inbatch.losses.infonce import InfoNCE
+from inbatch.models.backbones import TinyRandom
+from inbatch.models.encoder import Encoder
+from inbatch.models.module import EmbeddingModule
+from inbatch.tokens import tokenize
+from inbatch.views import TokenBatch, Views
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
+    "enable_checkpointing": False,
+}  # fmt: skip
+
+
+def tiny(dropout: float = 0.0) -> Encoder:
+    return Encoder(TinyRandom(num_layers=1, dropout=dropout))
+
+
+def module_of(encoder: Encoder | None = None, objective: Objective | None = None, **options: Any) -> EmbeddingModule:
+    options.setdefault("optimizer", lambda groups: torch.optim.SGD(groups, lr=0.1))
+    return EmbeddingModule(encoder or tiny(), objective or InfoNCE(), **options)
+
+
+def batches(encoder: Encoder, count: int = 4, rows: int = 6, negatives: int = 0) -> DataLoader[Any]:
+    def views(start: int) -> Views[TokenBatch]:
+        texts = [[f"{role} {'long ' * i}{start + i}" for i in range(rows)] for role in range(2 + negatives)]
+        anchor, positive, *rest = (tokenize(encoder.tokenizer, role) for role in texts)
+        return Views(anchor, positive, tuple(rest))
+
+    made = [views(10 * i) for i in range(count)]
+    return DataLoader(made, batch_size=None)  # type: ignore[arg-type]
+
+
+def train(module: EmbeddingModule, folder: Path, **options: Any) -> Trainer:
+    options = {**QUIET, "default_root_dir": folder, "max_steps": 4, **options}
+    trainer = Trainer(**options)
+    trainer.fit(module, batches(module.encoder))
+    return trainer
+
+
+class Recorder(Objective):
+    """Notes what a module passes to its objective."""
+
+    def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
+        self.seen = z, tokens, encoder
+        return LossOutput(sum(view.sum() for view in z), {"number": torch.tensor(2.0)})  # type: ignore[arg-type]
