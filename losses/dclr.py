@@ -12,21 +12,13 @@ from torch.nn.functional import normalize
 from inbatch.errors import UsageError
 from inbatch.kernels import info_nce, log_sum, map_in_chunks
 from inbatch.kernels.ranks import row_counts, world_size
-from inbatch.losses.base import (
-    BatchFacts,
-    LossOutput,
-    Objective,
-    project,
-    refuse_batch_norm_of_one_row,
-    refuse_scores,
-    require_same_tokens,
-)
+from inbatch.losses.base import LossOutput, project, require_same_tokens
 from inbatch.losses.contrast import first_row, gather_keys, id_sets
-from inbatch.losses.infonce import unit
+from inbatch.losses.infonce import InfoNCE, unit
 from inbatch.views import TokenBatch, Views
 
 
-class DCLR(Objective):
+class DCLR(InfoNCE):
     """InfoNCE with refined noise among the candidates, without those that a complementary model holds for positives.
 
     Args:
@@ -46,7 +38,6 @@ class DCLR(Objective):
     Source: Zhou et al. 2022, arXiv 2205.00656, eq. 2 to 6.
     """
 
-    in_batch = True
     passes = "the reference"
 
     def __init__(
@@ -61,11 +52,10 @@ class DCLR(Objective):
         projector: nn.Module | None = None,
         workspace_bytes: int | None = None,
     ) -> None:
-        super().__init__()
-        if not all(math.isfinite(t) and t > 0 for t in (temperature, noise_temperature)):
+        super().__init__(temperature, projector=projector, workspace_bytes=workspace_bytes)
+        if not (math.isfinite(noise_temperature) and noise_temperature > 0):
             raise UsageError(
-                f"expected finite temperatures > 0; got {temperature} and {noise_temperature}. Set objective.temperature and "
-                "objective.noise_temperature."
+                f"expected a finite noise_temperature > 0; got {noise_temperature}. Set objective.noise_temperature."
             )
         if noise_ratio < 0 or noise_steps < 0 or not math.isfinite(threshold):
             raise UsageError(
@@ -78,18 +68,10 @@ class DCLR(Objective):
         self.noise_steps = noise_steps
         self.noise_step_size = noise_step_size
         self.noise_temperature = noise_temperature
-        self.temperature = temperature
-        self.projector = projector
-        self.workspace_bytes = workspace_bytes
 
     def attach(self, encoder: Any) -> None:
         """See `Objective.attach`."""
         require_same_tokens(self.reference, encoder, "objective.reference")
-
-    def check(self, batch: BatchFacts) -> None:
-        """See `Objective.check`."""
-        refuse_batch_norm_of_one_row(self.projector, batch)
-        refuse_scores(batch.scored, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Project, make noise and contrast; see `Objective.forward`."""

@@ -64,7 +64,8 @@ def test_a_step_with_and_without_noise():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "finite temperatures"),
+        ({"temperature": 0.0}, "a finite temperature > 0; got 0"),
+        ({"noise_temperature": 0.0}, "a finite noise_temperature > 0; got 0.0"),
         ({"noise_steps": -1}, "noise_steps >= 0"),
         ({"noise_ratio": -1.0}, "noise_ratio >= 0"),
     ],
