@@ -112,7 +112,7 @@ def plan_run(arguments: Sequence[str]) -> tuple[dict[str, Any], list[Finding]]:
 def shape_of(cli: FitCLI, trainer: Any) -> Shape:
     """Read the sizes of a step off the built run, and the texts' true length off a sample."""
     from inbatch.data.sampler import Draw
-    from inbatch.templates import taken
+    from inbatch.templates import filled_length
 
     data: Any = cli.datamodule
     encoder: Any = cli.model.encoder
@@ -126,7 +126,7 @@ def shape_of(cli: FitCLI, trainer: Any) -> Shape:
         first += len(table)
         tokens = max(tokens, list(collate(dataset[Draw(0, list(rows))])), key=len)
     query, document = (
-        data.max_length[side] + taken(encoder.tokenizer, encoder.prompts[side]) for side in ("query", "document")
+        filled_length(encoder.tokenizer, encoder.prompts[side], data.max_length[side]) for side in ("query", "document")
     )
     sides = [query, *[document] * (len(tokens) - 1)]
     rows = math.ceil(data.batch_size / trainer.world_size)

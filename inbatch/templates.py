@@ -1,20 +1,21 @@
-"""Templates: a text's place inside of a fixed sentence; the text is truncated, the template never."""
+"""Templates: a text's place inside of a fixed sentence, which is read here and filled in `inbatch.filling`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from inbatch.errors import UsageError
-from inbatch.views import TokenBatch
 
 SLOT = "{text}"
 MASK = "{mask}"
+LEARNED = "{learned}"
+INSTRUCTION = "{instruction}"
+SEAM = "{seam}"
+LEARNED_TOKEN = "<EMBED{}>"
+_SLOTS = (SLOT, MASK, LEARNED, INSTRUCTION, SEAM)
 
 
 @dataclass(frozen=True)
@@ -22,24 +23,39 @@ class Template:
     """The token ids around a text.
 
     Attributes:
-        left: special tokens and the words before the text.
-        right: the words after it, and special tokens.
-        mask: place of the mask token: counted from the left in ``left``, or from ``right``'s first token; None without one.
+        pieces: token ids before, between and behind the copies of the text; special tokens at both ends.
+        mask: place of the mask token: counted from the left in the first piece, or from the last one's first token; None without one.
         mask_is_right: whether it stands behind the text.
+        learned: places of the learned tokens, counted from the last piece's first token.
     """
 
-    left: tuple[int, ...]
-    right: tuple[int, ...]
+    pieces: tuple[tuple[int, ...], ...]
     mask: int | None
     mask_is_right: bool
+    learned: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.left) + len(self.right)
+        return sum(map(len, self.pieces))
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """What stands before the text."""
+        return self.pieces[0]
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        """What stands behind the text's last copy."""
+        return self.pieces[-1]
+
+    @property
+    def copies(self) -> int:
+        """How often the text stands there: once, but for echoes."""
+        return len(self.pieces) - 1
 
     def mask_position(self, length: int) -> int:
         """Return the place of the mask token around a text of so many tokens."""
         assert self.mask is not None
-        return self.mask + (len(self.left) + length if self.mask_is_right else 0)
+        return self.mask + (len(self) - len(self.right) + self.copies * length if self.mask_is_right else 0)
 
 
 def is_template(prompt: str) -> bool:
@@ -47,129 +63,143 @@ def is_template(prompt: str) -> bool:
     return SLOT in prompt
 
 
-def taken(tokenizer: Any, prompt: str) -> int:
-    """Return the tokens that a template takes beyond those of its text; 0 for a prefix, which counts as text."""
-    return len(parse(tokenizer, prompt)) if is_template(prompt) else 0
+def instructed(prompt: str, instruction: str | None) -> str:
+    """Put an instruction into a prompt.
+
+    Raises:
+        UsageError: if the prompt has no place for it, or it is missing, or it has slots itself.
+    """
+    if (instruction is not None) != (INSTRUCTION in prompt):
+        got = (
+            f"got {instruction!r} and the prompt {prompt!r}" if instruction else f"the prompt {prompt!r} has its place"
+        )
+        raise UsageError(
+            f"expected an instruction and its place {INSTRUCTION} in the prompt, or neither; {got}. Set encoder.prompts, and "
+            "columns.instruction or instruction of the source (instruction=… where you encode)."
+        )
+    if instruction is None:
+        return prompt
+    if found := [slot for slot in _SLOTS if slot in instruction]:
+        raise UsageError(f"expected an instruction without slots; {instruction!r} has {found[0]}. Reword it.")
+    return prompt.replace(INSTRUCTION, instruction)
 
 
-def check_template(prompt: str, tokenizer: Any, masked: bool) -> None:
+def filled_length(tokenizer: Any, prompt: str, length: int) -> int:
+    """Return the tokens of a filled template around a text of so many tokens; a prefix counts as text.
+
+    The instruction's own tokens are not counted where there is a place for one.
+    """
+    if not is_template(prompt):
+        return length
+    template = parse(tokenizer, prompt)
+    return len(template) + template.copies * length
+
+
+def check_template(prompt: str, tokenizer: Any, pooling: str) -> None:
     """Refuse a prompt that cannot be filled.
 
     Args:
         prompt: a template or a prefix.
         tokenizer: of the encoder.
-        masked: whether the mask position is pooled.
+        pooling: which must find its token: ``mask`` or ``learned``; the others find theirs anywhere.
 
     Raises:
-        UsageError: if the slot is missing or comes twice, or the mask token does.
+        UsageError: if a slot is missing, unknown, in a wrong place or there too often.
     """
-    marks = prompt.count(MASK) + (prompt.count(tokenizer.mask_token) if tokenizer.mask_token else 0)
+    where = f"in the template {prompt!r}"
     if MASK in prompt and tokenizer.mask_token is None:
         raise UsageError(f"expected a tokenizer with a mask token for the template {prompt!r}; this one has none.")
-    if MASK in prompt and SLOT not in prompt:
-        raise UsageError(f"expected the slot {SLOT} in the template {prompt!r}; it is missing. Set encoder.prompts.")
-    unknown = [word for word in re.findall(r"\{\w+\}", prompt) if word not in (SLOT, MASK)]
-    if unknown and (SLOT in prompt or MASK in prompt):
+    for slot in (MASK, LEARNED, SEAM):
+        if slot in prompt and SLOT not in prompt:
+            raise UsageError(f"expected the slot {SLOT} {where}; it is missing. Set encoder.prompts.")
+    found = re.findall(r"\{\w+\}", prompt)
+    unknown = [word for word in found if word not in _SLOTS]
+    if unknown and len(unknown) < len(found):
         raise UsageError(
-            f"expected the slots {SLOT} and {MASK} in the template {prompt!r}; got {unknown[0]}. Set encoder.prompts."
+            f"expected the slots {', '.join(_SLOTS[:-1])} and {SEAM} {where}; got {unknown[0]}. Set encoder.prompts."
         )
-    if prompt.count(SLOT) > 1:
+    if LEARNED in prompt and not learned_ids(tokenizer):
         raise UsageError(
-            f"expected the slot {SLOT} once in the template {prompt!r}; it is there {prompt.count(SLOT)} times."
+            f"expected a tokenizer with learned tokens ({LEARNED_TOKEN.format(0)}, …) for the slot {LEARNED} {where}; it has none. Set "
+            "backbone.learned_tokens, or start from the export of a stage that has them."
         )
-    if masked and is_template(prompt) and marks != 1:
+    if not is_template(prompt):
+        return
+    first, *between, last = prompt.split(SLOT)
+    if any(slot in part for part in (first, *between) for slot in (LEARNED, SEAM)) or any(
+        MASK in part for part in between
+    ):
         raise UsageError(
-            f"pooling `mask` expects one {MASK} in the template {prompt!r}; it has {marks}. Set encoder.prompts."
+            f"expected {LEARNED} and {SEAM} behind the text, and {MASK} before or behind all its copies, {where}. Set encoder.prompts."
+        )
+    marks = prompt.count(MASK) + (prompt.count(tokenizer.mask_token) if tokenizer.mask_token else 0)
+    if pooling == "mask" and marks != 1:
+        raise UsageError(f"pooling `mask` expects one {MASK} {where}; it has {marks}. Set encoder.prompts.")
+    if pooling == "learned" and last.count(LEARNED) != 1:
+        raise UsageError(
+            f"pooling `learned` expects one {LEARNED} {where}; it has {last.count(LEARNED)}. Set encoder.prompts."
         )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def parse(tokenizer: Any, prompt: str) -> Template:
-    """Tokenize what is around the text; its two sides by themselves, as PromptBERT's released training does.
+    """Tokenize what is around the text, by itself, as PromptBERT's released training does.
 
-    Blanks in front of the text are left out: to a byte-pair vocabulary they would be a token of their own.
+    Blanks in front of the text are left out: to a byte-pair vocabulary they would be a token of their own. What follows the text
+    is tokenized as it would be behind a letter, so that a vocabulary which puts a blank before each string puts none there; what
+    follows a `SEAM` is a string by itself.
     """
-    left, right = ((part.replace(MASK, tokenizer.mask_token or MASK)) for part in prompt.split(SLOT))
-    head, tail = _special_tokens(tokenizer)
-    left_ids = (*head, *tokenizer(left.strip(), add_special_tokens=False)["input_ids"])
-    right_ids = (*tokenizer(right, add_special_tokens=False)["input_ids"], *tail)
-    for is_right, ids in ((False, left_ids), (True, right_ids)):
+    parts = [_spelled(tokenizer, part) for part in prompt.split(SLOT)]
+    head, tail = special_tokens(tokenizer)
+    pieces = [_ids(tokenizer, parts[0].strip())]
+    for part in parts[1:]:
+        follows, *others = part.split(SEAM)
+        pieces.append(sum((_ids(tokenizer, other) for other in others), _ids_behind(tokenizer, follows)))
+    pieces[0], pieces[-1] = (*head, *pieces[0]), (*pieces[-1], *tail)
+    mine = set(learned_ids(tokenizer)) if LEARNED in prompt else set()
+    learned = tuple(place for place, token in enumerate(pieces[-1]) if token in mine)
+    for is_right, ids in ((False, pieces[0]), (True, pieces[-1])):
         if tokenizer.mask_token_id is not None and tokenizer.mask_token_id in ids:
-            return Template(left_ids, right_ids, ids.index(tokenizer.mask_token_id), is_right)
-    return Template(left_ids, right_ids, None, False)
+            return Template(tuple(pieces), ids.index(tokenizer.mask_token_id), is_right, learned)
+    return Template(tuple(pieces), None, False, learned)
 
 
-def _special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def as_string(tokenizer: Any, text: str, prompt: str) -> tuple[str, int]:
+    """Fill a template as a string, and say where the text's last copy begins in it."""
+    parts = [_spelled(tokenizer, part).replace(SEAM, "") for part in prompt.split(SLOT)]
+    before = text.join(parts[:-1])
+    return before + text + parts[-1], len(before)
+
+
+def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return what a tokenizer puts before and after a text."""
     plain, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     place = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
     return tuple(whole[:place]), tuple(whole[place + len(plain) :])
 
 
-def fill(
-    tokenizer: Any, texts: Sequence[str], prompt: str, max_length: int | None, one_string: bool = False
-) -> TokenBatch:
-    """Put texts into a template and tokenize them.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        texts: b strings.
-        prompt: with the slot.
-        max_length: tokens kept of each text itself; the template comes on top. None keeps all that the tokenizer allows.
-        one_string: tokenize the filled template as a whole where the text need not be cut, which in a byte-pair vocabulary joins
-            the text's first word with the blank before it; else the text is tokenized by itself.
-
-    Returns:
-        Tokens, with the slot ``mask`` where the template has a mask token; token types, where the tokenizer gives any, are 0.
-
-    Raises:
-        UsageError: if the template leaves no room for a text.
-    """
-    template = parse(tokenizer, prompt)
-    room = tokenizer.model_max_length - len(template)
-    kept = room if max_length is None else min(room, max_length)
-    if kept < 1:
-        raise UsageError(
-            f"expected a template that leaves room for a text within {kept + len(template)} tokens; {prompt!r} takes {len(template)}. "
-            "Shorten it, or raise max_length."
-        )
-    encoded = [ids[:kept] for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
-    rows = [[*template.left, *ids, *template.right] for ids in encoded]
-    places = [None if template.mask is None else template.mask_position(len(ids)) for ids in encoded]
-    if one_string:
-        for i, ids in enumerate(_as_one_string(tokenizer, texts, prompt)):
-            if len(ids) <= kept + len(template):  # each text by itself, so that none depends on those beside it
-                rows[i], places[i] = ids, _mask_in(ids, tokenizer.mask_token_id, template)
-    return _padded(tokenizer, rows, places)
-
-
-def _as_one_string(tokenizer: Any, texts: Sequence[str], prompt: str) -> list[list[int]]:
-    before, after = (part.replace(MASK, tokenizer.mask_token or MASK) for part in prompt.split(SLOT))
-    return tokenizer([before + text + after for text in texts], verbose=False)["input_ids"]
-
-
-def _mask_in(ids: list[int], mask_token_id: int, template: Template) -> int | None:
-    """Find the template's mask token, whatever the text may contain."""
-    if template.mask is None:
-        return None
-    return len(ids) - 1 - ids[::-1].index(mask_token_id) if template.mask_is_right else ids.index(mask_token_id)
-
-
-def _padded(tokenizer: Any, rows: list[list[int]], places: Sequence[int | None]) -> TokenBatch:
-    longest = max(map(len, rows))
-    left = tokenizer.padding_side == "left"
-    ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
-    mask = torch.zeros(len(rows), longest, dtype=torch.int64)
-    shifts = [longest - len(row) if left else 0 for row in rows]
-    for i, (row, start) in enumerate(zip(rows, shifts)):
-        ids[i, start : start + len(row)] = torch.tensor(row)
-        mask[i, start : start + len(row)] = 1
-    found = [place + shift for place, shift in zip(places, shifts) if place is not None]
-    slots = {"mask": torch.tensor(found)} if found else {}
-    types = torch.zeros_like(ids) if "token_type_ids" in tokenizer.model_input_names else None
-    return TokenBatch(ids, mask, token_type_ids=types, slots=slots)
+def learned_ids(tokenizer: Any) -> list[int]:
+    """Return the ids of a tokenizer's learned tokens, in their order; empty without any."""
+    added = tokenizer.get_added_vocab()
+    names = [LEARNED_TOKEN.format(i) for i in range(len(added))]
+    return [added[name] for name in names if name in added]
 
 
 def with_period(text: str) -> str:
     """Add a full stop to a text that does not end in one of ``. ? " '``, as PromptBERT's released evaluation does."""
     return text if text.endswith((".", "?", '"', "'")) else text + "."
+
+
+def _spelled(tokenizer: Any, part: str) -> str:
+    if LEARNED in part:
+        part = part.replace(LEARNED, "".join(LEARNED_TOKEN.format(i) for i in range(len(learned_ids(tokenizer)))))
+    return part.replace(MASK, tokenizer.mask_token or MASK)
+
+
+def _ids(tokenizer: Any, string: str) -> tuple[int, ...]:
+    return tuple(tokenizer(string, add_special_tokens=False)["input_ids"])
+
+
+def _ids_behind(tokenizer: Any, string: str) -> tuple[int, ...]:
+    letter, both = _ids(tokenizer, "a"), _ids(tokenizer, "a" + string)
+    return both[len(letter) :] if both[: len(letter)] == letter else _ids(tokenizer, string)

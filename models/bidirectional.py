@@ -1,10 +1,12 @@
-"""Let the tokens of a decoder see those after them, and check that they do."""
+"""Let the tokens of a decoder see those after them, in all layers or in the last ones, and check that they do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from inbatch.errors import UsageError
 
@@ -12,24 +14,64 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def uncover(network: PreTrainedModel) -> None:
+def uncover(network: PreTrainedModel, layers: bool | int = True) -> None:
     """Take the causal mask off a decoder, in place, and check that its tokens then see those after them.
 
+    Args:
+        network: a decoder, bare.
+        layers: True for all of them, as in LLM2Vec and NV-Embed; a number for the last so many, as in BeLLM; False for none.
+
     Raises:
-        UsageError: if the network is no decoder, does not heed the setting, or runs flash attention (not tested there).
+        UsageError: if the network is no decoder, does not heed the setting, or runs flash attention (not tested there); or if it has
+            fewer layers.
+
+    Source: BehnamGhader et al. 2024, arXiv 2404.05961, section 2.1; Li and Li 2024, arXiv 2311.05296, section 3.2.
     """
     name = type(network).__name__
-    if getattr(network.config, "is_causal", None) is False:
+    whole = isinstance(layers, bool)
+    if layers is False or (whole and getattr(network.config, "is_causal", None) is False):
         return
     if network.config._attn_implementation == "flash_attention_2":
         raise UsageError("bidirectional attention runs with sdpa or eager only. Set attention to sdpa.")
     if any(_sees_ahead(network)):
         raise UsageError(f"expected a decoder to make bidirectional; {name} is bidirectional already. Drop the option.")
-    network.config.is_causal = False
+    if whole:
+        network.config.is_causal = False
+    else:
+        _uncover_last(network, layers)
     if not all(_sees_ahead(network)):
         raise UsageError(
             f"expected a decoder whose causal mask can be taken off; {name} keeps it. Drop `bidirectional`."
         )
+
+
+def _uncover_last(network: PreTrainedModel, count: int) -> None:
+    total = network.config.get_text_config().num_hidden_layers
+    stacks = [m for m in network.modules() if isinstance(m, nn.ModuleList) and len(m) == total]
+    if not 1 <= count <= total or not stacks:
+        raise UsageError(
+            f"expected bidirectional to be true, false or a number of layers in [1, {total}]; got {count}. Set backbone.bidirectional."
+        )
+    for layer in stacks[0][total - count :]:
+        for module in layer.modules():
+            if hasattr(module, "is_causal"):
+                module.is_causal = False  # what rules where no mask is given, as for sdpa without padding
+        layer.register_forward_pre_hook(_see_all, with_kwargs=True)
+
+
+def _see_all(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give every query of a layer the mask of the last one, which sees all that is no padding.
+
+    Read off the causal mask that the layer is given, so that a layer which is computed again in the backward pass finds the same.
+    """
+    if "attention_mask" in kwargs:
+        return args, {**kwargs, "attention_mask": _of_last_query(kwargs["attention_mask"])}
+    place = list(inspect.signature(layer.forward).parameters).index("attention_mask")
+    return (*args[:place], _of_last_query(args[place]), *args[place + 1 :]), kwargs
+
+
+def _of_last_query(mask: torch.Tensor | None) -> torch.Tensor | None:
+    return None if mask is None else mask[:, :, -1:, :].expand_as(mask)
 
 
 @torch.no_grad()

@@ -70,7 +70,7 @@ def _description(encoder: Encoder) -> str:
     rows = {
         "base": f"`{backbone.name}`",
         "network": f"{type(backbone.network).__name__}, {backbone.config.get_text_config().num_hidden_layers} layers"
-        + (", bidirectional" if backbone.bidirectional else ""),
+        + _bidirectional(backbone.bidirectional),
         "adapter": "LoRA, merged into the weights; also apart in `adapter/`" if backbone.adapted else "none",
         "pooling": encoder.pooling,
         "head": "none" if head is None else f"{type(head).__name__} {head.in_features} → {head.out_features}",
@@ -80,11 +80,23 @@ def _description(encoder: Encoder) -> str:
     }
     if backbone.prefix is not None:
         rows["prefix"] = f"{backbone.prefix.length} keys and values before every layer, in `prefix.safetensors`"
+    if backbone.learned_tokens is not None:
+        rows["learned tokens"] = f"{len(backbone.learned_tokens)}, in `learned_tokens.safetensors`"
+    if encoder.latent is not None:
+        rows["latent attention"] = f"{encoder.latent.settings['latents']} latents, in `latent_attention.safetensors`"
+    if encoder.ensembles:
+        rows["means over prompts"] = "; ".join(f"{name}: {', '.join(of)}" for name, of in encoder.ensembles.items())
     if encoder.default_prompt is not None:
         rows["prompt by default"] = encoder.default_prompt
     if correction is not None:
         rows["template bias"] = "subtracted" if correction.template_bias_at_test else "subtracted in training only"
     return _table(rows)
+
+
+def _bidirectional(layers: bool | int) -> str:
+    if isinstance(layers, bool):
+        return ", bidirectional" if layers else ""
+    return f", the last {layers} bidirectional"
 
 
 def _usage(obstacle: str | None) -> str:

@@ -14,7 +14,7 @@ from inbatch.templates import Template
 from inbatch.views import TokenBatch
 
 if TYPE_CHECKING:
-    from inbatch.models.backbones import Backbone
+    from inbatch.models.backbone import Backbone
 
 Positions = Literal["from_zero", "own"]
 

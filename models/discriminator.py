@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.models.backbones import Backbone
+from inbatch.models.backbone import Backbone
 from inbatch.views import TokenBatch
 
 

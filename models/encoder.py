@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.models.backbones import Backbone
+from inbatch.models.backbone import Backbone
 from inbatch.models.correction import TemplateBias
 from inbatch.models.heads import HEADS, MLMTransform
-from inbatch.models.pooling import POOLINGS, PoolingName, with_mask_slot
-from inbatch.templates import check_template, is_template, parse, with_period
-from inbatch.tokens import tokenize
+from inbatch.models.latent_attention import LatentAttention
+from inbatch.models.pooling import NEEDS_SLOT, POOLINGS, PoolingName, States, at_learned, with_mask_slot
+from inbatch.templates import INSTRUCTION, SLOT, check_template, is_template, parse
+from inbatch.tokens import check_prefix
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
     from inbatch.models.attention import Attention
     from inbatch.models.export import Export
-
-# Texts tokenized at a time in encode: bounds the memory of tokens, whatever the length of the list.
-_TOKENIZED = 4096
 
 
 class Encoder(nn.Module):
@@ -34,16 +31,22 @@ class Encoder(nn.Module):
 
     Args:
         backbone: of `inbatch.models.backbones`.
-        pooling: ``mean``, ``cls``, ``last``, ``first_last`` or ``mask``.
+        pooling: ``mean``, ``cls``, ``last``, ``first_last``, ``mask``, ``mean_text`` (the text's own tokens, without prompt) or
+            ``learned`` (the learned tokens behind it).
         head: a `Dense` or `MLMTransform` that stays at test, or None. Projectors of training belong to the objective.
         normalize: divide each vector by its L2 norm, in float32.
-        prompts: put in front of texts by name, or templates with ``{text}`` and ``{mask}``; ``query`` and ``document`` are always
-            there, empty by default. In training the anchor is the query, and the other views are documents.
+        prompts: put in front of texts by name, or templates with ``{text}`` (twice for an echo), ``{mask}`` and ``{learned}``, each
+            with ``{instruction}`` where the data's or the caller's goes; ``query`` and ``document`` are always there, empty by
+            default. In training the anchor is the query, and the other views are documents.
         max_length: tokens kept of a text, special tokens included; None for what tokenizer and backbone allow.
         correction: subtracts the template's own bias; every view then needs a template.
         default_prompt: name of the prompt that `encode` takes where none is asked for.
         one_string_at_test: tokenize a filled template as one string in `encode`, as PromptBERT's release does at test; training
             tokenizes the text by itself.
+        one_string: tokenize a filled template as one string in training, too.
+        ensembles: names for lists of prompts; a text's embedding is then the mean of those that it has with each, as in MetaEOL. For
+            `encode` only.
+        latent: NV-Embed's latent attention on the states, before the pooling.
         period_at_test: end every text with a full stop in `encode`, as PromptBERT's release does at test.
 
     Raises:
@@ -62,6 +65,9 @@ class Encoder(nn.Module):
         default_prompt: str | None = None,
         one_string_at_test: bool = False,
         period_at_test: bool = False,
+        one_string: bool = False,
+        ensembles: dict[str, list[str]] | None = None,
+        latent: LatentAttention | None = None,
     ):
         super().__init__()
         if pooling not in POOLINGS:
@@ -69,6 +75,16 @@ class Encoder(nn.Module):
         if pooling == "mask" and backbone.tokenizer.mask_token_id is None:
             raise UsageError(
                 "pooling `mask` expects a tokenizer with a mask token; this one has none. Choose another pooling."
+            )
+        if pooling == "learned" and backbone.learned_tokens is None:
+            raise UsageError(
+                "pooling `learned` expects a backbone with learned tokens; it has none. Set backbone.learned_tokens, or start from the "
+                "export of a stage that has them."
+            )
+        if latent is not None and latent.settings["hidden_size"] != backbone.hidden_size:
+            raise UsageError(
+                f"expected latent attention with hidden_size={backbone.hidden_size}, the backbone's; got "
+                f"{latent.settings['hidden_size']}. Set encoder.latent."
             )
         if head is not None and not isinstance(head, HEADS):
             raise UsageError(
@@ -85,17 +101,21 @@ class Encoder(nn.Module):
         self.normalize = normalize
         self.prompts = {"query": "", "document": "", **(prompts or {})}
         for prompt in self.prompts.values():
-            check_template(prompt, self.tokenizer, masked=pooling == "mask")
-        if default_prompt is not None and default_prompt not in self.prompts:
-            raise UsageError(
-                f"expected default_prompt to be one of {', '.join(sorted(self.prompts))}; got {default_prompt!r}"
-            )
+            check_template(prompt, self.tokenizer, pooling)
+        self.ensembles = {name: list(members) for name, members in (ensembles or {}).items()}
+        self.latent = latent
+        _check_names(self.prompts, self.ensembles, default_prompt)
         if correction is not None and not (
             pooling == "mask" and all(is_template(self.prompts[name]) for name in ("query", "document"))
         ):
             raise UsageError(
                 "a template's bias expects pooling `mask` and templates for query and document. Set encoder.pooling and "
                 "encoder.prompts."
+            )
+        if correction is not None and any(p.count(SLOT) > 1 or INSTRUCTION in p for p in self.prompts.values()):
+            raise UsageError(
+                f"a template's bias expects templates with {SLOT} once and without {INSTRUCTION}. Set encoder.prompts, or correction to "
+                "null."
             )
         if correction is not None and correction.after_head:
             if head is None:
@@ -108,7 +128,11 @@ class Encoder(nn.Module):
         self.default_prompt = default_prompt
         self.one_string_at_test = one_string_at_test
         self.period_at_test = period_at_test
+        self.one_string = one_string
         self.max_length = self.fitting(max_length)
+        for prompt in self.prompts.values():
+            if not is_template(prompt):
+                check_prefix(self.tokenizer, prompt, self.max_length)
 
     @property
     def tokenizer(self) -> Any:
@@ -125,16 +149,24 @@ class Encoder(nn.Module):
         """Where the backbone lies."""
         return self.backbone.device
 
-    def forward(self, tokens: TokenBatch, bias: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: TokenBatch, bias: Tensor | None = None, normalize: bool = True) -> Tensor:
         """Embed tokens, in the module's mode and with gradient; (b, L) -> (b, d), at least float32.
 
         Args:
             tokens: b texts.
             bias: (b, h), what `bias` says of them; None subtracts nothing.
+            normalize: False leaves out the encoder's normalisation.
         """
         if self.pooling == "mask":
             tokens = with_mask_slot(tokens, self.tokenizer.mask_token_id)
+        if self.pooling in NEEDS_SLOT and NEEDS_SLOT[self.pooling] not in tokens.slots:
+            raise UsageError(
+                f"pooling `{self.pooling}` expects texts in a prompt with its place; these have none. Name the prompt, or set "
+                "encoder.default_prompt and encoder.prompts."
+            )
         states = self.backbone(tokens, first_layer=self.pooling == "first_last")
+        if self.latent is not None:
+            states = States(self.latent(states.last), states.first)
         z = POOLINGS[self.pooling](states, tokens)
         after = bias is not None and self.correction is not None and self.correction.after_head
         if bias is not None and not after:
@@ -144,7 +176,11 @@ class Encoder(nn.Module):
             if after:
                 z = z - self.head(bias)
         z = z.to(torch.promote_types(z.dtype, torch.float32))
-        return nn.functional.normalize(z, dim=-1) if self.normalize else z
+        return nn.functional.normalize(z, dim=-1) if self.normalize and normalize else z
+
+    def at_learned(self, tokens: TokenBatch) -> Tensor:
+        """Give the states at the learned tokens themselves, (b, L) -> (b, k, h), for objectives that read them one by one."""
+        return at_learned(self.backbone(tokens), tokens)
 
     def bias(self, tokens: TokenBatch, prompt_name: str) -> Tensor | None:
         """Compute the template's bias of each text, (b, h), on the whole batch; None without a correction."""
@@ -161,12 +197,12 @@ class Encoder(nn.Module):
         lengths = [view.lengths - len(template) for view, template in zip(views, templates)]
         return self.correction.of_views(self.backbone, templates, lengths)
 
-    @torch.no_grad()
     def encode(
         self,
         texts: Sequence[str],
         *,
         prompt_name: str | None = None,
+        instruction: str | None = None,
         token_budget: int = 16384,
         max_length: int | None = None,
         progress: bool = False,
@@ -177,7 +213,8 @@ class Encoder(nn.Module):
 
         Args:
             texts: n strings.
-            prompt_name: key of the prompt put in front of each; None for the default, which mostly is no prompt.
+            prompt_name: key of the prompt put in front of each, or of an ensemble; None for the default, which mostly is no prompt.
+            instruction: put into the prompt at ``{instruction}``, where it has that place.
             token_budget: padded tokens a batch may hold, rows times longest; a longer text makes a batch of its own.
             max_length: tokens kept of each text; None for the encoder's own.
             progress: show a progress bar on stderr.
@@ -186,42 +223,11 @@ class Encoder(nn.Module):
             (n, d) float32 on the CPU, in the order of the texts.
 
         Raises:
-            UsageError: if a text is no string, the prompt is unknown, or a number is out of range.
+            UsageError: if a text is no string, the prompt is unknown or lacks its instruction, or a number is out of range.
         """
-        if isinstance(texts, str):
-            raise UsageError("expected a list of texts to encode; got one string. Put it in a list.")
-        if prompt_name is not None and prompt_name not in self.prompts:
-            raise UsageError(
-                f"expected prompt_name to be one of {', '.join(sorted(self.prompts))}; got {prompt_name!r}"
-            )
-        if token_budget < 1:
-            raise UsageError(f"expected a token_budget of at least 1; got {token_budget}")
-        max_length = self.max_length if max_length is None else self.fitting(max_length)
-        prompt_name = self.default_prompt if prompt_name is None else prompt_name
-        prompt = "" if prompt_name is None else self.prompts[prompt_name]
-        corrected = self.correction is not None and self.correction.template_bias_at_test and is_template(prompt)
-        if is_template(prompt) and self.backbone.max_positions is not None:
-            max_length = min(max_length, self.backbone.max_positions - len(parse(self.tokenizer, prompt)))
-        items: list[Any] = list(texts)
-        for index, item in enumerate(items):
-            if not isinstance(item, str):
-                raise UsageError(
-                    f"expected texts of type str to encode; item {index} is {type(item).__name__}: {item!r:.60}"
-                )
-        out = torch.empty(len(items), self.dim)
-        # Characters tell the length roughly, before tokenizing.
-        order = sorted(range(len(items)), key=lambda i: len(items[i]), reverse=True)
-        with evaluating(self), _bar(len(items), progress) as advance:
-            for start in range(0, len(order), _TOKENIZED):
-                rows = torch.tensor(order[start : start + _TOKENIZED])
-                given = [with_period(items[i]) if self.period_at_test else items[i] for i in rows.tolist()]
-                tokens = tokenize(self.tokenizer, given, max_length, prompt, self.one_string_at_test)
-                for batch in token_batches(tokens.lengths, token_budget):
-                    part = tokens.select(batch).trim().to(self.device)
-                    z = self(part, self.bias(part, prompt_name) if corrected and prompt_name else None)
-                    out[rows[batch]] = z.float().cpu()
-                    advance(len(batch))
-        return out
+        from inbatch.models.inference import encode
+
+        return encode(self, texts, prompt_name, instruction, token_budget, max_length, progress)
 
     def save_pretrained(self, folder: str | Path, facts: dict[str, Any] | None = None) -> Export:
         """Write the encoder to a folder, reload it and compare; see `inbatch.models.export.export`."""
@@ -262,39 +268,14 @@ class Encoder(nn.Module):
         return max_length
 
 
-def token_batches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
-    """Cut texts into batches of similar length, the longest first.
-
-    Args:
-        lengths: (n,) tokens of each text.
-        budget: rows times longest row of a batch, at most; a batch holds at least one row.
-
-    Yields:
-        int64 indices of a batch's rows.
-    """
-    order = lengths.argsort(descending=True, stable=True)
-    start = 0
-    while start < len(order):
-        rows = max(1, budget // max(1, int(lengths[order[start]])))
-        yield order[start : start + rows]
-        start += rows
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in eval mode, and each of its parts back into its own mode afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-@contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    with tqdm(total=total, disable=not shown, unit="text", desc="encode") as bar:
-        yield bar.update
+def _check_names(prompts: dict[str, str], ensembles: dict[str, list[str]], default: str | None) -> None:
+    for name, members in ensembles.items():
+        if not members or any(member not in prompts for member in members) or name in prompts:
+            raise UsageError(
+                f"expected the ensemble {name!r} to have a name of its own and to list prompts out of {', '.join(sorted(prompts))}; got "
+                f"{members}. Set encoder.ensembles."
+            )
+    if default is not None and default not in {**prompts, **ensembles}:
+        raise UsageError(
+            f"expected default_prompt to be one of {', '.join(sorted([*prompts, *ensembles]))}; got {default!r}"
+        )

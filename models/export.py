@@ -215,6 +215,10 @@ def _obstacle(encoder: Encoder) -> str | None:
         return "it has no prefix of keys and values in every layer"
     if encoder.head is not None and not isinstance(encoder.head, Dense):
         return f"it has no head {type(encoder.head).__name__}"
+    if encoder.latent is not None:
+        return "it has no latent attention"
+    if encoder.ensembles:
+        return "it has no mean over prompts"
     if any(is_template(prompt) for prompt in encoder.prompts.values()):
         return "its prompts are prefixes, not templates"
     if encoder.backbone.bidirectional:

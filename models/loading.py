@@ -48,7 +48,12 @@ def load_encoder(
         encoder = _from_adapter(folder, pooling, attention)
     elif kind == "model":
         record = read_record(folder)
-        backbone = _network(folder, attention, dtype=record["dtype"], prefix=read_prefix(record))
+        bidirectional = record["base"][
+            "bidirectional"
+        ]  # true is in the network's own configuration, a number of layers is not
+        backbone = _network(
+            folder, attention, dtype=record["dtype"], prefix=read_prefix(record), bidirectional=bidirectional
+        )
         encoder = _recorded(backbone, record, folder)
     elif kind == "sentence-transformers":
         encoder = _from_layout(folder, attention)
@@ -130,6 +135,7 @@ def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attentio
         dtype=record["dtype"],
         layers=base["layers"],
         bidirectional=base["bidirectional"],
+        learned_tokens=record.get("learned_tokens", 0),
     )
     if base_sha256(backbone.network) != base["sha256"]:
         raise UsageError(

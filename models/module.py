@@ -25,7 +25,7 @@ from inbatch.kernels import map_in_chunks
 from inbatch.kernels.ranks import world_size
 from inbatch.losses.base import BatchFacts, check_width, parts
 from inbatch.models.encoder import Encoder
-from inbatch.templates import taken
+from inbatch.templates import filled_length
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
@@ -147,11 +147,11 @@ class EmbeddingModule(LightningModule):
         for part in parts(self.objective):
             part.check(BatchFacts(data.batch_size // ranks, *data.roles))
         for side, length in data.max_length.items():
-            template = taken(self.encoder.tokenizer, self.encoder.prompts[side])
+            filled = filled_length(self.encoder.tokenizer, self.encoder.prompts[side], length)
             try:
-                self.encoder.fitting(length + template)
+                self.encoder.fitting(filled)
             except UsageError as error:
-                counted = f" ({template} of them are the template's)" if template else ""
+                counted = f" ({filled - length} of them are the template's)" if filled > length else ""
                 raise UsageError(f"{error}{counted}. Set data.max_length.") from None
 
     def on_fit_start(self) -> None:

@@ -1,4 +1,4 @@
-"""What an export keeps of an encoder beyond network, pooling and a dense head: prefixes, other heads, corrections."""
+"""What an export keeps of an encoder beyond network, pooling and a dense head: prefixes, learned tokens, other heads, corrections."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from inbatch.errors import MissingError
 from inbatch.models.correction import TemplateBias
 from inbatch.models.heads import MLMTransform
+from inbatch.models.latent_attention import FILE as LATENT
+from inbatch.models.latent_attention import LatentAttention
+from inbatch.models.learned_tokens import FILE as LEARNED
 from inbatch.models.prefix import FILE as PREFIX
 from inbatch.models.prefix import Prefix
 
@@ -18,11 +21,14 @@ if TYPE_CHECKING:
     from inbatch.models.encoder import Encoder
 
 TRANSFORM = "mlm_transform.safetensors"
+# Arguments of `Encoder` that a record holds as they are.
+_PLAIN = ("default_prompt", "one_string_at_test", "period_at_test", "one_string", "ensembles")
 
 
 def describe_parts(encoder: Encoder) -> dict[str, Any]:
     """Return the record's entries of these parts."""
     correction, head, prefix = encoder.correction, encoder.head, encoder.backbone.prefix
+    learned = encoder.backbone.learned_tokens
     switches = ("template_bias_at_test", "after_head", "bias_gradient", "delta_positions")
     return {
         "prefix": None if prefix is None else asdict(prefix),
@@ -30,16 +36,18 @@ def describe_parts(encoder: Encoder) -> dict[str, Any]:
         if isinstance(head, MLMTransform)
         else None,
         "correction": None if correction is None else {name: getattr(correction, name) for name in switches},
-        "default_prompt": encoder.default_prompt,
-        "one_string_at_test": encoder.one_string_at_test,
-        "period_at_test": encoder.period_at_test,
+        "learned_tokens": 0 if learned is None else len(learned),
+        "latent": None if encoder.latent is None else encoder.latent.settings,
+        **{name: getattr(encoder, name) for name in _PLAIN},
     }
 
 
 def write_parts(folder: Path, encoder: Encoder) -> None:
     """Write the weights of these parts, where the encoder has them."""
-    if encoder.backbone.prefix_table is not None:
-        _save(encoder.backbone.prefix_table, folder / PREFIX)
+    backbone = encoder.backbone
+    for module, file in ((backbone.prefix_table, PREFIX), (backbone.learned_tokens, LEARNED), (encoder.latent, LATENT)):
+        if module is not None:
+            _save(module, folder / file)
     if isinstance(encoder.head, MLMTransform):
         _save(encoder.head, folder / TRANSFORM)
 
@@ -57,15 +65,18 @@ def read_parts(folder: Path, record: dict[str, Any], backbone: Any) -> dict[str,
         MissingError: if weights of the record are not there.
     """
     if backbone.prefix_table is not None:
-        _load(backbone.prefix_table, folder / PREFIX)
-    found: dict[str, Any] = {
-        name: record[name] for name in ("default_prompt", "one_string_at_test", "period_at_test") if name in record
-    }
+        load_module(backbone.prefix_table, folder / PREFIX)
+    if backbone.learned_tokens is not None:
+        load_module(backbone.learned_tokens, folder / LEARNED)
+    found: dict[str, Any] = {name: record[name] for name in _PLAIN if name in record}
+    if record.get("latent") is not None:
+        found["latent"] = LatentAttention(**record["latent"])
+        load_module(found["latent"], folder / LATENT)
     if record.get("correction") is not None:
         found["correction"] = TemplateBias(**record["correction"])
     if record.get("mlm_transform") is not None:
         found["head"] = MLMTransform(**record["mlm_transform"])
-        _load(found["head"], folder / TRANSFORM)
+        load_module(found["head"], folder / TRANSFORM)
     return found
 
 
@@ -76,7 +87,12 @@ def _save(module: nn.Module, path: Path) -> None:
     save_file(state, path, metadata={"format": "pt"})
 
 
-def _load(module: nn.Module, path: Path) -> None:
+def load_module(module: nn.Module, path: Path) -> None:
+    """Load the weights of a part, in their own dtype.
+
+    Raises:
+        MissingError: if the file is not there.
+    """
     from safetensors.torch import load_file
 
     if not path.is_file():

@@ -12,7 +12,7 @@ from torch import Tensor
 from inbatch.errors import UsageError
 from inbatch.views import TokenBatch
 
-PoolingName = Literal["mean", "cls", "last", "first_last", "mask"]
+PoolingName = Literal["mean", "cls", "last", "first_last", "mask", "mean_text", "learned"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,46 @@ def mask(states: States, tokens: TokenBatch) -> Tensor:
     return _pick(states.last, tokens.slots["mask"])
 
 
+def mean_text(states: States, tokens: TokenBatch) -> Tensor:
+    """Average the last layer over slot ``text``: the text's own tokens, without prompt and special tokens; (b, h).
+
+    In an echo these are the tokens of the last copy.
+
+    Source: Lee et al. 2024, arXiv 2405.17428, section 4.2 (instructions masked out); Springer et al. 2024, arXiv 2402.15449.
+    """
+    start, stop = tokens.slots["text"].unbind(1)
+    place = torch.arange(tokens.input_ids.shape[1], device=start.device)
+    return _average(states.last, ((place >= start[:, None]) & (place < stop[:, None])).long())
+
+
+def learned(states: States, tokens: TokenBatch) -> Tensor:
+    """Average the last layer over slot ``learned``, the learned tokens behind the text; (b, h).
+
+    Source: Deng et al. 2025, arXiv 2502.11401, section 3.
+    """
+    found = at_learned(states, tokens)
+    return found.to(torch.promote_types(found.dtype, torch.float32)).mean(1)
+
+
+def at_learned(states: States, tokens: TokenBatch) -> Tensor:
+    """Take the last layer at slot ``learned``; (b, k, h)."""
+    place = tokens.slots["learned"].unsqueeze(-1).expand(-1, -1, states.last.shape[-1])
+    return states.last.gather(1, place)
+
+
 POOLINGS: dict[str, Callable[[States, TokenBatch], Tensor]] = {
     "mean": mean,
     "cls": cls,
     "last": last,
     "first_last": first_last,
     "mask": mask,
+    "mean_text": mean_text,
+    "learned": learned,
 }
+
+
+# The slot that a pooling reads, where the tokens alone do not tell it.
+NEEDS_SLOT = {"mean_text": "text", "learned": "learned"}
 
 
 def with_mask_slot(tokens: TokenBatch, mask_token_id: int) -> TokenBatch:

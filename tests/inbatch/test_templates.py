@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
+from inbatch.filling import fill
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.prefix import Prefix
-from inbatch.templates import check_template, fill, is_template, parse, with_period
+from inbatch.templates import check_template, is_template, parse, with_period
 from inbatch.tokens import tokenize
 
 PROMPT = 'it says "{text}" and {mask}.'
@@ -100,14 +101,14 @@ def test_encode_takes_the_default_prompt():
 
 def test_a_plain_prompt_is_no_template():
     assert not is_template("query: ")
-    check_template("query: ", TinyRandom("bert").tokenizer, masked=False)
+    check_template("query: ", TinyRandom("bert").tokenizer, "mean")
 
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
         ("it means {mask}.", r"expected the slot \{text\} in the template"),
-        ("{text} {text} {mask}", "it is there 2 times"),
+        ("{text} {mask} {text}", "behind all its copies"),
         ("{text} {mask} {txt}", r"got \{txt\}. Set encoder.prompts"),
         ("{text} means nothing", r"pooling `mask` expects one \{mask\}.*it has 0"),
         ("{mask} {text} {mask}", "it has 2"),

@@ -15,8 +15,8 @@ from inbatch.templates import Template, parse
 from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch, Views
 
-A = Template(left=(1, 4), right=(5, 3, 2), mask=1, mask_is_right=True)
-B = Template(left=(1, 6), right=(5, 3, 2), mask=1, mask_is_right=True)
+A = Template(pieces=((1, 4), (5, 3, 2)), mask=1, mask_is_right=True)
+B = Template(pieces=((1, 6), (5, 3, 2)), mask=1, mask_is_right=True)
 VIEWS = ([[1, 4, 7, 5, 3, 2, 0], [1, 4, 7, 8, 5, 3, 2]], [[1, 6, 7, 5, 3, 2, 0], [1, 6, 7, 8, 5, 3, 2]])
 LENGTHS = torch.tensor([1, 2])
 DIFFERENCES = (

@@ -11,8 +11,9 @@ from torch import nn
 from inbatch.errors import UsageError
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import Pretrained, TinyRandom
-from inbatch.models.encoder import Encoder, evaluating, token_batches
+from inbatch.models.encoder import Encoder
 from inbatch.models.heads import Dense
+from inbatch.models.inference import evaluating, token_batches
 from inbatch.models.pooling import POOLINGS
 from inbatch.tokens import tokenize
 

@@ -1,0 +1,129 @@
+"""Embed many texts for use: sorted by length, in batches by tokens, in eval mode and without gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from inbatch.errors import UsageError
+from inbatch.templates import instructed, is_template, parse, with_period
+from inbatch.tokens import tokenize
+
+if TYPE_CHECKING:
+    from inbatch.models.encoder import Encoder
+
+# Texts tokenized at a time: bounds the memory of tokens, whatever the length of the list.
+_TOKENIZED = 4096
+
+
+@torch.no_grad()
+def encode(
+    encoder: Encoder,
+    texts: Sequence[str],
+    prompt_name: str | None,
+    instruction: str | None,
+    token_budget: int,
+    max_length: int | None,
+    progress: bool,
+) -> Tensor:
+    """Embed texts; see `Encoder.encode`."""
+    if isinstance(texts, str):
+        raise UsageError("expected a list of texts to encode; got one string. Put it in a list.")
+    names = sorted([*encoder.prompts, *encoder.ensembles])
+    if prompt_name is not None and prompt_name not in names:
+        raise UsageError(f"expected prompt_name to be one of {', '.join(names)}; got {prompt_name!r}")
+    if token_budget < 1:
+        raise UsageError(f"expected a token_budget of at least 1; got {token_budget}")
+    items: list[Any] = list(texts)
+    for index, item in enumerate(items):
+        if not isinstance(item, str):
+            raise UsageError(
+                f"expected texts of type str to encode; item {index} is {type(item).__name__}: {item!r:.60}"
+            )
+    max_length = encoder.max_length if max_length is None else encoder.fitting(max_length)
+    name = encoder.default_prompt if prompt_name is None else prompt_name
+    members = encoder.ensembles.get(name or "", [name])
+    with evaluating(encoder), _bar(len(items) * len(members), progress) as advance:
+        total = torch.zeros(len(items), encoder.dim)
+        for member in members:
+            total += _encode(encoder, items, member, instruction, token_budget, max_length, len(members) > 1, advance)
+    if len(members) == 1:
+        return total
+    mean = total / len(members)
+    return nn.functional.normalize(mean, dim=-1) if encoder.normalize else mean
+
+
+def _encode(
+    encoder: Encoder,
+    items: list[str],
+    prompt_name: str | None,
+    instruction: str | None,
+    token_budget: int,
+    max_length: int,
+    raw: bool,
+    advance: Any,
+) -> Tensor:
+    """Embed texts with one prompt, (n, d) in their order; ``raw`` leaves out the normalisation, as a mean over prompts needs it."""
+    tokenizer, backbone = encoder.tokenizer, encoder.backbone
+    prompt = "" if prompt_name is None else instructed(encoder.prompts[prompt_name], instruction)
+    corrected = encoder.correction is not None and encoder.correction.template_bias_at_test and is_template(prompt)
+    if is_template(prompt) and backbone.max_positions is not None:
+        template = parse(tokenizer, prompt)
+        max_length = min(max_length, (backbone.max_positions - len(template)) // template.copies)
+    spans = encoder.pooling == "mean_text"
+    out = torch.empty(len(items), encoder.dim)
+    # Characters tell the length roughly, before tokenizing.
+    order = sorted(range(len(items)), key=lambda i: len(items[i]), reverse=True)
+    for start in range(0, len(order), _TOKENIZED):
+        rows = torch.tensor(order[start : start + _TOKENIZED])
+        given = [with_period(items[i]) if encoder.period_at_test else items[i] for i in rows.tolist()]
+        joined = encoder.one_string or encoder.one_string_at_test
+        tokens = tokenize(tokenizer, given, max_length, prompt, joined, spans)
+        for batch in token_batches(tokens.lengths, token_budget):
+            part = tokens.select(batch).trim().to(encoder.device)
+            z = encoder(part, encoder.bias(part, prompt_name) if corrected and prompt_name else None, normalize=not raw)
+            out[rows[batch]] = z.float().cpu()
+            advance(len(batch))
+    return out
+
+
+def token_batches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
+    """Cut texts into batches of similar length, the longest first.
+
+    Args:
+        lengths: (n,) tokens of each text.
+        budget: rows times longest row of a batch, at most; a batch holds at least one row.
+
+    Yields:
+        int64 indices of a batch's rows.
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    start = 0
+    while start < len(order):
+        rows = max(1, budget // max(1, int(lengths[order[start]])))
+        yield order[start : start + rows]
+        start += rows
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode, and each of its parts back into its own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
+def _bar(total: int, shown: bool) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, disable=not shown, unit="text", desc="encode") as bar:
+        yield bar.update
