@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from inbatch.errors import UsageError
+from inbatch.templates import INSTRUCTION, instructed
 from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch, Views
 
@@ -24,12 +25,16 @@ class Collate:
         prompts: text in front of every query and every document.
         max_length: tokens kept of each, special tokens included.
         document_token_type: of the documents' tokens, where the tokenizer gives types.
+        one_string: as in `inbatch.filling.fill`.
+        spans: as in `tokenize`.
     """
 
     tokenizer: Any
     prompts: Mapping[str, str]
     max_length: Mapping[str, int]
     document_token_type: int = 0
+    one_string: bool = False
+    spans: bool = False
 
     def __call__(self, views: Views[list[str]]) -> Views[TokenBatch]:
         """Tokenize each view; the same list of texts in two roles with the same settings is tokenized once."""
@@ -41,10 +46,17 @@ class Collate:
             token_type = self.document_token_type if role else 0
             key = (id(texts), length, prompt, token_type)
             if key not in done:
-                batch = tokenize(self.tokenizer, texts, length, prompt)
+                given = prompt if INSTRUCTION not in prompt else _instructed(prompt, views.instructions)
+                batch = tokenize(self.tokenizer, texts, length, given, self.one_string, self.spans)
                 done[key] = _typed(batch, token_type) if token_type else batch
             tokens.append(done[key])
-        return views.replace_payloads(tokens)
+        return replace(views.replace_payloads(tokens), instructions=None)
+
+
+def _instructed(prompt: str, instructions: list[str] | None) -> list[str]:
+    if instructions is None:
+        instructed(prompt, None)  # raises
+    return [instructed(prompt, instruction) for instruction in instructions or ()]
 
 
 def _typed(batch: TokenBatch, token_type: int) -> TokenBatch:

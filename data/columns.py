@@ -21,8 +21,8 @@ _NAMES = {
 _ROLE = {name: role for role, names in _NAMES.items() for name in names.split()}
 _NUMBERED = re.compile(r"(?:negative|neg|hard_neg|hard_negative)_?(\d+)")
 _TEXTUAL = (TEXT, TEXTS, DIGITS)
-_ONE_OF_EACH = ("anchor", "positive", "score")
-SETTINGS = ("anchor", "positive", "negatives", "score")
+_ONE_OF_EACH = ("anchor", "positive", "score", "instruction")
+SETTINGS = ("anchor", "positive", "negatives", "score", "instruction")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Roles:
         positive: the column of what they should find; None: the anchor's text again.
         negatives: columns of hard negatives; a single one may hold lists of texts.
         score: the column of similarities.
+        instruction: the column of what each row asks for; only where it is set.
         how: how they were found: ``as set``, ``by name`` or ``by order``.
     """
 
@@ -42,22 +43,24 @@ class Roles:
     negatives: tuple[str, ...] = ()
     score: str | None = None
     how: str = "as set"
+    instruction: str | None = None
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The columns of texts, each once."""
+        """The columns of texts to embed, each once."""
         return tuple(dict.fromkeys(name for name in (self.anchor, self.positive, *self.negatives) if name is not None))
 
     @property
     def used(self) -> tuple[str, ...]:
         """All columns that are read, each once."""
-        return self.texts if self.score is None else (*self.texts, self.score)
+        return (*self.texts, *(name for name in (self.score, self.instruction) if name is not None))
 
     def __str__(self) -> str:
         positive = "the same text" if self.positive is None else self.positive
         parts = [f"anchor = {self.anchor}", f"positive = {positive}"]
         parts += [f"negatives = {', '.join(self.negatives)}"] if self.negatives else []
         parts += [f"score = {self.score}"] if self.score is not None else []
+        parts += [f"instruction = {self.instruction}"] if self.instruction is not None else []
         return f"{'; '.join(parts)} ({self.how})"
 
 
@@ -72,7 +75,8 @@ def resolve(
 
     Args:
         kinds: what each column holds, in the order of the file: `TEXT`, `TEXTS`, `NUMBER`, `DIGITS` or `OTHER`.
-        columns: ``{"anchor": name, "positive": name, "negatives": [names], "score": name}``, all but the anchor optional.
+        columns: ``{"anchor": name, "positive": name, "negatives": [names], "score": name, "instruction": name}``, all but the
+            anchor optional.
         where: the source's name, for messages.
 
     Raises:
@@ -102,9 +106,11 @@ def _as_set(kinds: Mapping[str, str], columns: Mapping[str, str | int | Sequence
                 raise UsageError(
                     f"{where}: there is no column {name}, set as {role}; the columns are {', '.join(kinds)}."
                 )
-    single = {role: str(given[role][0]) if role in given else None for role in ("positive", "score")}
+    single = {role: str(given[role][0]) if role in given else None for role in ("positive", "score", "instruction")}
     negatives = tuple(str(name) for name in given.get("negatives", []))
-    return Roles(str(given["anchor"][0]), single["positive"], negatives, single["score"])
+    return Roles(
+        str(given["anchor"][0]), single["positive"], negatives, single["score"], instruction=single["instruction"]
+    )
 
 
 def _role_of(name: str) -> str | None:
@@ -161,6 +167,10 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
             raise UsageError(
                 f"{where}: expected texts in column {name}; it holds: {kinds[name]}. Set columns to other ones."
             )
+    if roles.instruction is not None and kinds[roles.instruction] != TEXT:
+        raise UsageError(
+            f"{where}: expected texts in the instruction column {roles.instruction}; it holds: {kinds[roles.instruction]}."
+        )
     if roles.score is not None and kinds[roles.score] not in (NUMBER, DIGITS):
         raise UsageError(
             f"{where}: expected numbers in the score column {roles.score}; it holds: {kinds[roles.score]}."

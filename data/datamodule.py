@@ -75,8 +75,7 @@ class EmbeddingDataModule(LightningDataModule):
         """The loaded sources; loads them at first use."""
         if self._tables is None:
             tables = [load(source) for source in self.sources]
-            if not self.single_source:
-                _check_alike(tables)
+            _check_alike(tables, not self.single_source)
             self._tables = tables
         return self._tables
 
@@ -84,6 +83,11 @@ class EmbeddingDataModule(LightningDataModule):
     def roles(self) -> tuple[int, bool]:
         """Hard negatives that every row has, and whether every row has a score."""
         return min(table.negatives for table in self.tables), all(t.roles.score is not None for t in self.tables)
+
+    @property
+    def instructed(self) -> bool:
+        """Whether the rows have instructions."""
+        return self.tables[0].instructed
 
     @property
     def order(self) -> BatchOrder:
@@ -106,7 +110,10 @@ class EmbeddingDataModule(LightningDataModule):
 
     def collate(self, encoder: Any) -> Collate:
         """Return what turns views of texts into tokens for an encoder."""
-        return Collate(encoder.tokenizer, encoder.prompts, self.max_length, self.document_token_type)
+        spans = encoder.pooling == "mean_text"
+        return Collate(
+            encoder.tokenizer, encoder.prompts, self.max_length, self.document_token_type, encoder.one_string, spans
+        )
 
     def prepare_data(self) -> None:
         """Fill the caches, in one process a machine, before the others read them."""
@@ -151,6 +158,7 @@ class EmbeddingDataModule(LightningDataModule):
             dropped = f", {table.dropped} dropped as empty" if table.dropped else ""
             share = f", {quota} an epoch" if quota != len(table) else ""
             lines += [f"{table.name}: {len(table)} rows{dropped}{share}", f"  {table.roles}"]
+            lines += [f"  instruction: {table.instruction}"] if table.instruction is not None else []
             for row in range(min(_EXAMPLES, len(table))):
                 cells = table.rows[row]
                 lines += [f"  {row + 1}. {name}: {_shorten(cells[name])}" for name in table.roles.used]
@@ -193,9 +201,16 @@ def _refuse_other_samplers(trainer: Any) -> None:
         )
 
 
-def _check_alike(tables: list[Table]) -> None:
+def _check_alike(tables: list[Table], mixed: bool) -> None:
     first = tables[0]
     for table in tables[1:]:
+        if table.instructed != first.instructed:
+            with_, without = (first, table) if first.instructed else (table, first)
+            raise UsageError(
+                f"rows of {with_.name} have instructions, those of {without.name} have none. Set instruction on each source."
+            )
+        if not mixed:
+            continue
         if table.negatives != first.negatives or (table.roles.score is None) != (first.roles.score is None):
             raise UsageError(
                 f"rows of {first.name} and {table.name} cannot stand in one batch: {first.negatives} and {table.negatives} hard "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +37,7 @@ class Source:
             set of the Hugging Face hub (``owner/name``) or one file of it (``hf://datasets/owner/name/file.txt``); or
             ``environment``, the docstrings and code of the Python packages installed on this machine; ``columns`` may name its
             column ``neighbour``, too, another docstring of the anchor's module.
-        columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …}``; columns left out are
+        columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …}``; columns left out are
             ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. By name, then by order, if
             not given.
         view: what a row becomes: ``same`` text twice, ``pair``, ``triplet`` with hard negatives, ``scored`` pair; ``auto`` takes
@@ -47,6 +47,8 @@ class Source:
         weight: factor of this source's share in a mixture.
         split: which split of a data set, and of ``environment``: train where not given.
         subset: the configuration of a hub data set, for those that have several.
+        instruction: what the rows of this source ask for, in the place of a column of instructions; prompts take it at
+            ``{instruction}``.
         empty: what happens to rows with an empty text: ``drop``, or ``keep``, as SimCSE's released code does, where the tokenizer
             sees one space.
     """
@@ -59,6 +61,7 @@ class Source:
     split: str | None = None
     subset: str | None = None
     empty: Literal["drop", "keep"] = "drop"
+    instruction: str | None = None
 
 
 def load(source: Source) -> Table:
@@ -71,7 +74,13 @@ def load(source: Source) -> Table:
     rows, roles = _open(source)
     if source.empty not in ("drop", "keep"):
         raise UsageError(f"{source.path}: expected empty to be drop or keep; got {source.empty!r}.")
-    return make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
+    if source.instruction is not None and roles.instruction is not None:
+        raise UsageError(
+            f"{source.path}: expected an instruction or a column of instructions; got {source.instruction!r} and the column "
+            f"{roles.instruction}. Drop one of the two."
+        )
+    table = make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
+    return replace(table, instruction=source.instruction)
 
 
 def _open(source: Source) -> tuple[Dataset, Roles]:

@@ -37,6 +37,7 @@ class Table:
         roles: which column plays which role.
         negatives: hard negatives a row.
         dropped: rows left out because a text is empty.
+        instruction: what all rows ask for; None where a column of instructions, or nothing, says it.
     """
 
     name: str
@@ -44,6 +45,12 @@ class Table:
     roles: Roles
     negatives: int
     dropped: int
+    instruction: str | None = None
+
+    @property
+    def instructed(self) -> bool:
+        """Whether the rows have instructions."""
+        return self.instruction is not None or self.roles.instruction is not None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -92,7 +99,8 @@ def _as_view(roles: Roles, view: View, name: str) -> Roles:
     for role in takes[view]:
         if not getattr(roles, role):
             raise UsageError(f"{name}: view {view} needs {role}; found {roles}. Set columns.{role}, or view: auto.")
-    return replace(Roles(roles.anchor, how=roles.how), **{role: getattr(roles, role) for role in takes[view]})
+    kept = Roles(roles.anchor, how=roles.how, instruction=roles.instruction)
+    return replace(kept, **{role: getattr(roles, role) for role in takes[view]})
 
 
 def _check_scores(name: str, rows: Dataset, roles: Roles) -> None:

@@ -57,7 +57,10 @@ class ViewDataset(torch.utils.data.Dataset[Views[list[str]]]):
             if places:
                 rows = table.rows[[draw.rows[place] - start for place in places]]
                 keys = [f"{self.seed} {draw.position + place}" for place in places]
-                parts.append(make_views(rows, table.roles, table.negatives, keys))
+                made = make_views(rows, table.roles, table.negatives, keys)
+                if table.instruction is not None:
+                    made.instructions = [table.instruction] * len(places)
+                parts.append(made)
                 order += places
         views = _merge(parts, order)
         ids = text_ids(views) if self.ids == "text" else position_ids(views, draw.position)
@@ -88,7 +91,8 @@ def make_views(rows: dict[str, list[Any]], roles: Roles, negatives: int, keys: S
     else:
         columns = tuple(one(name) for name in roles.negatives[:negatives])
     score = None if roles.score is None else torch.tensor(rows[roles.score], dtype=torch.float32)
-    return Views(anchor, positive, columns, score)
+    instructions = None if roles.instruction is None else [cell or "" for cell in rows[roles.instruction]]
+    return Views(anchor, positive, columns, score, instructions=instructions)
 
 
 def text_id(text: str) -> int:
@@ -139,4 +143,7 @@ def _merge(parts: Sequence[Views[list[str]]], order: Sequence[int]) -> Views[lis
 
     payloads = [stack(columns) for columns in zip(*parts, strict=True)]
     scores = [part.score for part in parts if part.score is not None]
-    return Views(payloads[0], payloads[1], tuple(payloads[2:]), torch.cat(scores)[inverse] if scores else None)
+    merged = Views(payloads[0], payloads[1], tuple(payloads[2:]), torch.cat(scores)[inverse] if scores else None)
+    if parts[0].instructions is not None:
+        merged.instructions = stack([part.instructions or [] for part in parts])
+    return merged

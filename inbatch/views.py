@@ -26,6 +26,7 @@ class Views(Generic[P]):
         negatives: hard negatives of each row, one payload a column; may be empty.
         score: (b,) float32 similarity of anchor and positive where the data has one, in the data's own unit.
         ids: one int64 (b,) a role: a non-negative 63-bit number that is equal where the texts are equal. -1 is the wildcard.
+        instructions: what each row asks for, b strings, where the data says it; part of the tokens once there are tokens.
     """
 
     anchor: P
@@ -33,6 +34,7 @@ class Views(Generic[P]):
     negatives: tuple[P, ...] = ()
     score: Any = None
     ids: Views[Tensor] | None = None
+    instructions: list[str] | None = None
 
     def __iter__(self) -> Iterator[P]:
         """Iterate over the payloads: anchor, positive, then the negatives."""
@@ -51,7 +53,7 @@ class Views(Generic[P]):
         """Put other payloads, in the order of iteration, into the same roles."""
         if len(payloads) != len(self):
             raise ValueError(f"expected {len(self)} payloads, one a role; got {len(payloads)}")
-        return Views(payloads[0], payloads[1], tuple(payloads[2:]), self.score, self.ids)
+        return Views(payloads[0], payloads[1], tuple(payloads[2:]), self.score, self.ids, self.instructions)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Views[P]:
         """Move payloads, score and ids to a device."""

@@ -23,7 +23,7 @@ from inbatch.models.layout import DENSE, EXPRESSIBLE, MODULES, Layout, write_den
 from inbatch.models.loading import FORMAT, RECORD, load_encoder
 from inbatch.models.names import MINILM, hub_id
 from inbatch.models.parts import describe_parts, write_parts
-from inbatch.templates import is_template
+from inbatch.templates import INSTRUCTION, LEARNED, is_template
 
 if TYPE_CHECKING:
     from inbatch.models.encoder import Encoder
@@ -154,9 +154,7 @@ def _compare(encoder: Encoder, folder: Path) -> float:
         "auto" if backbone.adapts else {"flash_attention_2": "flash"}.get(backbone.attention, backbone.attention)
     )
     reloaded = load_encoder(folder, attention=attention).to(encoder.device)  # type: ignore[arg-type]
-    difference = max(
-        _difference(_embed(encoder, name), _embed(reloaded, name)) for name in (None, *sorted(encoder.prompts))
-    )
+    difference = max(_difference(_embed(encoder, name), _embed(reloaded, name)) for name in _prompt_names(encoder))
     half = backbone.network.dtype in (torch.bfloat16, torch.float16)
     tolerance = MERGED_HALF_TOLERANCE if backbone.adapted and half else TOLERANCE
     # Not `>`: a NaN must not pass.
@@ -172,23 +170,33 @@ def _adapter_effect(encoder: Encoder) -> float | None:
     if not encoder.backbone.adapted:
         return None
     with without_adapter(encoder.backbone.model):  # type: ignore[arg-type]
-        base = _embed(encoder, None)
-    return _difference(base, _embed(encoder, None))
+        base = _embed(encoder, _prompt_names(encoder)[0])
+    return _difference(base, _embed(encoder, _prompt_names(encoder)[0]))
+
+
+def _prompt_names(encoder: Encoder) -> list[str | None]:
+    """Name the prompts that an embedding can be made with; None is the default."""
+    names = [*sorted(encoder.prompts), *sorted(encoder.ensembles)]
+    if encoder.pooling != "learned":
+        return [None, *names]
+    able = [name for name in names if name in encoder.ensembles or LEARNED in encoder.prompts[name]]
+    if not able:
+        raise UsageError(f"pooling `learned` expects a prompt with {LEARNED}; there is none. Set encoder.prompts.")
+    return [*able]
 
 
 def _embed(encoder: Encoder, prompt_name: str | None) -> Tensor:
     texts = list(PROBES)
+    name = prompt_name or encoder.default_prompt
+    members = [] if name is None else encoder.ensembles.get(name, [name])
+    instruction = "Embed it." if any(INSTRUCTION in encoder.prompts[member] for member in members) else None
     if encoder.pooling == "mask":
         # In front, where truncation leaves it; a prompt that has the token is enough by itself.
         token = encoder.tokenizer.mask_token
-        prompt = (
-            encoder.prompts[prompt_name or encoder.default_prompt or "query"]
-            if prompt_name or encoder.default_prompt
-            else ""
-        )
+        prompt = encoder.prompts.get(name or "", "")
         if token not in prompt and not is_template(prompt):
             texts = [f"{token} {text}" for text in texts]
-    return encoder.encode(texts, prompt_name=prompt_name)
+    return encoder.encode(texts, prompt_name=prompt_name, instruction=instruction)
 
 
 def _difference(a: Tensor, b: Tensor) -> float:

@@ -25,7 +25,7 @@ from inbatch.kernels import map_in_chunks
 from inbatch.kernels.ranks import world_size
 from inbatch.losses.base import BatchFacts, check_width, parts
 from inbatch.models.encoder import Encoder
-from inbatch.templates import filled_length
+from inbatch.templates import INSTRUCTION, filled_length
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
@@ -146,6 +146,12 @@ class EmbeddingModule(LightningModule):
         """
         for part in parts(self.objective):
             part.check(BatchFacts(data.batch_size // ranks, *data.roles))
+        prompts = [self.encoder.prompts[side] for side in data.max_length]
+        if data.instructed != any(INSTRUCTION in prompt for prompt in prompts):
+            raise UsageError(
+                f"expected rows with instructions and a prompt with {INSTRUCTION}, or neither; got one of the two. Set encoder.prompts, "
+                "and instruction or columns.instruction on data.sources."
+            )
         for side, length in data.max_length.items():
             filled = filled_length(self.encoder.tokenizer, self.encoder.prompts[side], length)
             try:

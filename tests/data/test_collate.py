@@ -16,10 +16,10 @@ def tokenizer():
 
 
 def test_each_side_has_its_prompt_and_its_length(tokenizer):
-    collate = Collate(tokenizer, {"query": "query: ", "document": "passage: "}, {"query": 6, "document": 9})
+    collate = Collate(tokenizer, {"query": "query: ", "document": "passage: "}, {"query": 12, "document": 15})
     views = Views(["a b c d e f g h i j"], ["k l m n o p q r s t"], (["u v w x y z a b c d"],))
     tokens = collate(views)
-    for batch, prompt, length, texts in zip(tokens, ["query: ", "passage: ", "passage: "], [6, 9, 9], views):
+    for batch, prompt, length, texts in zip(tokens, ["query: ", "passage: ", "passage: "], [12, 15, 15], views):
         assert torch.equal(batch.input_ids, tokenize(tokenizer, texts, length, prompt).input_ids)
 
 
@@ -66,3 +66,18 @@ def test_one_length_is_for_both_sides():
 def test_other_lengths_are_refused(wrong):
     with pytest.raises(UsageError, match="Set data.max_length"):
         lengths_by_side(wrong)
+
+
+def test_instructions_stand_in_the_prompts_that_have_their_place(tokenizer):
+    prompts = {"query": "Do: {instruction}\nFor: ", "document": ""}
+    views = Views(["a", "bb"], ["c", "d"], instructions=["find", "name it"])
+    tokens = Collate(tokenizer, prompts, {"query": 40, "document": 40}, spans=True)(views)
+    strings = ["Do: find\nFor: a", "Do: name it\nFor: bb"]
+    assert torch.equal(tokens.anchor.input_ids, tokenize(tokenizer, strings).input_ids)
+    for row, text in enumerate(views.anchor):
+        start, stop = tokens.anchor.slots["text"][row].tolist()
+        assert tokenizer.decode(tokens.anchor.input_ids[row, start:stop]).replace(" ", "") == text
+    assert torch.equal(tokens.positive.input_ids, tokenize(tokenizer, views.positive).input_ids)
+    assert tokens.instructions is None
+    with pytest.raises(UsageError, match="its place"):
+        Collate(tokenizer, prompts, {"query": 40, "document": 40})(Views(["a"], ["b"]))

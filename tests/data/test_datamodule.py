@@ -25,7 +25,8 @@ class Recorder(lightning.LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         tokenizer = TinyRandom("bert").tokenizer
-        self.encoder = SimpleNamespace(tokenizer=tokenizer, prompts={"query": "", "document": "passage: "})
+        prompts = {"query": "", "document": "passage: "}
+        self.encoder = SimpleNamespace(tokenizer=tokenizer, prompts=prompts, pooling="mean", one_string=False)
         self.batches: list = []
 
     def training_step(self, batch, batch_idx):

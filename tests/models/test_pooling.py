@@ -35,7 +35,9 @@ def test_every_pooling_equals_a_loop(lengths, left, fill, seed):
     chosen = [seed % n for n in lengths]
     attention = padded([torch.ones(n, dtype=torch.long) for n in lengths], left, 0).long()
     offset = [attention.shape[1] - n if left else 0 for n in lengths]
-    slots = {"mask": torch.tensor([c + o for c, o in zip(chosen, offset)])}
+    mask_places = torch.tensor([c + o for c, o in zip(chosen, offset)])
+    spans = torch.tensor([[o + c, o + n] for c, o, n in zip(chosen, offset, lengths)])
+    slots = {"mask": mask_places, "text": spans, "learned": torch.stack([mask_places, spans[:, 1] - 1], 1)}
     tokens = TokenBatch(torch.zeros_like(attention), attention, slots=slots)
     states = States(padded(top, left, fill), padded(bottom, left, fill))
     expected = {
@@ -44,6 +46,8 @@ def test_every_pooling_equals_a_loop(lengths, left, fill, seed):
         "cls": [t[0] for t in top],
         "last": [t[-1] for t in top],
         "mask": [t[c] for t, c in zip(top, chosen)],
+        "mean_text": [t[c:].mean(0) for t, c in zip(top, chosen)],
+        "learned": [(t[c] + t[-1]) / 2 for t, c in zip(top, chosen)],
     }
     assert expected.keys() == POOLINGS.keys()
     for name, rows in expected.items():
