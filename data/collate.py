@@ -42,21 +42,24 @@ class Collate:
         tokens = []
         for role, texts in enumerate(views):
             side = _SIDES[min(role, 1)]
-            length, prompt = self.max_length[side], self.prompts.get(side, "")
-            token_type = self.document_token_type if role else 0
-            key = (id(texts), length, prompt, token_type)
+            key = (
+                id(texts),
+                self.max_length[side],
+                self.prompts.get(side, ""),
+                self.document_token_type if role else 0,
+            )
             if key not in done:
-                given = prompt if INSTRUCTION not in prompt else _instructed(prompt, views.instructions)
-                batch = tokenize(self.tokenizer, texts, length, given, self.one_string, self.spans)
-                done[key] = _typed(batch, token_type) if token_type else batch
+                done[key] = self.side(side, texts, views.instructions)
             tokens.append(done[key])
         return replace(views.replace_payloads(tokens), instructions=None)
 
-
-def _instructed(prompt: str, instructions: list[str] | None) -> list[str]:
-    if instructions is None:
-        instructed(prompt, None)  # raises
-    return [instructed(prompt, instruction) for instruction in instructions or ()]
+    def side(self, side: str, texts: list[str], instructions: list[str] | None = None) -> TokenBatch:
+        """Tokenize texts of one side, ``query`` or ``document``, as a batch of training would."""
+        prompt: str | list[str] = self.prompts.get(side, "")
+        if INSTRUCTION in prompt:
+            prompt = [instructed(str(prompt), row) for row in instructions or [None] * len(texts)]
+        batch = tokenize(self.tokenizer, texts, self.max_length[side], prompt, self.one_string, self.spans)
+        return _typed(batch, self.document_token_type) if side == "document" and self.document_token_type else batch
 
 
 def _typed(batch: TokenBatch, token_type: int) -> TokenBatch:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from inbatch.data.collate import Collate, lengths_by_side
@@ -14,7 +15,7 @@ from inbatch.data.repetition import Repetition
 from inbatch.data.sampler import BatchOrder, StepSampler, batches_done
 from inbatch.data.sources import Source, as_sources, load
 from inbatch.data.tables import Table
-from inbatch.data.views import Ids, ViewDataset
+from inbatch.data.views import Ids, ViewDataset, pairs_of, text_id
 from inbatch.errors import UsageError
 
 _EXAMPLES = 3
@@ -104,6 +105,17 @@ class EmbeddingDataModule(LightningDataModule):
             )
         return self._order
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch, as the trainer cuts it."""
+        trainer: Any = self.trainer
+        return _limited(self.order.steps_per_epoch, trainer.limit_train_batches)
+
+    def pair_ids(self) -> Tensor:
+        """Give the ids of every anchor with each text that it may be paired with, positives and hard negatives; (n, 2) int64."""
+        found = [pair for _, texts in pairs_of(self.tables) for pair in ((text_id(a), text_id(b)) for a, b in texts)]
+        return torch.tensor(found).view(-1, 2)
+
     def dataset(self) -> ViewDataset:
         """Return the rows as views of texts."""
         return ViewDataset(self.tables, self.seed, self.ids, self.repetition)
@@ -128,7 +140,7 @@ class EmbeddingDataModule(LightningDataModule):
         trainer: Any = self.trainer
         assert trainer is not None, "the data module serves a trainer"
         _refuse_other_samplers(trainer)
-        steps = _limited(self.order.steps_per_epoch, trainer.limit_train_batches)
+        steps = self.steps_per_epoch
         sampler = StepSampler(
             self.order,
             trainer.global_rank,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Literal, get_args
@@ -20,6 +20,8 @@ from inbatch.views import Views
 
 Ids = Literal["text", "position"]
 
+# Rows read at a time where all are gone through.
+_ROWS_READ = 4096
 # Position ids leave room for that many views of one row.
 _MOST_VIEWS = 1 << 16
 
@@ -93,6 +95,22 @@ def make_views(rows: dict[str, list[Any]], roles: Roles, negatives: int, keys: S
     score = None if roles.score is None else torch.tensor(rows[roles.score], dtype=torch.float32)
     instructions = None if roles.instruction is None else [cell or "" for cell in rows[roles.instruction]]
     return Views(anchor, positive, columns, score, instructions=instructions)
+
+
+def pairs_of(tables: Sequence[Table]) -> Iterator[tuple[str | None, list[tuple[str, str]]]]:
+    """Go through all rows, and give each one's instruction and the pairs that may be drawn of it: the anchor with its positives, then
+    with its hard negatives.
+    """
+    for table in tables:
+        roles = table.roles
+        others = (roles.positive or roles.anchor, *(roles.negatives if table.negatives else ()))
+        for start in range(0, len(table), _ROWS_READ):
+            rows = table.rows[start : start + _ROWS_READ]
+            asked = rows[roles.instruction] if roles.instruction else [table.instruction] * len(rows[roles.anchor])
+            for cells in zip(asked, rows[roles.anchor], *(rows[name] for name in others)):
+                anchor = cells[1] or ""
+                texts = [text for cell in cells[2:] for text in (cell if isinstance(cell, list) else [cell])]
+                yield cells[0], [(anchor, text or "") for text in texts]
 
 
 def text_id(text: str) -> int:

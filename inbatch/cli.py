@@ -21,6 +21,10 @@ VERBS = {
     "evaluate": ("inbatch.experiments.evaluate", "measure a model: sts, retrieval"),
     "encode": ("inbatch.experiments.encode", "turn a file of texts into an array of embeddings"),
     "search": ("inbatch.experiments.search", "find the nearest texts of a corpus"),
+    "synthesize": (
+        "inbatch.experiments.synthesize",
+        "compute once what a training needs: reference-scores of an earlier stage",
+    ),
     "bench": ("inbatch.experiments.bench", "measure speed and memory against peers, after checking that results agree"),
     "doctor": (
         "inbatch.experiments.doctor",
@@ -72,7 +76,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def overview() -> Parser:
     """Build the parser of ``inbatch`` itself, which only prints help and version."""
-    verbs = "\n".join(f"  {name:<9} {what}" for name, (_, what) in VERBS.items())
+    verbs = "\n".join(f"  {name:<10} {what}" for name, (_, what) in VERBS.items())
     parser = Parser(
         prog="inbatch",
         usage="inbatch VERB ...",

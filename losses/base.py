@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.kernels.ranks import world_size
+from inbatch.templates import learned_ids
 from inbatch.views import TokenBatch, Views
 
 
@@ -35,11 +36,13 @@ class BatchFacts:
         rows: of one rank, in a full batch.
         negatives: hard negatives a row, of the source that has fewest.
         scored: whether every row has a score.
+        pairs: gives the ids of the rows' texts: (n, 2) int64, an anchor's and that of a text it may be paired with, for all rows.
     """
 
     rows: int
     negatives: int
     scored: bool
+    pairs: Callable[[], Tensor] | None = None
 
 
 class Objective(nn.Module):
@@ -52,6 +55,9 @@ class Objective(nn.Module):
         in_batch: whether rows of the batch are negatives of each other.
         takes_prefixes: whether prefixes of the embeddings would do in their place, as `Matryoshka` gives them.
         takes_projected: whether what a `WeightedSum` has projected would do.
+        takes_states: whether the embeddings are to be the states at the encoder's learned tokens, (b, k, h) each, in place of (b, d).
+        encoded: how many of the views the encoder embeds, in their order; None for all, 0 for none. The others reach the objective as tokens
+            only.
         passes: in words, what runs through networks besides the encoder's one pass over all views; empty for nothing.
         step: optimizer steps that were taken before this one; set by the module, so that a resumed run knows it.
         chunk_tokens: padded tokens that a chunk of gradient caching may hold; the module's own number.
@@ -60,6 +66,8 @@ class Objective(nn.Module):
     in_batch: bool = False
     takes_prefixes: bool = True
     takes_projected: bool = True
+    takes_states: bool = False
+    encoded: int | None = None
     passes: str = ""
     step: int = 0
     chunk_tokens: int | None = None
@@ -185,6 +193,8 @@ def require_same_tokens(side: Any, encoder: Any, setting: str) -> None:
         UsageError: if the vocabularies differ.
     """
     theirs, ours = (x.tokenizer.get_vocab() for x in (side, encoder))
+    learned = set(learned_ids(encoder.tokenizer))  # vectors of the encoder's own, which no side network ever reads
+    ours = {token: index for token, index in ours.items() if index not in learned}
     if theirs != ours:
         differing = sum(theirs.get(token) != index for token, index in ours.items())
         raise UsageError(

@@ -49,7 +49,7 @@ class WeightedSum(Objective):
 
     Raises:
         UsageError: if there are no terms with a weight other than 0, or a weight names no term, or a projector is given to
-            a term that must have its own.
+            a term that must have its own, or a term reads learned tokens.
     """
 
     def __init__(
@@ -71,6 +71,11 @@ class WeightedSum(Objective):
             raise UsageError(
                 f"expected a term with a weight other than 0; got {', '.join(terms) or 'no terms'}. Set objective.terms and "
                 "objective.weights."
+            )
+        alone = [name for name in self.weights if any(part.takes_states for part in parts(terms[name]))]
+        if alone:
+            raise UsageError(
+                f"the term {alone[0]} reads the learned tokens one by one, and no other term can. Make it the objective by itself."
             )
         whole = [name for name in self.weights if not all(part.takes_projected for part in parts(terms[name]))]
         if projector is not None and whole:

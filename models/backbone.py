@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inbatch.models import huggingface
 from inbatch.models.adapters import Lora, attach, refuse_together
 from inbatch.models.attention import adapt_attention
-from inbatch.models.bidirectional import uncover
+from inbatch.models.bidirectional import sees_ahead, uncover
 from inbatch.models.eos import Eos, set_eos
 from inbatch.models.learned_tokens import LearnedTokens
 from inbatch.models.pooling import States
@@ -111,6 +111,11 @@ class Backbone(nn.Module):
     def attention(self) -> str:
         """The attention implementation that runs, or ran last."""
         return self.config._attn_implementation or "eager"
+
+    @property
+    def causal(self) -> bool:
+        """Whether no token sees those after it; found by running the network."""
+        return not any(sees_ahead(self.network))
 
     @property
     def hidden_size(self) -> int:

@@ -72,12 +72,12 @@ class Pretrained(Backbone):
                 "name another model."
             )
         learned_tokens = _learned_tokens(folder, name, learned_tokens)
-        torch_dtype = _torch_dtype(dtype)
-        implementation, reason = choose_attention(attention, torch_dtype)
+        weights = torch_dtype(dtype)
+        implementation, reason = choose_attention(attention, weights)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
         if implementation == "flash_attention_2" and attention == "auto":
             implementation, reason = unless_flash_unknown(huggingface.network_class(config), reason)
-        network = huggingface.load_network(folder, name, config, torch_dtype, implementation)
+        network = huggingface.load_network(folder, name, config, weights, implementation)
         super().__init__(
             network,
             huggingface.load_tokenizer(folder),
@@ -141,8 +141,8 @@ class TinyRandom(Backbone):
         eos: Eos = "as_is",
         learned_tokens: int = 0,
     ):
-        torch_dtype = _torch_dtype(dtype)
-        implementation, reason = choose_attention(attention, torch_dtype)
+        weights = torch_dtype(dtype)
+        implementation, reason = choose_attention(attention, weights)
         side = padding_side or ("right" if kind in ENCODERS else "left")
         tokenizer = tiny_tokenizer(kind, max_length, side)
         config = tiny_config(
@@ -155,7 +155,7 @@ class TinyRandom(Backbone):
         )
         if dropout is not None:
             huggingface.set_dropout(config, dropout)
-        network = huggingface.random_network(config, seed, torch_dtype, implementation)
+        network = huggingface.random_network(config, seed, weights, implementation)
         super().__init__(
             network,
             tokenizer,
@@ -182,7 +182,12 @@ def _learned_tokens(folder: Path, name: str, asked: int) -> int:
     return found or asked
 
 
-def _torch_dtype(name: str) -> torch.dtype:
+def torch_dtype(name: str) -> torch.dtype:
+    """Return the dtype of a name.
+
+    Raises:
+        UsageError: if there is no such dtype for weights.
+    """
     if name not in get_args(Dtype):
         raise UsageError(f"expected dtype to be one of {', '.join(get_args(Dtype))}; got {name!r}")
     return getattr(torch, name)

@@ -33,13 +33,13 @@ def uncover(network: PreTrainedModel, layers: bool | int = True) -> None:
         return
     if network.config._attn_implementation == "flash_attention_2":
         raise UsageError("bidirectional attention runs with sdpa or eager only. Set attention to sdpa.")
-    if any(_sees_ahead(network)):
+    if any(sees_ahead(network)):
         raise UsageError(f"expected a decoder to make bidirectional; {name} is bidirectional already. Drop the option.")
     if whole:
         network.config.is_causal = False
     else:
         _uncover_last(network, layers)
-    if not all(_sees_ahead(network)):
+    if not all(sees_ahead(network)):
         raise UsageError(
             f"expected a decoder whose causal mask can be taken off; {name} keeps it. Drop `bidirectional`."
         )
@@ -75,7 +75,7 @@ def _of_last_query(mask: torch.Tensor | None) -> torch.Tensor | None:
 
 
 @torch.no_grad()
-def _sees_ahead(network: PreTrainedModel) -> list[bool]:
+def sees_ahead(network: PreTrainedModel) -> list[bool]:
     """Say whether the first token's state depends on the last token, without padding and with it."""
     training = network.training
     network.eval()

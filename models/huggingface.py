@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -16,6 +16,8 @@ from inbatch.errors import MissingError, UsageError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+# What a network is wanted for: its hidden states, or what a language model's head makes of them.
+Task = Literal["states", "masked_lm", "causal_lm"]
 # What configurations call their dropout rates, apart from those of classifiers.
 _DROPOUTS = (
     "hidden_dropout_prob",
@@ -65,9 +67,9 @@ def load_network(
     config: PretrainedConfig,
     dtype: torch.dtype,
     attention: str | None,
-    masked_lm: bool = False,
+    task: Task = "states",
 ) -> PreTrainedModel:
-    """Load the network of a folder, bare or with the head of a masked language model.
+    """Load the network of a folder, bare or with the head of a language model.
 
     Raises:
         MissingError: if the folder has no weights.
@@ -84,7 +86,7 @@ def load_network(
         )
     from safetensors import SafetensorError
 
-    cls = masked_lm_class(config) if masked_lm else network_class(config)
+    cls = class_for(config, task)
     options: dict[str, Any] = _no_pooler(cls)
     if attention is not None:
         options["attn_implementation"] = attention
@@ -107,10 +109,10 @@ def load_network(
 
 
 def random_network(
-    config: PretrainedConfig, seed: int, dtype: torch.dtype, attention: str | None, masked_lm: bool = False
+    config: PretrainedConfig, seed: int, dtype: torch.dtype, attention: str | None, task: Task = "states"
 ) -> PreTrainedModel:
     """Build a network with random weights that depend on the seed alone; no generator of the caller moves."""
-    cls = masked_lm_class(config) if masked_lm else network_class(config)
+    cls = class_for(config, task)
     # fork_rng and the default generator's own seed: torch.manual_seed would reseed the GPUs' generators too.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -162,19 +164,26 @@ def network_class(config: PretrainedConfig) -> Any:
     return cls
 
 
-def masked_lm_class(config: PretrainedConfig) -> Any:
-    """Return the class of the network with the head of a masked language model.
+def class_for(config: PretrainedConfig, task: Task) -> Any:
+    """Return the class of the network for its states, or with the head of a masked or a causal language model.
 
     Raises:
         UsageError: if transformers has no such class.
     """
-    from transformers import MODEL_FOR_MASKED_LM_MAPPING
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-    cls = MODEL_FOR_MASKED_LM_MAPPING.get(type(config), None)
+    if task == "states":
+        return network_class(config)
+    masked = task == "masked_lm"
+    cls: Any = (MODEL_FOR_MASKED_LM_MAPPING if masked else MODEL_FOR_CAUSAL_LM_MAPPING).get(type(config), None)
     if cls is None:
+        kind, such = (
+            ("masked", "bert-base-uncased, distilbert-base-uncased or roberta-base")
+            if masked
+            else ("causal", "meta-llama/Llama-2-7b-hf or Qwen/Qwen3-0.6B-Base")
+        )
         raise UsageError(
-            f"expected a masked language model; transformers has none for {type(config).__name__}. Choose one such as "
-            "bert-base-uncased, distilbert-base-uncased or roberta-base."
+            f"expected a {kind} language model; transformers has none for {type(config).__name__}. Choose one such as {such}."
         )
     return cls
 

@@ -181,11 +181,11 @@ class TinyHead(MaskedLMHead):
 def _pretrained(name: str) -> tuple[Any, Any]:
     folder = locate(name)
     config = huggingface.load_config(folder, name, layers=None, dropout=None)
-    network = huggingface.load_network(folder, name, config, torch.float32, None, masked_lm=True)
+    network = huggingface.load_network(folder, name, config, torch.float32, None, "masked_lm")
     return network, huggingface.load_tokenizer(folder)
 
 
 def _tiny(kind: Kind, hidden_size: int, seed: int) -> tuple[Any, Any]:
     tokenizer = tiny_tokenizer(kind, 512, "right")
     config = tiny_config(kind, tokenizer, hidden_size=hidden_size, num_layers=1, num_heads=2, max_length=512)
-    return huggingface.random_network(config, seed, torch.float32, None, masked_lm=True), tokenizer
+    return huggingface.random_network(config, seed, torch.float32, None, "masked_lm"), tokenizer

@@ -45,7 +45,7 @@ class EmbeddingModule(LightningModule):
         objective: the loss, with whatever exists in training only.
         optimizer: makes the optimizer from parameter groups.
         schedule: of the learning rate, over ``trainer.max_steps`` or ``schedule_steps``: constant, or a linear or cosine decay to 0.
-        warmup_steps: steps of linear increase from 0 before it.
+        warmup_steps: steps of linear increase from 0 before it; a number below 1 is a share of all steps.
         schedule_steps: where the decay would end, in place of ``trainer.max_steps``; GCSE's release has 80,000 for every run.
         decay_all: apply weight decay to every parameter; by default vectors and scalars (biases, norms, temperatures) have none.
         chunk_tokens: padded tokens in one chunk of gradient caching; null runs the whole batch at once. It bounds memory and
@@ -65,7 +65,7 @@ class EmbeddingModule(LightningModule):
         objective: Objective,
         optimizer: Callable[[Iterable], Optimizer],
         schedule: Schedule = "constant",
-        warmup_steps: int = 0,
+        warmup_steps: int | float = 0,
         schedule_steps: int | None = None,
         decay_all: bool = False,
         chunk_tokens: int | None = 16384,
@@ -74,8 +74,10 @@ class EmbeddingModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if warmup_steps < 0:
-            raise UsageError(f"expected warmup_steps >= 0; got {warmup_steps}. Set model.warmup_steps.")
+        if not (0 <= warmup_steps < 1 or (warmup_steps >= 1 and float(warmup_steps).is_integer())):
+            raise UsageError(
+                f"expected warmup_steps as a number of steps, or a share below 1; got {warmup_steps}. Set model.warmup_steps."
+            )
         if chunk_tokens is not None and chunk_tokens < 1:
             raise UsageError(f"expected chunk_tokens >= 1 or null; got {chunk_tokens}. Set model.chunk_tokens.")
         if projector_at_dev and (encoder.head is not None or getattr(objective, "projector", None) is None):
@@ -112,17 +114,21 @@ class EmbeddingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and a schedule that depends on ``trainer.max_steps`` alone."""
-        # Trainer.estimated_stepping_batches would count the loader's batches, and drop the loader's state on a resume.
-        total = self.trainer.max_steps if self.schedule_steps is None else self.schedule_steps
+        total = self._steps() if self.schedule_steps is None else self.schedule_steps
         if self.schedule != "constant" and total < 1 and self.trainer.max_steps != 0:
             raise UsageError(
                 f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps or model.schedule_steps."
             )
-        if total >= 1 and self.warmup_steps > total:
+        if 0 < self.warmup_steps < 1 and total < 1 and self.trainer.max_steps != 0:
             raise UsageError(
-                f"expected warmup_steps of at most max_steps={total}; got {self.warmup_steps}. Set model.warmup_steps."
+                f"warmup_steps={self.warmup_steps} is a share of all steps; the run has no end. Set trainer.max_steps."
             )
-        schedule, warmup = self.schedule, self.warmup_steps
+        schedule = self.schedule
+        warmup = math.ceil(self.warmup_steps * total) if self.warmup_steps < 1 else int(self.warmup_steps)
+        if total >= 1 and warmup > total:
+            raise UsageError(
+                f"expected warmup_steps of at most max_steps={total}; got {warmup}. Set model.warmup_steps."
+            )
         groups = parameter_groups(self, self.decay_all)
         try:
             optimizer = self.make_optimizer(groups)
@@ -133,6 +139,16 @@ class EmbeddingModule(LightningModule):
             return learning_rate_factor(step, schedule, warmup, total)
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def _steps(self) -> int:
+        """Count the optimizer steps of the run; below 1 if nothing ends it but time.
+
+        Not by `Trainer.estimated_stepping_batches`, which would count the loader's batches, and drop its state on a resume.
+        """
+        data, epochs = getattr(self.trainer, "datamodule", None), self.trainer.max_epochs or 0
+        if self.trainer.max_steps >= 0 or data is None or epochs < 1:
+            return self.trainer.max_steps
+        return math.ceil(data.steps_per_epoch / self.trainer.accumulate_grad_batches) * epochs
 
     def check(self, data: Any, ranks: int) -> None:
         """Refuse data that objective or encoder cannot use.
@@ -145,7 +161,7 @@ class EmbeddingModule(LightningModule):
             UsageError: if roles or rows do not suit the objective, or a text may be longer than the encoder takes.
         """
         for part in parts(self.objective):
-            part.check(BatchFacts(data.batch_size // ranks, *data.roles))
+            part.check(BatchFacts(data.batch_size // ranks, *data.roles, data.pair_ids))
         prompts = [self.encoder.prompts[side] for side in data.max_length]
         if data.instructed != any(INSTRUCTION in prompt for prompt in prompts):
             raise UsageError(
@@ -184,13 +200,18 @@ class EmbeddingModule(LightningModule):
     def training_step(self, batch: Views[TokenBatch], batch_idx: int) -> Tensor:
         """Embed all views in one pass and compute the objective's loss."""
         tokenizer = self.encoder.tokenizer
-        views = list(batch)
-        merged = TokenBatch.cat(views, tokenizer.padding_side, tokenizer.pad_token_id)
-        biases = self.encoder.biases(batch)
-        z = map_in_chunks(self.encoder, merged, *([] if biases is None else [biases]), budget=self.chunk_tokens)
+        views = list(batch)[: self.objective.encoded]
+        embedded: list[Any] = []
+        if views:
+            merged = TokenBatch.cat(views, tokenizer.padding_side, tokenizer.pad_token_id)
+            biases = self.encoder.biases(batch)
+            embed = self.encoder.at_learned if self.objective.takes_states else self.encoder
+            z = map_in_chunks(embed, merged, *([] if biases is None else [biases]), budget=self.chunk_tokens)
+            embedded += z.split([len(view) for view in views])
+        embedded += [None] * (len(batch) - len(views))
         for part in parts(self.objective):
             part.step = self.global_step
-        output = self.objective(batch.replace_payloads(z.split([len(view) for view in views])), batch, self.encoder)
+        output = self.objective(batch.replace_payloads(embedded), batch, self.encoder)
         # One small reduction: the numbers of the global batch, equal on all ranks, so that all ranks judge alike.
         totals = torch.stack([output.loss.detach().double(), output.loss.new_tensor(len(batch.anchor)).double()])
         if world_size() > 1:
@@ -201,9 +222,10 @@ class EmbeddingModule(LightningModule):
             "train/loss", loss, logger=False
         )  # for callbacks that monitor it; the loggers get theirs after the step
         self.samples_seen += int(rows)
-        self._sentences += int(rows) * len(views)
-        candidates = int(rows) * (len(views) - 1) - 1
-        self._pending.append({"loss": loss, "negatives_per_anchor": candidates, **output.logs})
+        self._sentences += int(rows) * max(1, len(views))
+        contrasted = any(part.in_batch for part in parts(self.objective))
+        candidates = {"negatives_per_anchor": int(rows) * (len(batch) - 1) - 1} if contrasted else {}
+        self._pending.append({"loss": loss, **candidates, **output.logs})
         return output.loss
 
     @contextmanager

@@ -110,6 +110,8 @@ def tiny_config(
         options["word_embed_proj_dim"] = hidden_size
     elif kind not in ("bert", "gpt2"):
         options["num_key_value_heads"] = num_heads
+    if kind not in ENCODERS:
+        options["tie_word_embeddings"] = True  # a language model is then the network alone
     if kind in ("qwen3", "gemma"):
         options["head_dim"] = hidden_size // num_heads
     return AutoConfig.for_model(kind, **options)

@@ -149,6 +149,22 @@ def test_a_partial_last_accumulation_and_epochs_are_counted(fit: Callable[..., A
     assert [line["train/samples_seen"] for line in lines] == [32, 40, 72, 80]
 
 
+def test_a_schedule_over_epochs_is_that_over_their_steps(fit: Callable[..., Any], run_folder: Path):
+    options = {
+        "steps": ("--trainer.max_steps=6", "--model.warmup_steps=2"),
+        "epochs": ("--trainer.max_steps=-1", "--trainer.max_epochs=2", "--model.warmup_steps=0.3"),
+    }
+    for name, given in options.items():
+        outcome = fit(f"--run_dir={name}", *given)
+        assert outcome.code == 0, outcome.err
+    steps, epochs = (
+        [line["train/lr"] for line in lines_of(run_folder / name / "metrics.jsonl") if "train/lr" in line]
+        for name in options
+    )
+    assert len(steps) == 6
+    assert steps == epochs
+
+
 def test_a_run_of_no_steps_exports_and_judges_what_was_built(fit: Callable[..., Any], run_folder: Path):
     outcome = fit("--run_dir=run", "--trainer.max_steps=0", *EVALUATED)
     assert outcome.code == 0, outcome.err

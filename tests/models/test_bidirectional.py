@@ -51,7 +51,7 @@ def test_an_encoder_is_bidirectional_already():
 
 def test_a_decoder_that_keeps_its_mask_is_refused(monkeypatch):
     network = TinyRandom("llama").network
-    monkeypatch.setattr("inbatch.models.bidirectional._sees_ahead", lambda network: [False, False])
+    monkeypatch.setattr("inbatch.models.bidirectional.sees_ahead", lambda network: [False, False])
     with pytest.raises(UsageError, match="keeps it"):
         uncover(network)
 

@@ -134,7 +134,8 @@ def test_peak_memory_is_a_plausible_size():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"warmup_steps": -1}, "expected warmup_steps >= 0; got -1"),
+        ({"warmup_steps": -1}, "or a share below 1; got -1"),
+        ({"warmup_steps": 2.5}, "or a share below 1; got 2.5"),
         ({"chunk_tokens": 0}, "expected chunk_tokens >= 1 or null; got 0"),
     ],
 )
@@ -147,6 +148,7 @@ def test_settings_are_refused_at_construction(options: dict[str, Any], sentence:
     ("options", "trainer", "sentence"),
     [
         ({"schedule": "linear"}, {"max_steps": -1, "max_epochs": 1}, "the linear schedule needs an end"),
+        ({"warmup_steps": 0.5}, {"max_steps": -1, "max_epochs": 1}, "is a share of all steps; the run has no end"),
         ({"warmup_steps": 5}, {}, "expected warmup_steps of at most max_steps=4; got 5"),
         ({"optimizer": lambda groups: torch.optim.SGD(groups, lr=-1)}, {}, "the optimizer refuses its settings"),
     ],

@@ -53,6 +53,8 @@ def train(module: EmbeddingModule, folder: Path, **options: Any) -> Trainer:
 class Recorder(Objective):
     """Notes what a module passes to its objective."""
 
+    in_batch = True
+
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         self.seen = z, tokens, encoder
         return LossOutput(sum(view.sum() for view in z), {"number": torch.tensor(2.0)})  # type: ignore[arg-type]

@@ -12,6 +12,11 @@ from inbatch.models.encoder import Encoder
 from inbatch.models.heads import Dense
 
 HIDDEN = 32
+# What a row's text names -> the tiny family that stands in for it.
+_FAMILIES = {
+    "roberta": "roberta", "opt-": "opt", "phi-2": "phi", "gemma": "gemma", "qwen3": "qwen3", "mistral": "mistral", "llama": "llama",
+    "minicpm": "llama", "autoregembed": "llama", "learned": "llama",
+}  # fmt: skip
 TRAINING = """
 trainer: {accelerator: cpu, devices: 1, precision: 32-true, max_steps: 2, log_every_n_steps: 1, enable_progress_bar: false}
 model: {warmup_steps: 0}
@@ -23,10 +28,14 @@ monitor: null
 """
 
 
+_KEPT = ("prefix", "lora", "frozen", "dropout", "bidirectional", "eos", "learned_tokens", "gradient_checkpointing")
+
+
 def tiny_row(configs: list[Path], folder: Path) -> list[str]:
     """Write tiny copies of a row's files and of data into a folder; return the options that name them."""
     contents = [yaml.safe_load(path.read_text()) for path in configs]
-    kind = "roberta" if "roberta" in configs[-1].read_text().lower().split("\ntrainer")[-1] else "bert"
+    body = configs[-1].read_text().lower().split("\ntrainer")[-1]
+    kind = next((kind for word, kind in _FAMILIES.items() if word in body), "bert")
     scored = "score" in str(contents[-1].get("data", {}).get("sources", ""))
     lines = [f"this is text {i},that says {i * i},nothing about {i + 1}" for i in range(24)]
     (folder / "triples.csv").write_text("anchor,positive,negative\n" + "\n".join(lines) + "\n")
@@ -36,6 +45,9 @@ def tiny_row(configs: list[Path], folder: Path) -> list[str]:
         Encoder(TinyRandom(kind, seed=7), head=Dense(HIDDEN)).eval().save_pretrained(folder / "reference")
     contents.append(yaml.safe_load(TRAINING))
     contents[-1]["data"]["sources"] = "scored.csv" if scored else "triples.csv"
+    if "instruction" in str(contents[-2].get("data", {})):
+        columns = {"anchor": "anchor", "positive": "positive", "negatives": ["negative"]}
+        contents[-1]["data"]["sources"] = {"path": "triples.csv", "columns": columns, "instruction": "Find it."}
     options = []
     for number, content in enumerate(contents):
         content.get("data", {}).pop("sources", None) if number < len(contents) - 1 else None
@@ -55,8 +67,16 @@ def _tiny(node: Any, kind: str) -> Any:
     name = str(node.get("class_path", "")).rpartition(".")[2]
     given = node.get("init_args", {})
     if name == "Pretrained":
-        kept = {key: given[key] for key in ("prefix", "lora", "frozen", "dropout") if key in given}
+        kept = {key: given[key] for key in _KEPT if key in given}
+        if "autoregembed" in given["name"]:  # the export of the stage before has its learned tokens
+            kept.setdefault("learned_tokens", 5)
         return {"class_path": "inbatch.models.backbones.TinyRandom", "init_args": {"kind": kind, **kept}}
+    if name == "PretrainedDecoder":
+        return {"class_path": "inbatch.models.decoder.TinyDecoder", "init_args": {"kind": kind}}
+    if name == "LatentAttention":
+        given |= {"hidden_size": HIDDEN, "latents": 4, "heads": 2}
+    if name == "DistributionAlignment":
+        given["reference"] = "scores.safetensors"
     if name in ("PretrainedGenerator", "EncoderGenerator", "PretrainedHead"):
         kept = {key: value for key, value in given.items() if key != "name"}
         path = f"inbatch.models.masked_lm.Tiny{'Head' if name == 'PretrainedHead' else 'Generator'}"

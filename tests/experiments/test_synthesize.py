@@ -1,0 +1,146 @@
+"""Reference scores: equal to the plain computation, resumed, added to, and refused where they are of another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from inbatch import cli
+from inbatch.data.views import text_id
+from inbatch.errors import UsageError
+from inbatch.experiments import synthesize
+from inbatch.experiments.synthesize import reference_scores
+from inbatch.fit import FitCLI
+from inbatch.losses.compression import sequence_log_likelihood
+from inbatch.losses.reference_scores import ReferenceScores, pair_keys
+
+ROWS = 12
+
+
+def write(folder: Path, rows: int = ROWS, **data) -> list[str]:
+    """Write triples and the options of a run on them."""
+    lines = [f"q{i},what {i} says,what it {'never ' * (i % 3)}says" for i in range(rows)]
+    (folder / "triples.csv").write_text("anchor,positive,negative\n" + "\n".join(lines) + "\n")
+    prompt = "{text}\n{learned}"
+    run = {
+        "trainer": {"accelerator": "cpu", "devices": 1, "max_steps": 2, "enable_progress_bar": False, "log_every_n_steps": 1},
+        "model": {
+            "encoder": {
+                "class_path": "inbatch.models.encoder.Encoder",
+                "init_args": {
+                    "backbone": {
+                        "class_path": "inbatch.models.backbones.TinyRandom", "init_args": {"kind": "llama", "learned_tokens": 2},
+                    },
+                    "pooling": "learned",
+                    "prompts": {"query": prompt, "document": prompt},
+                },
+            },
+            "objective": {
+                "class_path": "inbatch.losses.distribution_alignment.DistributionAlignment",
+                "init_args": {
+                    "decoder": {"class_path": "inbatch.models.decoder.TinyDecoder"}, "reference": str(folder / "scores.safetensors"),
+                },
+            },
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
+            "chunk_tokens": 64,
+        },
+        "data": {"sources": str(folder / "triples.csv"), "batch_size": 4, "max_length": 24, **data},
+    }  # fmt: skip
+    (folder / "run.yaml").write_text(yaml.safe_dump(run))
+    return ["--config", str(folder / "run.yaml")]
+
+
+def test_scores_are_the_log_likelihoods_of_the_texts_behind_their_anchors(tmp_path):
+    options = write(tmp_path)
+    table, added = reference_scores(options)
+    assert (len(table), added) == (2 * ROWS, 2 * ROWS)
+    run = FitCLI(options)
+    run.build()
+    encoder, decoder = run.model.encoder.eval(), run.model.objective.decoder
+    collate = run.datamodule.collate(encoder)
+    for i in (0, 5):
+        for text in (f"what {i} says", f"what it {'never ' * (i % 3)}says"):
+            states = encoder.at_learned(collate.side("query", [f"q{i}"]))
+            ids = [*encoder.tokenizer(text, add_special_tokens=False)["input_ids"], decoder.tokenizer.eos_token_id]
+            embedded = decoder.network.get_input_embeddings()(torch.tensor([ids]))
+            logits = decoder.network(inputs_embeds=torch.cat([states, embedded], 1)).logits
+            expected = sequence_log_likelihood(logits, torch.tensor([[-100, -100, *ids]]))
+            key = pair_keys(torch.tensor([text_id(f"q{i}")]), torch.tensor([text_id(text)]))
+            there, found = ReferenceScores.load(tmp_path / "scores.safetensors").find(key)
+            assert there.all()
+            torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_stopped_run_is_gone_on_with_and_new_rows_are_added(tmp_path, monkeypatch):
+    options = write(tmp_path)
+    monkeypatch.setattr(synthesize, "ROWS", 5)
+    original, calls = synthesize._score, []
+
+    def stop(*arguments):
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(synthesize, "_score", stop)
+    with pytest.raises(KeyboardInterrupt):
+        reference_scores(options)
+    monkeypatch.setattr(synthesize, "_score", original)
+    table, added = reference_scores(options)
+    assert (len(table), added) == (2 * ROWS, 2 * ROWS - 10)
+    table, added = reference_scores(write(tmp_path, ROWS + 3))
+    assert (len(table), added) == (2 * ROWS + 6, 6)
+    assert reference_scores(options, fresh=True)[1] == 2 * ROWS + 6
+
+
+def test_the_run_reads_them_whatever_the_order_of_its_rows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = write(tmp_path)
+    assert cli.main(["fit", *options]) == 3
+    assert "inbatch synthesize reference-scores" in capsys.readouterr().err
+    assert cli.main(["synthesize", "reference-scores", *options]) == 0
+    assert "24 scores, 24 of them new" in capsys.readouterr().out
+    lines = (tmp_path / "triples.csv").read_text().splitlines()
+    (tmp_path / "triples.csv").write_text("\n".join([lines[0], *lines[:3:-1]]) + "\n")
+    assert cli.main(["fit", *options]) == 0
+    write(tmp_path, ROWS + 1)
+    assert cli.main(["fit", *options, "--seed_everything=1", "--run_dir=more"]) == 2
+    assert "made with learned tokens" in capsys.readouterr().err  # another seed draws other tokens
+    assert cli.main(["fit", *options, "--run_dir=more"]) == 2
+    assert "2 of 26 have none" in capsys.readouterr().err
+
+
+def test_each_instruction_goes_with_its_anchor(tmp_path):
+    options = write(tmp_path)
+    column = [f"--data.sources={{path: {tmp_path / 'triples.csv'}, instruction: Say it.}}"]
+    prompts = '--model.encoder.init_args.prompts={query: "{text} {instruction}{learned}", document: "{text}{learned}"}'
+    table, _ = reference_scores([*options, *column, prompts])
+    (tmp_path / "scores.safetensors").unlink()
+    other, _ = reference_scores([*options, column[0].replace("Say", "Sing"), prompts])
+    assert not torch.allclose(table.scores, other.scores)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "expected the options of a run"),
+        (["--model.objective=inbatch.losses.infonce.InfoNCE"], "DistributionAlignment; got InfoNCE"),
+        (["--trainer.devices=2", "--trainer.strategy=ddp"], "by one process; got 2 ranks"),
+        (["--model.objective.init_args.reference=scores.json"], "ends in .safetensors"),
+    ],
+)
+def test_refusals(options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = write(tmp_path) if options else []
+    with pytest.raises(UsageError, match=words):
+        synthesize.main(["reference-scores", *given, *options])
+
+
+def test_the_help_teaches(capsys):
+    assert cli.main(["synthesize", "--help"]) == 0
+    assert "objective.reference" in capsys.readouterr().out
+    assert cli.main(["synthesize", "reference-score", "--config", "x"]) == 2
+    assert "Did you mean reference-scores" in capsys.readouterr().err

@@ -1,0 +1,42 @@
+"""The frozen decoder: an exported language model is one again, and padding changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from inbatch.errors import UsageError
+from inbatch.models.backbones import TinyRandom
+from inbatch.models.decoder import PretrainedDecoder, TinyDecoder
+from inbatch.models.encoder import Encoder
+from inbatch.models.huggingface import class_for
+from inbatch.tokens import tokenize
+from inbatch.views import TokenBatch
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "qwen3"])
+def test_the_export_of_a_language_model_is_a_decoder(kind, tmp_path):
+    encoder = Encoder(TinyRandom(kind), pooling="last").eval()
+    encoder.save_pretrained(tmp_path / "export")
+    decoder = PretrainedDecoder(str(tmp_path / "export"))
+    tokens = tokenize(encoder.tokenizer, ["some text"])
+    weight = encoder.backbone.network.get_input_embeddings().weight
+    expected = encoder.backbone(tokens).last @ weight.T
+    embedded = weight[tokens.input_ids]
+    rest = TokenBatch(tokens.input_ids[:, 2:], tokens.attention_mask[:, 2:])
+    torch.testing.assert_close(decoder(embedded[:, :2], rest), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_on_the_right_changes_nothing():
+    decoder = TinyDecoder()
+    states = torch.randn(2, 3, 32)
+    ids = torch.tensor([[40, 41, 42, 43], [50, 51, 0, 0]])
+    batch = TokenBatch(ids, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]))
+    alone = decoder(states[1:], TokenBatch(ids[1:, :2], torch.ones(1, 2, dtype=torch.int64)))
+    torch.testing.assert_close(decoder(states, batch)[1:, :5], alone, atol=2e-6, rtol=1e-5)
+
+
+def test_an_encoder_is_no_decoder():
+    with pytest.raises(UsageError, match="expected a causal language model"):
+        class_for(AutoConfig.for_model("distilbert"), "causal_lm")
