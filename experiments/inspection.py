@@ -112,6 +112,7 @@ def _reload(encoder: Encoder) -> Finding:
 def _adapter_beside(encoder: Encoder, folder: Path) -> Iterator[Finding]:
     """Compare a merged model with the adapter that it was exported with."""
     from inbatch.models.encoder import Encoder
+    from inbatch.models.export import probe
 
     adapter = folder / "adapter"
     if not (adapter / "adapter_config.json").is_file():
@@ -124,7 +125,7 @@ def _adapter_beside(encoder: Encoder, folder: Path) -> Iterator[Finding]:
     except UsageError as error:
         yield Finding("adapter", "wrong", str(error))
         return
-    yield _compared("adapter", "the adapter on its base", encoder, _embed(other))
+    yield _compared("adapter", "the adapter on its base", encoder, probe(other))
 
 
 def _sentence_transformers(encoder: Encoder, folder: Path) -> Iterator[Finding]:
@@ -151,17 +152,10 @@ def _sentence_transformers(encoder: Encoder, folder: Path) -> Iterator[Finding]:
     yield _compared("exchange", "sentence-transformers", encoder, theirs.float().cpu())
 
 
-def _embed(encoder: Encoder) -> Tensor:
-    from inbatch.models.export import PROBES
-
-    mask = f"{encoder.tokenizer.mask_token} " if encoder.pooling == "mask" else ""
-    return encoder.encode([mask + text for text in PROBES])
-
-
 def _compared(topic: str, what: str, encoder: Encoder, theirs: Tensor) -> Finding:
-    from inbatch.models.export import MERGED_HALF_TOLERANCE, TOLERANCE
+    from inbatch.models.export import MERGED_HALF_TOLERANCE, TOLERANCE, probe
 
-    ours = _embed(encoder)
+    ours = probe(encoder)
     if ours.shape != theirs.shape:
         text = f"{what} gives vectors of {theirs.shape[1]} dimensions, expected {ours.shape[1]}"
         return Finding(topic, "wrong", text, "export the model again")

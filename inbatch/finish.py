@@ -10,6 +10,7 @@ from inbatch.callbacks.metrics_file import read
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.losses.base import describe
 from inbatch.models.encoder import Encoder
+from inbatch.models.frozen import completed
 from inbatch.models.module import EmbeddingModule
 from inbatch.provenance import commit
 from inbatch.run_folder import RunFolder
@@ -28,7 +29,7 @@ def finish(
     steps = step = trainer.global_step
     if evaluation.best_step not in (-1, steps):
         step = evaluation.best_step
-        module.load_state_dict(WholeFiles().load_checkpoint(folder.checkpoints / "best.ckpt")["state_dict"])
+        module.load_state_dict(completed(module, WholeFiles().load_checkpoint(folder.checkpoints / "best.ckpt")))
     lines = read(folder.metrics)
     train = next((line for line in reversed(lines) if "train/loss" in line), {})
     first = {} if module.projector_at_dev or module.template_bias_at_dev or not lines or lines[0]["step"] else lines[0]

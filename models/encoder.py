@@ -242,11 +242,12 @@ class Encoder(nn.Module):
         pooling: PoolingName | None = None,
         max_length: int | None = None,
         attention: Attention = "auto",
+        base: str | Path | None = None,
     ) -> Encoder:
         """Load an encoder, in eval mode; see `inbatch.models.loading.load_encoder`."""
         from inbatch.models.loading import load_encoder
 
-        return load_encoder(name, pooling=pooling, max_length=max_length, attention=attention)
+        return load_encoder(name, pooling=pooling, max_length=max_length, attention=attention, base=base)
 
     def fitting(self, max_length: int | None) -> int:
         """Return a text length, in tokens, that tokenizer and backbone can hold; None for the longest (512 if neither says).

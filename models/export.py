@@ -21,7 +21,7 @@ from inbatch.models.heads import Dense
 from inbatch.models.huggingface import quiet
 from inbatch.models.layout import DENSE, EXPRESSIBLE, MODULES, Layout, write_dense, write_json, write_layout
 from inbatch.models.loading import FORMAT, RECORD, load_encoder
-from inbatch.models.names import MINILM, hub_id
+from inbatch.models.names import MINILM, base_name, hub_id
 from inbatch.models.parts import describe_parts, write_parts
 from inbatch.templates import INSTRUCTION, LEARNED, is_template
 
@@ -125,7 +125,8 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
         **describe_parts(encoder),
         "dtype": str(backbone.network.dtype).removeprefix("torch."),
         "base": {
-            "name": _base_name(backbone.name),
+            "name": base_name(backbone.name),
+            "folder": _folder_of(backbone.name),
             "revision": backbone.revision,
             "layers": backbone.config.get_text_config().num_hidden_layers,
             "bidirectional": backbone.bidirectional,
@@ -143,6 +144,7 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
         if head is not None:
             write_dense(folder / ADAPTER / DENSE, head)
         write_parts(folder / ADAPTER, encoder)
+        _portable_tokenizer(encoder).save_pretrained(folder / ADAPTER)
         base = record["base"] | {"sha256": base_sha256(backbone.network)}
         write_json(folder / ADAPTER / RECORD, record | {"kind": "adapter", "base": base})
 
@@ -154,7 +156,7 @@ def _compare(encoder: Encoder, folder: Path) -> float:
         "auto" if backbone.adapts else {"flash_attention_2": "flash"}.get(backbone.attention, backbone.attention)
     )
     reloaded = load_encoder(folder, attention=attention).to(encoder.device)  # type: ignore[arg-type]
-    difference = max(_difference(_embed(encoder, name), _embed(reloaded, name)) for name in _prompt_names(encoder))
+    difference = max(_difference(probe(encoder, name), probe(reloaded, name)) for name in _prompt_names(encoder))
     half = backbone.network.dtype in (torch.bfloat16, torch.float16)
     tolerance = MERGED_HALF_TOLERANCE if backbone.adapted and half else TOLERANCE
     # Not `>`: a NaN must not pass.
@@ -170,8 +172,8 @@ def _adapter_effect(encoder: Encoder) -> float | None:
     if not encoder.backbone.adapted:
         return None
     with without_adapter(encoder.backbone.model):  # type: ignore[arg-type]
-        base = _embed(encoder, _prompt_names(encoder)[0])
-    return _difference(base, _embed(encoder, _prompt_names(encoder)[0]))
+        base = probe(encoder)
+    return _difference(base, probe(encoder))
 
 
 def _prompt_names(encoder: Encoder) -> list[str | None]:
@@ -185,8 +187,10 @@ def _prompt_names(encoder: Encoder) -> list[str | None]:
     return [*able]
 
 
-def _embed(encoder: Encoder, prompt_name: str | None) -> Tensor:
+def probe(encoder: Encoder, prompt_name: str | None = None) -> Tensor:
+    """Embed the probes, with a prompt or with the first that the encoder can embed with."""
     texts = list(PROBES)
+    prompt_name = prompt_name or _prompt_names(encoder)[0]
     name = prompt_name or encoder.default_prompt
     members = [] if name is None else encoder.ensembles.get(name, [name])
     instruction = "Embed it." if any(INSTRUCTION in encoder.prompts[member] for member in members) else None
@@ -245,10 +249,10 @@ def _portable_tokenizer(encoder: Encoder) -> Any:
     return portable
 
 
-def _base_name(name: str) -> str:
-    """Name a base so that it is found again from another working directory."""
+def _folder_of(name: str) -> str | None:
+    """Return where a base that is a folder lies on this machine: tried first when the adapter is loaded, and only a hint."""
     path = Path(name).expanduser()
-    return str(path.resolve()) if name != MINILM and path.is_dir() else name
+    return str(path.resolve()) if name != MINILM and path.is_dir() else None
 
 
 def _refuse_to_overwrite(target: Path) -> None:

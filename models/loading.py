@@ -6,11 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
-from inbatch.errors import UsageError
-from inbatch.models.adapters import ADAPTER_CONFIG, base_sha256, load_adapter
+from inbatch.errors import MissingError, UsageError
+from inbatch.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_sha256, load_adapter
 from inbatch.models.attention import Attention
 from inbatch.models.backbones import Pretrained
 from inbatch.models.encoder import Encoder
+from inbatch.models.huggingface import load_tokenizer
 from inbatch.models.layout import DENSE, MODULES, read_dense, read_json, read_layout
 from inbatch.models.names import locate
 from inbatch.models.parts import read_parts, read_prefix
@@ -29,6 +30,7 @@ def load_encoder(
     pooling: PoolingName | None = None,
     max_length: int | None = None,
     attention: Attention = "auto",
+    base: str | Path | None = None,
 ) -> Encoder:
     """Load an encoder, in eval mode.
 
@@ -37,6 +39,7 @@ def load_encoder(
         pooling: for a plain network, which has none of its own; None takes the mean and says so.
         max_length: tokens kept of a text; None for what was saved.
         attention: as in `Pretrained`.
+        base: of an adapter, where it does not lie under the name that the adapter has for it.
 
     Raises:
         MissingError: if a file or a base is not there.
@@ -44,8 +47,12 @@ def load_encoder(
     """
     folder = locate(name)
     kind = folder_kind(folder)
+    if base is not None and kind != "adapter":
+        raise UsageError(
+            f"expected a base for an adapter only; {name} is none: it holds whole weights. Leave base out."
+        )
     if kind == "adapter":
-        encoder = _from_adapter(folder, pooling, attention)
+        encoder = _from_adapter(folder, pooling, attention, base)
     elif kind == "model":
         record = read_record(folder)
         bidirectional = record["base"][
@@ -122,15 +129,19 @@ def _from_layout(folder: Path, attention: Attention) -> Encoder:
     )
 
 
-def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attention) -> Encoder:
+def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attention, given: str | Path | None) -> Encoder:
     if not (folder / RECORD).is_file():
-        encoder = load_encoder(_base_name(folder), pooling=pooling, attention=attention)
+        name = given or _base_name(folder)
+        _refuse_merged(locate(name), folder)
+        encoder = load_encoder(name, pooling=pooling, attention=attention)
         encoder.backbone.model = load_adapter(encoder.backbone.network, folder)
         return encoder
     record = read_record(folder)
     base = record["base"]
+    name = str(given or _base_of(base))
+    _refuse_merged(_located(name, folder), folder)
     backbone = Pretrained(
-        base["name"],
+        name,
         attention=attention,
         dtype=record["dtype"],
         layers=base["layers"],
@@ -139,11 +150,41 @@ def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attentio
     )
     if base_sha256(backbone.network) != base["sha256"]:
         raise UsageError(
-            f"expected the base {base['name']} that the adapter in {folder} was trained on; its weights have changed since. "
-            "Bring back the old weights, or load the merged model in the folder above."
+            f"expected the base {base['name']} that the adapter in {folder} was trained on; the weights of {name} are others. "
+            "Bring back the old weights, give base=…, or load the merged model in the folder above."
         )
     backbone.model = load_adapter(backbone.network, folder)
+    if any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
+        backbone.tokenizer = load_tokenizer(folder)
     return _recorded(backbone, record, folder)
+
+
+def _base_of(base: dict[str, Any]) -> str:
+    """Return where an adapter's base is: the folder that it had, if that is still there, else its name."""
+    hint = base.get("folder")
+    return hint if hint and Path(hint).is_dir() else base["name"]
+
+
+def _located(name: str, folder: Path) -> Path:
+    try:
+        return locate(name)
+    except MissingError as error:
+        raise MissingError(
+            f"the adapter in {folder} needs its base: {error} Or say where it lies: Encoder.from_pretrained({str(folder)!r}, base=FOLDER); "
+            "or load the merged model in the folder above."
+        ) from error
+
+
+def _refuse_merged(base: Path, folder: Path) -> None:
+    """Refuse to add an adapter to weights that it has been added to already."""
+    if not (base / RECORD).is_file() or not read_record(base).get("merged"):
+        return
+    inside, own = (path / ADAPTER_WEIGHTS for path in (base / "adapter", folder))
+    if inside.is_file() and own.is_file() and inside.read_bytes() == own.read_bytes():
+        raise UsageError(
+            f"expected the base of the adapter in {folder}; {base} is that base with this very adapter merged into it already. Load "
+            f"{base} as it is, or give the base that the adapter was trained on."
+        )
 
 
 def _network(folder: Path, attention: Attention, **options: Any) -> Pretrained:

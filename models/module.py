@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -25,13 +25,13 @@ from inbatch.kernels import map_in_chunks
 from inbatch.kernels.ranks import world_size
 from inbatch.losses.base import BatchFacts, check_width, parts
 from inbatch.models.encoder import Encoder
+from inbatch.models.frozen import completed, fingerprint, without_frozen
+from inbatch.models.optimization import Schedule, learning_rate_factor, parameter_groups, warmup_of
 from inbatch.templates import INSTRUCTION, filled_length
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
     from inbatch.losses.base import Objective
-
-Schedule = Literal["constant", "linear", "cosine"]
 
 
 class EmbeddingModule(LightningModule):
@@ -119,16 +119,8 @@ class EmbeddingModule(LightningModule):
             raise UsageError(
                 f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps or model.schedule_steps."
             )
-        if 0 < self.warmup_steps < 1 and total < 1 and self.trainer.max_steps != 0:
-            raise UsageError(
-                f"warmup_steps={self.warmup_steps} is a share of all steps; the run has no end. Set trainer.max_steps."
-            )
         schedule = self.schedule
-        warmup = math.ceil(self.warmup_steps * total) if self.warmup_steps < 1 else int(self.warmup_steps)
-        if total >= 1 and warmup > total:
-            raise UsageError(
-                f"expected warmup_steps of at most max_steps={total}; got {warmup}. Set model.warmup_steps."
-            )
+        warmup = 0 if self.trainer.max_steps == 0 else warmup_of(self.warmup_steps, total)
         groups = parameter_groups(self, self.decay_all)
         try:
             optimizer = self.make_optimizer(groups)
@@ -271,42 +263,20 @@ class EmbeddingModule(LightningModule):
             self._seconds += time.perf_counter() - self._started
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what decides the next batch's draws."""
+        """Add what decides the next batch's draws, and leave out what is frozen: it comes from where it came from."""
         checkpoint["inbatch"] = {"batches_seen": self.batches_seen, "samples_seen": self.samples_seen}
+        if left := without_frozen(self, checkpoint["state_dict"]):
+            checkpoint["state_dict"], checkpoint["inbatch"]["frozen"] = left, fingerprint(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back."""
+        """Take it back.
+
+        Raises:
+            UsageError: if what is frozen has changed since.
+        """
+        checkpoint["state_dict"] = completed(self, checkpoint)
         self.batches_seen = checkpoint["inbatch"]["batches_seen"]
         self.samples_seen = checkpoint["inbatch"]["samples_seen"]
-
-
-def learning_rate_factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
-    """Return the factor of the learning rate at a step (0 is the first); as in Hugging Face's schedules."""
-    if step < warmup:
-        return step / warmup
-    if schedule == "constant":
-        return 1.0
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
-def parameter_groups(module: nn.Module, decay_all: bool = False) -> list[dict[str, Any]]:
-    """Group the trainable parameters by whether weight decay applies to them.
-
-    Raises:
-        UsageError: if there are none.
-    """
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    if not trainable:
-        raise UsageError(
-            "nothing is trainable: every parameter is frozen. Set model.encoder's backbone to train or add lora."
-        )
-    if decay_all:
-        return [{"params": trainable}]
-    matrices = [p for p in trainable if p.ndim >= 2]
-    others = [p for p in trainable if p.ndim < 2]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -58,6 +58,21 @@ def hub_id(name: str | Path) -> str | None:
     return text if not Path(text).expanduser().is_dir() and _HUB_ID.fullmatch(text) else None
 
 
+def base_name(name: str | Path) -> str:
+    """Name a model so that the name means something on another machine: a hub id, ``minilm``, or a folder's name.
+
+    A relative path is kept, as it belongs to a project and not to a machine; of an absolute one the last part is left, or the hub
+    id where it lies in the Hugging Face cache.
+    """
+    path = Path(str(name)).expanduser()
+    if str(name) == MINILM or not path.is_dir():
+        return str(name)
+    cached = re.fullmatch(r"models--(.+)", path.resolve().parent.parent.name)
+    if cached and path.resolve().parent.name == "snapshots":
+        return cached[1].replace("--", "/")
+    return path.resolve().name if path.is_absolute() else path.as_posix()
+
+
 def _packaged_minilm() -> Path:
     # find_spec of a top-level package locates it without running any of its code.
     spec = importlib.util.find_spec(_MINILM_PACKAGE)

@@ -16,13 +16,16 @@ from inbatch.errors import TrainingError
 # Softmax is blind to what all keys of a query have in common, so the bias of an attention's keys never gets a gradient.
 KEY_BIAS = re.compile(r"\b(key|k_proj|k_lin|to_k|Wk)\.(base_layer\.)?bias$")
 OBSERVED_STEPS = 2
+# LoRA's B starts at 0, and so A has no gradient at the first step, and B must have one.
+ADAPTER, ADAPTER_B = re.compile(r"\.lora_[AB]\."), re.compile(r"\.lora_B\.")
 
 
 class Checks(Callback):
     """Refuse a non-finite loss or gradient before it reaches the weights, and dead parameters after the first steps.
 
     A parameter is dead if its gradient is None or exactly 0 in both of the first two steps with a loss that is not 0. One step is
-    too few: LoRA's A is rightly 0 at the first. A step with learning rate 0 teaches nothing and does not count.
+    too few: LoRA's A is rightly 0 at the first. A step with learning rate 0 teaches nothing and does not count. Of adapters every B
+    must have a gradient at the first step already, and every A and B at the second.
 
     Raises:
         TrainingError: naming the step, or the parameters, and what mends it.
@@ -62,10 +65,14 @@ class Checks(Callback):
         # DDP cannot take a second step with a parameter outside the graph, so here the first one decides.
         if without and trainer.world_size > 1:
             raise _dead(without, "the first step")
+        if self._dead is None and (idle := {name for name in dead if ADAPTER_B.search(name)}):
+            raise _dead(idle, "the first step")
         if learning_rate == 0:
             return
-        self._dead = dead if self._dead is None else self._dead & dead
         self._observed += 1
+        if self._observed == OBSERVED_STEPS and (idle := {name for name in dead if ADAPTER.search(name)}):
+            raise _dead(idle, "the second step")
+        self._dead = dead if self._dead is None else self._dead & dead
         if self._observed == OBSERVED_STEPS and self._dead:
             raise _dead(self._dead, f"the first {OBSERVED_STEPS} steps")
 

@@ -73,10 +73,10 @@ def test_packaged_minilm_is_a_base(minilm: str):
 def test_merged_and_its_adapter(adapted: Path, base: Path):
     found = inspect(adapted)
     assert exit_code(list(found.values())) == 0
-    assert found["kind"].text == f"merged: an adapter added into {base}"
+    assert found["kind"].text == "merged: an adapter added into base"
     assert found["adapter"].text.startswith("the adapter on its base embeds equally")
     found = inspect(adapted / "adapter")
-    assert found["kind"].text == f"adapter alone, trained on {base}"
+    assert found["kind"].text == "adapter alone, trained on base"
     assert "the adapter changes embeddings by" in found["reload"].text
 
 

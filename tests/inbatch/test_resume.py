@@ -92,6 +92,31 @@ def test_a_killed_run_ends_with_the_same_weights(
     ).read_bytes()
 
 
+def test_a_killed_run_of_adapters_goes_on_exactly_and_keeps_no_frozen_weight(tmp_path: Path):
+    backbone = (
+        "--model.encoder.init_args.backbone.init_args={kind: llama, num_layers: 1, learned_tokens: 2, "
+        "lora: {rank: 2, dropout: 0.2}, gradient_checkpointing: true}"
+    )
+    prompts = '--model.encoder.init_args.prompts={query: "{text} in short:{learned}", document: "{text}{learned}"}'
+    options = (*OPTIONS[:2], *OPTIONS[-1:], backbone, prompts, "--model.encoder.init_args.pooling=learned")
+    states = []
+    for name in ("undisturbed", "killed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_run(folder)
+        if name == "killed":
+            kill_at(folder / "run", Forked(folder, "--run_dir=run", *options), "step", 9)
+        done = complete_forked(folder, "--run_dir=run", *options)
+        assert done.returncode == 0, done.stderr
+        states.append(state(folder / "run"))
+    for part in ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "inbatch"):
+        assert equal(states[0][part], states[1][part]), f"{part} differs"
+    names = set(states[0]["state_dict"])
+    assert all("lora_" in name or "learned_tokens" in name or "objective" in name for name in names)
+    exports = [tmp_path / name / "run" / "export" / "model.safetensors" for name in ("undisturbed", "killed")]
+    assert exports[0].read_bytes() == exports[1].read_bytes()
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_stopped_run_leaves_a_checkpoint_and_is_resumed(undisturbed: Path, tmp_path: Path, signum: int, code: int):
     write_run(tmp_path)

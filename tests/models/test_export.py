@@ -139,7 +139,9 @@ def test_a_base_is_named_so_that_it_is_found_from_elsewhere(stir, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     stir(Encoder(Pretrained("base", lora=Lora(rank=2)))).save_pretrained("model")
     config = json.loads((tmp_path / "model/adapter/adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str(tmp_path / "base")
+    assert config["base_model_name_or_path"] == "base"
+    record = json.loads((tmp_path / "model/adapter/inbatch.json").read_text())
+    assert (record["base"]["name"], record["base"]["folder"]) == ("base", str(tmp_path / "base"))
     stir(Encoder(Pretrained(minilm, layers=1, lora=Lora(rank=2)))).save_pretrained("other")
     config = json.loads((tmp_path / "other/adapter/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"

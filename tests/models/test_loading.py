@@ -136,6 +136,8 @@ def test_an_adapter_of_sentence_transformers(adapted, base, texts, tmp_path):
         (folder / name).unlink()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy(folder / "adapter" / name, folder / name)
+    path = folder / "adapter_config.json"  # another program knows a base in a folder by its path
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(base)}))
     assert folder_kind(folder) == "sentence-transformers"
     assert same(Encoder.from_pretrained(folder), adapted, texts)
 
@@ -145,11 +147,45 @@ def test_an_adapter_whose_base_has_changed_is_refused(adapted, base, tmp_path):
     weights = load_file(base / "model.safetensors")
     weights["embeddings.word_embeddings.weight"] += 1e-3
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UsageError, match="changed since"):
+    with pytest.raises(UsageError, match="the weights of .* are others"):
         Encoder.from_pretrained(tmp_path / "model" / "adapter")
     shutil.rmtree(base)
     with pytest.raises(MissingError, match="base"):
         Encoder.from_pretrained(tmp_path / "model" / "adapter")
+
+
+def test_a_base_that_has_moved_can_be_given(adapted, base, texts, tmp_path):
+    adapted.save_pretrained(tmp_path / "model")
+    shutil.move(base, tmp_path / "elsewhere")
+    with pytest.raises(MissingError, match="base=FOLDER"):
+        Encoder.from_pretrained(tmp_path / "model" / "adapter")
+    assert same(Encoder.from_pretrained(tmp_path / "model" / "adapter", base=tmp_path / "elsewhere"), adapted, texts)
+    with pytest.raises(UsageError, match="a base for an adapter only"):
+        Encoder.from_pretrained(tmp_path / "model", base=tmp_path / "elsewhere")
+
+
+def test_a_merged_adapter_is_not_merged_again(adapted, tmp_path):
+    adapted.save_pretrained(tmp_path / "model")
+    with pytest.raises(UsageError, match="merged into it already"):
+        Encoder.from_pretrained(tmp_path / "model" / "adapter", base=tmp_path / "model")
+    adapted.backbone.model.save_pretrained(tmp_path / "plain", save_embedding_layers=False)
+    shutil.copy(tmp_path / "model" / "adapter" / "adapter_model.safetensors", tmp_path / "plain")
+    path = tmp_path / "plain" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(tmp_path / "model")}))
+    with pytest.raises(UsageError, match="merged into it already"):
+        Encoder.from_pretrained(tmp_path / "plain")
+
+
+def test_an_adapter_alone_ends_its_texts_as_it_was_trained(texts, tmp_path, stir):
+    TinyRandom("mistral").network.save_pretrained(tmp_path / "base")
+    TinyRandom("mistral").tokenizer.save_pretrained(tmp_path / "base")
+    backbone = Pretrained(str(tmp_path / "base"), lora=Lora(rank=2), eos="append", bidirectional=1)
+    encoder = stir(Encoder(backbone, pooling="last"))
+    encoder.save_pretrained(tmp_path / "model")
+    for folder in ("model", "model/adapter"):
+        loaded = Encoder.from_pretrained(tmp_path / folder)
+        assert loaded.tokenizer("x")["input_ids"][-1] == encoder.tokenizer.eos_token_id
+        assert same(loaded, encoder, texts, 1e-6)
 
 
 def test_an_adapter_without_a_base_name_is_refused(adapted, tmp_path):

@@ -12,7 +12,8 @@ from torch import nn
 
 from inbatch.errors import UsageError
 from inbatch.losses.infonce import InfoNCE
-from inbatch.models.module import learning_rate_factor, parameter_groups, peak_memory_gib
+from inbatch.models.module import peak_memory_gib
+from inbatch.models.optimization import learning_rate_factor, parameter_groups
 
 
 @pytest.mark.parametrize("chunk_tokens", [None, 40])

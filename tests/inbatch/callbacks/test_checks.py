@@ -130,3 +130,38 @@ def test_attention_key_biases_are_exempt(name: str):
 )
 def test_other_parameters_are_not(name: str):
     assert not KEY_BIAS.search(name)
+
+
+class Adapted(nn.Module):
+    """One adapter, under the names that peft gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q = nn.ModuleDict({"lora_A": nn.ModuleDict({"default": nn.Linear(2, 1, bias=False)})})
+        self.q["lora_B"] = nn.ModuleDict({"default": nn.Linear(1, 2, bias=False)})
+        self.mean_loss, self.metrics = 1.0, {}
+
+    def step(self, checks: Checks, a: float, b: float, lr: float = 0.1) -> None:
+        for name, value in (("lora_A", a), ("lora_B", b)):
+            weight = self.q[name]["default"].weight  # type: ignore[index]
+            weight.grad = torch.full_like(weight, value)
+        checks.on_before_optimizer_step(trainer(), self, SimpleNamespace(param_groups=[{"lr": lr}]))  # type: ignore[arg-type]
+
+
+def test_of_adapters_every_b_learns_at_once_and_every_a_from_the_second_step():
+    model = Adapted()
+    checks = Checks()
+    model.step(checks, 0.0, 1.0)
+    model.step(checks, 1.0, 1.0)
+    with pytest.raises(
+        TrainingError, match="no gradient reached q.lora_B.default.weight in the first step.*lora.targets"
+    ):
+        model.step(Checks(), 1.0, 0.0)
+    with pytest.raises(TrainingError, match="lora_B.default.weight in the first step"):
+        model.step(Checks(), 0.0, 0.0, lr=0.0)
+    for a, b, name in ((0.0, 1.0, "A"), (1.0, 0.0, "B")):
+        checks = Checks()
+        model.step(checks, 0.0, 1.0, lr=0.0)  # a warm-up that starts at 0 leaves B at 0, and A without a gradient
+        model.step(checks, 0.0, 1.0)
+        with pytest.raises(TrainingError, match=f"q.lora_{name}.default.weight in the second step"):
+            model.step(checks, a, b)
