@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.models.quantization import dequantized
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -81,14 +82,21 @@ def attach(network: PreTrainedModel, lora: Lora) -> PeftModel:
 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return the network's state with every adapter added to its layer's weight, under the names of the plain network.
+    """Return the network's state with every adapter added to its layer's weight, under the names of the plain network; weights in 4
+    bits as the numbers that they stand for.
 
     The live weights are only read: merging in place and undoing it would change them by rounding, and a run that saves
     would no longer equal one that does not.
     """
     from peft.tuners.lora import LoraLayer
 
-    state = {name.replace(".base_layer", ""): t for name, t in network.state_dict().items() if ".lora_" not in name}
+    dtype = next(p.dtype for p in network.parameters() if p.is_floating_point() and p.dtype.itemsize > 1)
+    packed = {name: p for name, p in network.named_parameters() if hasattr(p, "quant_state")}
+    state = {
+        name.replace(".base_layer", ""): dequantized(packed.get(name, t), dtype)
+        for name, t in network.state_dict().items()
+        if ".lora_" not in name and not any(name.startswith(f"{of}.") for of in packed)
+    }
     for name, module in network.named_modules():
         if isinstance(module, LoraLayer):
             layer: Any = module  # the base class declares no get_delta_weight, its kinds have one

@@ -45,11 +45,13 @@ class Backbone(nn.Module):
 
     Attributes:
         revision: the commit of a hub model, else None.
+        quantize: how the network's weights are quantized, else None.
         first_position: what the network counts a text's positions from.
         adapts: whether the attention implementation is chosen at each call.
     """
 
     revision: str | None = None
+    quantize: str | None = None
 
     def __init__(
         self,

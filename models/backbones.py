@@ -19,6 +19,7 @@ from inbatch.models.names import locate
 from inbatch.models.parts import load_module
 from inbatch.models.prefix import FILE as PREFIX_FILE
 from inbatch.models.prefix import Prefix
+from inbatch.models.quantization import Quantize, quantization_options
 from inbatch.models.tiny import ENCODERS, Kind, tiny_config, tiny_tokenizer
 
 __all__ = ["Backbone", "Pretrained", "TinyRandom"]
@@ -44,6 +45,7 @@ class Pretrained(Backbone):
         gradient_checkpointing: recompute each layer in the backward pass.
         eos: ``append`` the end-of-text token to each text, or put ``none``, and save that in the tokenizer; ``as_is`` leaves it its own.
         learned_tokens: trained tokens that templates put behind a text at ``{learned}``; an export of an earlier stage brings its own.
+        quantize: ``nf4`` holds the linear layers in 4 bits under adapters (QLoRA); dtype is then what they compute in.
 
     Raises:
         MissingError: if the model is not here and cannot be fetched.
@@ -64,6 +66,7 @@ class Pretrained(Backbone):
         gradient_checkpointing: bool = False,
         eos: Eos = "as_is",
         learned_tokens: int = 0,
+        quantize: Quantize | None = None,
     ):
         folder = locate(name)
         if prefix is None and (folder / PREFIX_FILE).is_file():
@@ -73,11 +76,12 @@ class Pretrained(Backbone):
             )
         learned_tokens = _learned_tokens(folder, name, learned_tokens)
         weights = torch_dtype(dtype)
+        quantization = quantization_options(quantize, weights, trained=lora is None and prefix is None and not frozen)
         implementation, reason = choose_attention(attention, weights)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
         if implementation == "flash_attention_2" and attention == "auto":
             implementation, reason = unless_flash_unknown(huggingface.network_class(config), reason)
-        network = huggingface.load_network(folder, name, config, weights, implementation)
+        network = huggingface.load_network(folder, name, config, weights, implementation, quantization=quantization)
         super().__init__(
             network,
             huggingface.load_tokenizer(folder),
@@ -94,6 +98,7 @@ class Pretrained(Backbone):
         )
         if self.learned_tokens is not None and (folder / LEARNED).is_file():
             load_module(self.learned_tokens, folder / LEARNED)
+        self.quantize = quantize
         # Hub models come out of a cache whose folders are named by commit.
         self.revision = folder.name if folder.parent.name == "snapshots" else None
 

@@ -23,6 +23,7 @@ from inbatch.models.layout import DENSE, EXPRESSIBLE, MODULES, Layout, write_den
 from inbatch.models.loading import FORMAT, RECORD, load_encoder
 from inbatch.models.names import MINILM, base_name, hub_id
 from inbatch.models.parts import describe_parts, write_parts
+from inbatch.models.quantization import is_quantized, plain_network
 from inbatch.templates import INSTRUCTION, LEARNED, is_template
 
 if TYPE_CHECKING:
@@ -96,9 +97,10 @@ def export(encoder: Encoder, folder: str | Path, facts: dict[str, Any] | None = 
 
 def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str | None) -> None:
     backbone = encoder.backbone
-    state = merged_state(backbone.network) if backbone.adapted else None
+    whole = not backbone.adapted and not is_quantized(backbone.network)
+    network = plain_network(backbone.network) if is_quantized(backbone.network) else backbone.network
     with quiet():
-        backbone.network.save_pretrained(folder, state_dict=state)
+        network.save_pretrained(folder, state_dict=None if whole else merged_state(backbone.network))
     _portable_tokenizer(encoder).save_pretrained(folder)
     head: Dense | None = encoder.head if isinstance(encoder.head, Dense) else None
     if obstacle is None:
@@ -130,6 +132,7 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
             "revision": backbone.revision,
             "layers": backbone.config.get_text_config().num_hidden_layers,
             "bidirectional": backbone.bidirectional,
+            "quantize": backbone.quantize,
         },
         "merged": backbone.adapted,
         "lora": None if backbone.lora is None else asdict(backbone.lora),
@@ -145,7 +148,9 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
             write_dense(folder / ADAPTER / DENSE, head)
         write_parts(folder / ADAPTER, encoder)
         _portable_tokenizer(encoder).save_pretrained(folder / ADAPTER)
-        base = record["base"] | {"sha256": base_sha256(backbone.network)}
+        # Packed weights depend on where they were packed.
+        sha256 = None if backbone.quantize else base_sha256(backbone.network)
+        base = record["base"] | {"sha256": sha256}
         write_json(folder / ADAPTER / RECORD, record | {"kind": "adapter", "base": base})
 
 
@@ -158,7 +163,8 @@ def _compare(encoder: Encoder, folder: Path) -> float:
     reloaded = load_encoder(folder, attention=attention).to(encoder.device)  # type: ignore[arg-type]
     difference = max(_difference(probe(encoder, name), probe(reloaded, name)) for name in _prompt_names(encoder))
     half = backbone.network.dtype in (torch.bfloat16, torch.float16)
-    tolerance = MERGED_HALF_TOLERANCE if backbone.adapted and half else TOLERANCE
+    # Products with packed weights are rounded as those of half-precision weights are, whatever their dtype.
+    tolerance = MERGED_HALF_TOLERANCE if (half and backbone.adapted) or backbone.quantize else TOLERANCE
     # Not `>`: a NaN must not pass.
     if not difference <= tolerance:
         raise InbatchError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -68,6 +68,7 @@ def load_network(
     dtype: torch.dtype,
     attention: str | None,
     task: Task = "states",
+    quantization: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Load the network of a folder, bare or with the head of a language model.
 
@@ -87,7 +88,7 @@ def load_network(
     from safetensors import SafetensorError
 
     cls = class_for(config, task)
-    options: dict[str, Any] = _no_pooler(cls)
+    options: dict[str, Any] = {**no_pooler(cls), **(quantization or {})}
     if attention is not None:
         options["attn_implementation"] = attention
     try:
@@ -116,7 +117,7 @@ def random_network(
     # fork_rng and the default generator's own seed: torch.manual_seed would reseed the GPUs' generators too.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return cls._from_config(config, dtype=dtype, attn_implementation=attention, **_no_pooler(cls))
+        return cls._from_config(config, dtype=dtype, attn_implementation=attention, **no_pooler(cls))
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -227,7 +228,8 @@ def _cut_layers(config: PretrainedConfig, layers: int) -> None:
         config.layer_types = config.layer_types[:layers]
 
 
-def _no_pooler(cls: Any) -> dict[str, bool]:
+def no_pooler(cls: Any) -> dict[str, bool]:
+    """Return the option that leaves out a class's pooler, where it has one."""
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(cls.__init__).parameters else {}
 
 

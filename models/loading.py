@@ -146,9 +146,11 @@ def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attentio
         dtype=record["dtype"],
         layers=base["layers"],
         bidirectional=base["bidirectional"],
+        quantize=base.get("quantize"),
+        frozen=base.get("quantize") is not None,
         learned_tokens=record.get("learned_tokens", 0),
     )
-    if base_sha256(backbone.network) != base["sha256"]:
+    if base["sha256"] is not None and base_sha256(backbone.network) != base["sha256"]:
         raise UsageError(
             f"expected the base {base['name']} that the adapter in {folder} was trained on; the weights of {name} are others. "
             "Bring back the old weights, give base=…, or load the merged model in the folder above."

@@ -16,6 +16,7 @@ from inbatch.losses.hinge import EnergyHinge
 from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.matryoshka import Matryoshka
 from inbatch.losses.momentum_queue import MomentumQueue
+from inbatch.losses.own_negatives import OwnNegatives
 from inbatch.losses.weighted import WeightedSum
 from inbatch.views import TokenBatch, Views
 
@@ -39,6 +40,9 @@ class Words:
     def get_vocab(self):
         return {"a": 0}
 
+    def get_added_vocab(self):
+        return {}
+
 
 MADE = {
     "hinge": lambda: EnergyHinge(0.4),
@@ -51,6 +55,7 @@ MADE = {
     "prefixes": lambda: Matryoshka(InfoNCE(0.1), [2, 6]),
     "scored pairs": lambda: InfoNCE(0.1, positive_score=0.5),
     "queue": lambda: MomentumQueue(9, 0.5, 0.1),
+    "own negatives": lambda: OwnNegatives(0.1),
 }
 SCORED = {"ranking", "angle", "scored pairs"}
 

@@ -1,0 +1,80 @@
+"""Weights in 4 bits under trained adapters (QLoRA): how they are loaded, and what they are when they are written out."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from inbatch.errors import UsageError
+from inbatch.models.huggingface import no_pooler
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+Quantize = Literal["nf4"]
+
+
+def quantization_options(quantize: Quantize | None, dtype: torch.dtype, trained: bool) -> dict[str, Any]:
+    """Return what transformers' loader needs to hold a network's linear layers in 4 bits; empty for None.
+
+    Args:
+        quantize: ``nf4`` with double quantization: about 4.1 bits a weight.
+        dtype: that the layers compute in, and that everything else is held in.
+        trained: whether the network itself would be trained.
+
+    Raises:
+        UsageError: if the kind is unknown, bitsandbytes is not installed, or the quantized weights would be trained.
+
+    Source: Dettmers et al. 2023, arXiv 2305.14314, section 3.
+    """
+    if quantize is None:
+        return {}
+    if quantize not in get_args(Quantize):
+        raise UsageError(f"expected quantize to be nf4 or null; got {quantize!r}. Set backbone.quantize.")
+    if trained:
+        raise UsageError("quantized weights cannot be trained. Set backbone.lora (or frozen), or quantize to null.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError(
+            "quantize: nf4 expects bitsandbytes, which is not installed. `pip install 'inbatch[qlora]'`, or set backbone.quantize to null."
+        )
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    # Quantized where it is loaded, once: the ranks of a machine must not all take its first GPU.
+    place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": config, "device_map": {"": place}}
+
+
+def is_quantized(network: nn.Module) -> bool:
+    """Say whether a network holds weights in 4 bits."""
+    return any(hasattr(p, "quant_state") for p in network.parameters())
+
+
+def dequantized(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a weight as the numbers that it stands for; one that is not quantized as it is."""
+    state = getattr(weight, "quant_state", None)
+    if state is None:
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(weight.data, state).to(dtype)
+
+
+def plain_network(network: PreTrainedModel) -> PreTrainedModel:
+    """Return an empty network of the same shape whose weights are numbers: what writes out a state that has been dequantized."""
+    config: PretrainedConfig = copy.deepcopy(network.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        cls: Any = type(network)
+        return cls._from_config(config, dtype=network.dtype, **no_pooler(cls))

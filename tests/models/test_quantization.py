@@ -1,0 +1,79 @@
+"""QLoRA: weights in 4 bits are what they say, adapters on them train, merge and come back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from inbatch.errors import UsageError
+from inbatch.models import quantization
+from inbatch.models.adapters import Lora
+from inbatch.models.backbones import Pretrained, TinyRandom
+from inbatch.models.encoder import Encoder
+from inbatch.models.quantization import dequantized, is_quantized
+from inbatch.tokens import tokenize
+
+
+@pytest.fixture
+def base(tmp_path) -> str:
+    """A plain folder of a tiny decoder whose matrices are wide enough to be packed."""
+    backbone = TinyRandom("llama", hidden_size=64, num_heads=4)
+    backbone.network.save_pretrained(tmp_path / "base")
+    backbone.tokenizer.save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+@pytest.fixture
+def packed(base):
+    pytest.importorskip("bitsandbytes")
+    return Pretrained(base, quantize="nf4", dtype="float32", lora=Lora(rank=2))
+
+
+def test_weights_take_half_a_byte_and_are_near_the_ones_they_were(base, packed):
+    plain = Pretrained(base)
+    assert is_quantized(packed.network)
+    assert not is_quantized(plain.network)
+    name = "layers.0.mlp.down_proj"
+    small, large = packed.network.get_submodule(name).base_layer.weight, plain.network.get_submodule(name).weight
+    assert small.nbytes * 8 == large.nbytes
+    error = (dequantized(small, torch.float32) - large).abs().max() / large.abs().max()
+    assert 0 < error < 0.2
+    assert dequantized(large, torch.float32) is large
+
+
+def test_adapters_train_on_them(packed, texts):
+    encoder = Encoder(packed, pooling="last")
+    trainable = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert trainable
+    assert all("lora_" in name for name in trainable)
+    encoder(tokenize(encoder.tokenizer, texts, 32)).square().sum(1).log().sum().backward()
+    z = encoder(tokenize(encoder.tokenizer, texts, 32))
+    (z @ z.detach().roll(1, 0).T).diagonal().sum().backward()
+    assert all(p.grad.any() for name, p in encoder.named_parameters() if "lora_B" in name)
+
+
+def test_an_export_holds_plain_weights_and_an_adapter_that_knows_its_base_was_packed(packed, texts, tmp_path, stir):
+    encoder = stir(Encoder(packed, pooling="last")).eval()
+    before = encoder.encode(texts)
+    encoder.save_pretrained(tmp_path / "export")
+    merged = Encoder.from_pretrained(tmp_path / "export")
+    assert not is_quantized(merged.backbone.network)
+    assert "quantization" not in (tmp_path / "export" / "config.json").read_text()
+    torch.testing.assert_close(merged.encode(texts), before, atol=5e-3, rtol=0)
+    alone = Encoder.from_pretrained(tmp_path / "export" / "adapter")
+    assert is_quantized(alone.backbone.network)
+    torch.testing.assert_close(alone.encode(texts), before, atol=1e-5, rtol=0)
+    record = json.loads((tmp_path / "export" / "adapter" / "inbatch.json").read_text())
+    assert (record["base"]["quantize"], record["base"]["sha256"]) == ("nf4", None)
+
+
+def test_refusals(base, monkeypatch):
+    with pytest.raises(UsageError, match="quantize to be nf4 or null; got 'int8'"):
+        Pretrained(base, quantize="int8", lora=Lora())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="quantized weights cannot be trained"):
+        Pretrained(base, quantize="nf4")
+    monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"inbatch\[qlora\]"):
+        Pretrained(base, quantize="nf4", lora=Lora())
