@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from inbatch.errors import UsageError
+from inbatch.models.names import locate
 
 # Of an export: the module's weights.
 FILE = "latent_attention.safetensors"
@@ -61,3 +64,28 @@ class LatentAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class ExportedLatentAttention(LatentAttention):
+    """The latent attention of an earlier run's export, to be trained on; it is no part of the network, which is loaded by itself.
+
+    Args:
+        name: the export's folder or hub id.
+
+    Raises:
+        MissingError: if it is not here and cannot be fetched.
+        UsageError: if it has no latent attention.
+    """
+
+    def __init__(self, name: str) -> None:
+        from inbatch.models.loading import RECORD, read_record
+        from inbatch.models.parts import load_module
+
+        folder: Path = locate(name)
+        settings = read_record(folder).get("latent") if (folder / RECORD).is_file() else None
+        if settings is None:
+            raise UsageError(
+                f"expected an export with latent attention; {folder} has none. Choose another, or a new one."
+            )
+        super().__init__(**settings)
+        load_module(self, folder / FILE)

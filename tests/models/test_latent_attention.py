@@ -11,7 +11,7 @@ from torch.nn.functional import layer_norm
 from inbatch.errors import UsageError
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
-from inbatch.models.latent_attention import LatentAttention
+from inbatch.models.latent_attention import ExportedLatentAttention, LatentAttention
 
 
 def test_equals_a_loop_over_tokens_and_heads():
@@ -49,3 +49,14 @@ def test_sizes_that_do_not_fit_are_refused(options):
 def test_another_size_than_the_backbones_is_refused():
     with pytest.raises(UsageError, match="hidden_size=32"):
         Encoder(TinyRandom("llama"), latent=LatentAttention(16))
+
+
+def test_the_next_stage_goes_on_with_what_was_exported(tmp_path):
+    latent = LatentAttention(32, latents=4, heads=2)
+    Encoder(TinyRandom("llama"), latent=latent).eval().save_pretrained(tmp_path / "stage1")
+    found = ExportedLatentAttention(str(tmp_path / "stage1"))
+    assert found.settings == latent.settings
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), latent.parameters()))
+    Encoder(TinyRandom("llama")).eval().save_pretrained(tmp_path / "plain")
+    with pytest.raises(UsageError, match="an export with latent attention"):
+        ExportedLatentAttention(str(tmp_path / "plain"))

@@ -47,7 +47,10 @@ def tiny_row(configs: list[Path], folder: Path) -> list[str]:
     contents[-1]["data"]["sources"] = "scored.csv" if scored else "triples.csv"
     if "instruction" in str(contents[-2].get("data", {})):
         columns = {"anchor": "anchor", "positive": "positive", "negatives": ["negative"]}
-        contents[-1]["data"]["sources"] = {"path": "triples.csv", "columns": columns, "instruction": "Find it."}
+        contents[-1]["data"] |= {
+            "sources": {"path": "triples.csv", "columns": columns, "instruction": "Find it."},
+            "max_length": 64,  # of bytes, and the prefix counts
+        }
     options = []
     for number, content in enumerate(contents):
         content.get("data", {}).pop("sources", None) if number < len(contents) - 1 else None
@@ -73,8 +76,9 @@ def _tiny(node: Any, kind: str) -> Any:
         return {"class_path": "inbatch.models.backbones.TinyRandom", "init_args": {"kind": kind, **kept}}
     if name == "PretrainedDecoder":
         return {"class_path": "inbatch.models.decoder.TinyDecoder", "init_args": {"kind": kind}}
-    if name == "LatentAttention":
-        given |= {"hidden_size": HIDDEN, "latents": 4, "heads": 2}
+    if name in ("LatentAttention", "ExportedLatentAttention"):
+        path = "inbatch.models.latent_attention.LatentAttention"
+        return {"class_path": path, "init_args": {"hidden_size": HIDDEN, "latents": 4, "heads": 2}}
     if name == "DistributionAlignment":
         given["reference"] = "scores.safetensors"
     if name in ("PretrainedGenerator", "EncoderGenerator", "PretrainedHead"):
