@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import multiprocessing
+import os
 import resource
 import sys
 import warnings
@@ -88,9 +90,11 @@ def held(cli: FitCLI, texts: Views[TokenBatch], scene: Scene) -> Held:
     """
     batches = [choose(texts, scene.rows, seed) for seed in range(2)]
     phases = Phases()
+    gc.collect()  # what an earlier trainer left must not be freed under the profile's eyes
     cli.model.zero_grad(set_to_none=True)
     activity = torch.profiler.ProfilerActivity.CPU
-    with torch.profiler.profile(activities=[activity], profile_memory=True) as profile:
+    with warnings.catch_warnings(), torch.profiler.profile(activities=[activity], profile_memory=True) as profile:
+        warnings.simplefilter("ignore")
         steps(cli, batches, scene.chunk_tokens, phases)
     passes, update = phases.peaks if phases.device.type == "cuda" else _peaks(profile)
     cli.model.zero_grad(set_to_none=True)
@@ -152,6 +156,7 @@ def steps(cli: FitCLI, batches: Sequence[Views[TokenBatch]], chunk_tokens: int |
     )
     rows: Dataset[Any] = [batch for batch in batches for _ in range(accumulated)]  # type: ignore[assignment]
     trainer.fit(module, DataLoader(rows, batch_size=None))
+    module.trainer = None  # with it goes the optimizer's state
 
 
 def choose(texts: Views[TokenBatch], rows: int, seed: int) -> Views[TokenBatch]:
@@ -177,7 +182,8 @@ def largest_chunk(views: Views[TokenBatch], budget: int | None) -> int:
 
 
 def quiet() -> None:
-    """Keep Lightning from saying what the findings say."""
+    """Keep Lightning from saying what the findings say, and the profiler from saying that it runs."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -44,7 +44,7 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def rehearsed(monkeypatch: pytest.MonkeyPatch) -> Rehearsed:
     """What a rehearsal would have said; test_rehearsal.py has the real ones."""
-    line = Line(fixed=2e6, token=1e4, text=500.0, update=1e6)
+    line = Line(fixed=2e6, token=1e6, text=500.0, update=1e6)
     said = Rehearsed(line, factor=2.0, program=500 << 20, start=500 << 20, tokens=512)
     monkeypatch.setattr(planning, "rehearse", lambda *_: said)
     return said
@@ -78,8 +78,8 @@ def test_plan_of_a_tiny_run(config: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert need["optimizer"] == 2 * need["gradients"]
     assert need["total"] == sum(value for name, value in need.items() if name not in ("total", "available"))
     # The process before the first step, and twice what the line says of 512 tokens and 64 texts.
-    assert need["total"] == (500 << 20) + 2 * (2_000_000 + 512 * 10_000 + 64 * 500)
-    assert facts["rehearsal"]["line"]["token"] == 1e4
+    assert need["total"] == (500 << 20) + 2 * (2_000_000 + 512 * 1_000_000 + 64 * 500)
+    assert facts["rehearsal"]["line"]["token"] == 1e6
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pairs.tsv", "run.yaml"], "a plan leaves nothing behind"
 
 
@@ -130,20 +130,20 @@ def test_ranks_share_the_batch_and_the_machine(config: Path):
     assert found["negatives"].text.startswith("31 an anchor")
 
 
-def test_the_chunk_that_would_fit_is_always_said(config: Path, rehearsed: Rehearsed, monkeypatch: pytest.MonkeyPatch):
+def test_the_chunk_that_would_fit_is_always_said(config: Path, rehearsed: Rehearsed):
     assert plan(config)[1]["chunk"].text == "the whole batch of up to 1,536 tokens would fit at once (now 512)"
     fixed = rehearsed.program + 2 * (2_000_000 + 64 * 500)
-    # Half a tenth stays free, and the rest holds 1,100 tokens of twice 10 kB.
-    gib = (fixed + 2 * 1100 * 10_000) / 0.95 / 2**30
+    # Half a tenth stays free, and the rest holds 1,100 tokens of twice 1 MB.
+    gib = (fixed + 2 * 1100 * 1_000_000) / 0.95 / 2**30
     _, found = plan(config, memory=gib)
     assert (found["chunk"].state, found["total"].state) == ("ok", "ok")
     assert found["chunk"].text == "up to 1,024 tokens a chunk would fit (now 512)"
     assert "as given" in found["memory"].text
-    _, found = plan(config, "--model.chunk_tokens=null", memory=gib * 0.98)
+    _, found = plan(config, "--model.chunk_tokens=null", memory=gib)
     assert found["total"].state == "wrong"
-    assert found["total"].remedy == "--model.chunk_tokens=512"
+    assert found["total"].remedy == "--model.chunk_tokens=1024"
     assert found["chunk"].text.endswith("(now the whole batch)")
-    assert plan(config, found["total"].remedy, memory=gib * 0.98)[1]["total"].state == "ok"
+    assert plan(config, found["total"].remedy, memory=gib)[1]["total"].state == "ok"
 
 
 def test_what_no_chunk_makes_fit(config: Path):
