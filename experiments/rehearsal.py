@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 # Rows that are tokenized to learn how long the texts are; rehearsals draw theirs from them.
 SAMPLE = 1024
-# The optimizer's state comes with the first step and lies in the way of the second's activations; later ones find other holes.
-STEPS = 3
+# The optimizer's state comes with the first step and lies in the way of the second's activations.
+STEPS = 2
 
 
 @dataclass(frozen=True)
