@@ -8,6 +8,7 @@ from typing import Any
 
 from inbatch import __version__
 from inbatch.arguments import Parser
+from inbatch.errors import UsageError
 from inbatch.experiments.findings import Finding, exit_code, screen, verdict
 from inbatch.experiments.output import add_output_arguments, prepare_file, report
 
@@ -20,6 +21,7 @@ EPILOG = """examples:
   inbatch doctor minilm
   inbatch doctor runs/quickstart-1a2b3c4d/export
   inbatch doctor --config own/pairs.yaml --data.sources=pairs.csv --data.batch_size=4096
+  inbatch doctor --config own/pairs.yaml --data.sources=pairs.csv --memory 80
 
 exit codes: 0 all is well   1 something is wrong, or does not fit into memory   2 wrong usage   3 something is missing"""
 
@@ -28,17 +30,26 @@ def main(arguments: Sequence[str]) -> int:
     """Run the verb; its options are its own, except that those of a run are the parser's of ``inbatch fit``."""
     parser = Parser(prog="inbatch doctor", description=DESCRIPTION, epilog=EPILOG)
     add_output_arguments(parser)
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="plan a run for a rank with so many GiB, such as a GPU that will be rented",
+    )
     if any(argument.partition("=")[0] in ("--config", "-c") for argument in arguments):
         args, run = parser.parse_known_args(list(arguments))
         prepare_file(args.out)
+        print("building the run and rehearsing small steps; this takes a minute or so", file=sys.stderr)
         from inbatch.experiments.planning import plan_run
 
-        facts, findings = plan_run(run)
+        facts, findings = plan_run(run, args.memory)
         return _tell(args, "plan of a run", findings, facts)
     parser.add_argument(
         "path", metavar="PATH", nargs="?", help="an exported folder, a Hugging Face name or folder, or `minilm`"
     )
     args = parser.parse_args(arguments)
+    if args.memory is not None:
+        raise UsageError("--memory is for the plan of a run. Give the run, too: --config ...")
     prepare_file(args.out)
     if args.path is not None:
         from inbatch.experiments.inspection import inspect_model

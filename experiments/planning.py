@@ -3,81 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
+from torch import nn
 
 from inbatch.callbacks.first_screen import negatives
+from inbatch.errors import UsageError
 from inbatch.experiments.findings import Finding
-from inbatch.experiments.memory import activation_bytes, state_bytes
-from inbatch.kernels.selection import module_of
+from inbatch.experiments.memory import Memory, Rehearsed, Shape, at_once, fit_line, fitting_chunk, memory_of
+from inbatch.experiments.rehearsal import STEPS, Scene, heap, held, quiet, sample
 from inbatch.losses.base import describe, parts
+from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
     from inbatch.fit import FitCLI
 
 GIB = 2**30
-# What a step takes at its height over what autograd keeps. Measured on the CPU with a 6-layer BERT in chunks of 2,048 to 8,192
-# tokens: 1.9 to 2.8 (glibc's heap keeps holes between chunks of different lengths). An accelerator's allocator is assumed tighter.
-SLACK = {"cpu": 2.5}
-OTHER_SLACK = 1.3
-# Texts that are tokenized to learn how long they are.
-SAMPLE = 256
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 WEIGHTS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+# Floating-point operations that the rehearsal of the heap may take.
+WORK = 4e12
+# Chunks of a rehearsal that is smaller than the run, at most. One run of 26 chunks was planned at 0.78 of its measured peak with 8 of
+# them, and at 0.90 with all.
+CHUNKS = 32
+# A rehearsal may take this share of the memory that is here, if the heap is no larger than so many times its tensors.
+SHARE, LARGEST_HEAP = 0.5, 10.0
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of one step on one rank.
+def plan_run(arguments: Sequence[str], given_gib: float | None = None) -> tuple[dict[str, Any], list[Finding]]:
+    """Parse the arguments of ``inbatch fit``, build what they say, rehearse some small steps, and add up what a step will need.
 
-    Attributes:
-        rows: of this rank's slice of the batch.
-        batch: rows of all ranks together.
-        views: texts a row.
-        dim: of an embedding.
-        longest: tokens kept of a text, at most.
-        tokens: of this rank's texts, if all are that long.
-        mean_length: tokens of a text on average, in a sample.
-        ranks: of the run; local_ranks: on one machine.
-    """
-
-    rows: int
-    batch: int
-    views: int
-    dim: int
-    longest: int
-    tokens: int
-    mean_length: float
-    ranks: int
-    local_ranks: int
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that one rank needs at once, by what needs them."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    embeddings: int
-    loss: int
-    program: int
-
-    @property
-    def total(self) -> int:
-        """The sum."""
-        return sum(dataclasses.astuple(self))
-
-
-def plan_run(arguments: Sequence[str]) -> tuple[dict[str, Any], list[Finding]]:
-    """Parse the arguments of ``inbatch fit``, build what they say, and add up what a step will need.
+    Args:
+        arguments: of the command line.
+        given_gib: memory that a rank will have, in GiB; None for what this machine has.
 
     Returns:
         The numbers, for a program; and the findings, for people.
@@ -85,98 +46,106 @@ def plan_run(arguments: Sequence[str]) -> tuple[dict[str, Any], list[Finding]]:
     Raises:
         UsageError: if the arguments or the data are wrong, as ``inbatch fit`` would say it.
         MissingError: if a file, data set or model is not there.
+        InbatchError: if the rehearsal fails.
     """
     from inbatch.config import locate_configs
     from inbatch.fit import FitCLI
 
-    for name in ("lightning.pytorch", "lightning.fabric"):  # what they say about a start is in the findings
-        logging.getLogger(name).setLevel(logging.WARNING)
+    if given_gib is not None and not (math.isfinite(given_gib) and given_gib > 0):
+        raise UsageError(f"expected --memory as GiB, a positive number; got {given_gib}")
+    quiet()
     located, _ = locate_configs(arguments)
     cli = FitCLI(located)
     cli.build()
     trainer: Any = cli.instantiate_trainer(logger=False, enable_progress_bar=False)
     device: torch.device = trainer.strategy.root_device
-    program = psutil.Process().memory_info().rss if device.type == "cpu" else 0
-    module: Any = cli.model.to(device).train()
+    module: Any = cli.model.train()
     if trainer.precision in WEIGHTS:
         module.to(WEIGHTS[trainer.precision])
-    shape = shape_of(cli, trainer)
-    slope = activation_bytes(module.encoder, shape.longest, AUTOCAST.get(trainer.precision))
-    memory = memory_of(module, shape, slope, program)
-    available = available_bytes(device, shape.local_ranks)
+    assert cli.datamodule.order.steps_per_epoch > 0
+    texts = sample(cli.datamodule, module.encoder)
+    module.check(cli.datamodule, trainer.world_size)
+    shape = shape_of(cli, trainer, texts)
+    found = [*_run_findings(cli, trainer, shape)]
+    here = available_bytes(device, shape.local_ranks)
+    available = here if given_gib is None else round(given_gib * GIB)
+    chunk = module.chunk_tokens
+    memory = memory_of(module, shape, device, chunk, None)
+    rehearsed = None
+    if memory.total < here:
+        rehearsed = rehearse(cli, located, texts, shape, device, here)
+        memory = memory_of(module, shape, device, chunk, rehearsed)
     facts = {"shape": vars(shape), "bytes": {**vars(memory), "total": memory.total, "available": available}}
     facts["device"], facts["precision"] = str(device), trainer.precision
-    return facts, [*_run_findings(cli, trainer, shape), *_memory_findings(module, shape, memory, slope, available)]
+    if rehearsed is not None:
+        facts["rehearsal"] = dataclasses.asdict(rehearsed)
+    if given_gib is not None:
+        text = f"{given_gib:g} GiB a rank, as given; the needs were measured on this machine's {device.type}"
+        found.append(Finding("memory", "note", text))
+    return facts, [*found, *memory_findings(module, shape, memory, rehearsed, chunk, available)]
 
 
-def shape_of(cli: FitCLI, trainer: Any) -> Shape:
+def shape_of(cli: FitCLI, trainer: Any, texts: Views[TokenBatch]) -> Shape:
     """Read the sizes of a step off the built run, and the texts' true length off a sample."""
-    from inbatch.data.sampler import Draw
     from inbatch.templates import filled_length
 
     data: Any = cli.datamodule
     encoder: Any = cli.model.encoder
-    assert data.order.steps_per_epoch > 0
-    dataset, collate = data.dataset(), data.collate(encoder)
-    cli.model.check(data, trainer.world_size)
-    # Table by table: single-source batches may have tables with more hard negatives than others. The widest counts.
-    tokens, first = [], 0
-    for table in data.tables:
-        rows = range(first, first + len(table), math.ceil(len(table) / SAMPLE))
-        first += len(table)
-        tokens = max(tokens, list(collate(dataset[Draw(0, list(rows))])), key=len)
     query, document = (
         filled_length(encoder.tokenizer, encoder.prompts[side], data.max_length[side]) for side in ("query", "document")
     )
-    sides = [query, *[document] * (len(tokens) - 1)]
+    sides = [query, *[document] * (len(texts) - 1)]
     rows = math.ceil(data.batch_size / trainer.world_size)
     return Shape(
         rows=rows,
         batch=data.batch_size,
-        views=len(tokens),
+        views=len(texts),
         dim=encoder.dim,
         longest=max(sides),
         tokens=rows * sum(sides),
-        mean_length=sum(float(view.lengths.float().mean()) for view in tokens) / len(tokens),
+        mean_length=sum(float(view.lengths.float().mean()) for view in texts) / len(texts),
         ranks=trainer.world_size,
         local_ranks=trainer.num_devices,
     )
 
 
-def memory_of(module: Any, shape: Shape, activation: tuple[float, float], program: int) -> Memory:
-    """Add up what one rank needs at once in the middle of a step.
+def rehearse(
+    cli: FitCLI, arguments: Sequence[str], texts: Views[TokenBatch], shape: Shape, device: torch.device, room: int
+) -> Rehearsed:
+    """Measure the tensors of small steps, from which larger ones follow; and on a CPU the process beside them.
 
     Args:
-        module: the built `EmbeddingModule`, on its device and in its precision.
+        cli: built; its model is trained by it.
+        arguments: it was built from.
+        texts: a sample.
         shape: sizes of a step.
-        activation: fixed bytes and bytes a token, of `activation_bytes`.
-        program: bytes of the process itself, weights included; 0 on a GPU.
+        device: of the run.
+        room: bytes that are here.
     """
-    parameters = list(module.parameters())
-    weights = sum(p.nbytes for p in parameters)
-    trainable = [p for p in parameters if p.requires_grad]
-    gradients = sum(p.nbytes for p in trainable)
-    fixed, per_token = activation
-    at_once = shape.tokens if module.chunk_tokens is None else min(shape.tokens, module.chunk_tokens)
-    keys = shape.batch * (shape.views - 1)
-    own = shape.rows * shape.views
-    workspace = module_of("auto", torch.empty(0, device=module.device)).DEFAULT_WORKSPACE
-    return Memory(
-        weights=weights,
-        # With several ranks DDP copies gradients into the buckets that it reduces.
-        gradients=gradients * (2 if shape.ranks > 1 else 1),
-        optimizer=round(state_bytes(module.make_optimizer) * sum(p.numel() for p in trainable)),
-        activations=round(slack(module.device) * (fixed + per_token * max(at_once, shape.longest))),
-        # Embeddings of this rank and the gathered keys, each with its gradient, in float32.
-        embeddings=8 * shape.dim * (own + (keys if shape.ranks > 1 else 0)),
-        loss=min(workspace, 8 * shape.rows * keys),
-        program=max(0, program - weights),
-    )
+    module: Any = cli.model
+    own = at_once(shape, module.chunk_tokens)
+    longest = max(int(view.lengths.max()) for view in texts)
+    whole = own >= shape.tokens
 
+    def scene(tokens: float, chunks: float) -> Scene:
+        width = longest if whole else shape.mean_length
+        rows = min(shape.rows, max(2, round(chunks * tokens / (shape.views * width))))
+        return Scene(rows, None if whole else max(longest, int(tokens) // longest * longest))
 
-def slack(device: torch.device) -> float:
-    """Return the factor between what autograd keeps and what a step takes."""
-    return SLACK.get(device.type, OTHER_SLACK)
+    flops = 8 * max(1, _multiplied(module))  # a token's: forward, again, and twice that backward
+    affordable = WORK / (flops * STEPS * own)
+    chunks = 1.0 if whole else min(max(CHUNKS, affordable), shape.rows * shape.views * shape.mean_length / own)
+    large = longest * min(24, max(6, WORK / 4 / (flops * longest)))
+    scenes = [scene(large / 3, 2), scene(large, 2), *([] if whole else [scene(large / 3, 6)])]
+    line = fit_line([held(cli, texts, one) for one in scenes])
+    if device.type != "cpu":
+        return Rehearsed(line, 1.0, 0, 0, int(large))
+    fitting = (SHARE * room / LARGEST_HEAP - line.fixed) / max(1.0, line.token)
+    last = scene(max(2.0 * longest, min(own, WORK / (flops * STEPS * chunks), fitting)), chunks)
+    tokens = last.chunk_tokens or last.rows * shape.views * longest
+    program, start, peak = heap(arguments, last)
+    factor = (peak - program) / line.at(tokens, last.rows * shape.views)
+    return Rehearsed(line, factor, program, start, tokens)
 
 
 def available_bytes(device: torch.device, local_ranks: int) -> int:
@@ -184,6 +153,12 @@ def available_bytes(device: torch.device, local_ranks: int) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     return (psutil.virtual_memory().available + psutil.Process().memory_info().rss) // local_ranks
+
+
+def _multiplied(module: nn.Module) -> int:
+    """Count the parameters that every token is multiplied with: all but tables."""
+    tables = sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Embedding))
+    return sum(p.numel() for p in module.parameters()) - tables
 
 
 def _run_findings(cli: FitCLI, trainer: Any, shape: Shape) -> Iterator[Finding]:
@@ -211,21 +186,24 @@ def _run_findings(cli: FitCLI, trainer: Any, shape: Shape) -> Iterator[Finding]:
         yield Finding("accumulation", "note", text, "raise data.batch_size and keep model.chunk_tokens")
 
 
-def _memory_findings(
-    module: Any, shape: Shape, memory: Memory, activation: tuple[float, float], available: int
+def memory_findings(
+    module: Any, shape: Shape, memory: Memory, rehearsed: Rehearsed | None, chunk: int | None, available: int
 ) -> Iterator[Finding]:
-    chunk = module.chunk_tokens
+    """Say what needs how much, whether it fits, and which chunk would."""
     if chunk is None or chunk >= shape.tokens:
         how = f"the whole batch at once, at most {shape.tokens:,} tokens"
     else:
         count = math.ceil(shape.rows * shape.views * shape.mean_length / chunk)
         how = f"chunks of {chunk:,} tokens, about {count} a step"
+    if rehearsed is not None:
+        how += f"; rehearsed with {rehearsed.tokens:,}"
+        how += f", {rehearsed.factor:.1f} times what the tensors hold" if rehearsed.program else ""
     why = {
         "weights": "",
         "gradients": "with the buckets that ranks reduce" if shape.ranks > 1 else "",
         "optimizer": "state of the optimizer",
         "activations": how,
-        "embeddings": "with gradients",
+        "embeddings": "and tokens, of all texts",
         "loss": "workspace of the operator, at most",
         "program": "Python, libraries and the index of the data",
     }
@@ -235,17 +213,26 @@ def _memory_findings(
     beside = [part.passes for part in parts(module.objective) if part.passes]
     beside += ["the template's bias"] if module.encoder.correction is not None else []
     if beside:
-        yield Finding("objective", "note", f"what runs beside the encoder's pass is not counted: {', '.join(beside)}")
-    text = f"{memory.total / GIB:6.2f} GiB, roughly, of {available / GIB:.2f} GiB that a rank has here"
-    if memory.total <= available:
-        yield Finding("total", "ok", text)
+        yield Finding(
+            "objective", "note", f"what runs beside the encoder's pass is rehearsed with it: {', '.join(beside)}"
+        )
+    least = "" if rehearsed is not None else "at least, without activations: too much to rehearse here, "
+    text = f"{memory.total / GIB:6.2f} GiB, {least}of {available / GIB:.2f} GiB that a rank has"
+    fits = memory.total <= available
+    smaller = "train adapters (lora) instead of the whole backbone, shorten data.max_length, or take a larger machine"
+    if rehearsed is None:
+        yield Finding("total", "note" if fits else "wrong", text, "" if fits else smaller)
         return
-    fixed, per_token = activation
-    left = 0.95 * available - (memory.total - memory.activations)
-    fitting = int((left / slack(module.device) - fixed) / per_token) // 256 * 256
-    remedy = (
-        f"--model.chunk_tokens={fitting}"
-        if fitting >= shape.longest
-        else "train adapters (lora) instead of the whole backbone, shorten data.max_length, or take a larger machine"
-    )
-    yield Finding("total", "wrong", f"{text}: it does not fit", remedy)
+    fitting = fitting_chunk(memory, shape, rehearsed, chunk, available)
+    now = "the whole batch" if chunk is None else f"{chunk:,}"
+    if fitting >= shape.tokens:
+        yield Finding("chunk", "ok", f"the whole batch of up to {shape.tokens:,} tokens would fit at once (now {now})")
+    elif fitting >= shape.longest:
+        yield Finding("chunk", "ok", f"up to {fitting:,} tokens a chunk would fit (now {now})")
+    else:
+        yield Finding("chunk", "wrong", f"not even a text of {shape.longest:,} tokens would fit")
+    remedy = f"--model.chunk_tokens={fitting}" if fitting >= shape.longest else smaller
+    if fits:
+        yield Finding("total", "ok", text)
+    else:
+        yield Finding("total", "wrong", f"{text}: it does not fit", remedy)

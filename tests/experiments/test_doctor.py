@@ -55,12 +55,15 @@ def test_json_and_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, monke
 def test_plan_gets_every_option_of_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     seen: list[str] = []
 
-    def plan(arguments: list[str]):
+    def plan(arguments: list[str], memory: float | None):
         seen.extend(arguments)
+        assert memory == 80
         return {"bytes": {"total": 5}}, [Finding("total", "ok", "5 bytes")]
 
     monkeypatch.setattr("inbatch.experiments.planning.plan_run", plan)
-    code, out, _ = run(capsys, "--config", "a.yaml", "--json", "--config=b.yaml", "--trainer.max_steps", "3")
+    code, out, _ = run(
+        capsys, "--config", "a.yaml", "--json", "--config=b.yaml", "--memory=80", "--trainer.max_steps", "3"
+    )
     assert code == 0
     assert seen == ["--config", "a.yaml", "--config=b.yaml", "--trainer.max_steps", "3"]
     assert json.loads(out)["bytes"] == {"total": 5}
@@ -70,6 +73,8 @@ def test_plan_gets_every_option_of_fit(capsys: pytest.CaptureFixture[str], monke
     ("arguments", "code", "words"),
     [
         (["--jsn"], 2, "Did you mean --json?"),
+        (["--memory", "80"], 2, "Give the run, too"),
+        (["--config", "a.yaml", "--memory", "much"], 2, "argument --memory: invalid float value"),
         (["a", "b"], 2, "no argument 'b'"),
         (["./not/there"], 3, "there is no such folder"),
         (["--config", "not-there.yaml"], 3, "there is no configuration file not-there.yaml"),

@@ -1,13 +1,12 @@
-"""The probes agree with what can be counted by hand."""
+"""What is computed from rehearsals, and what an optimizer keeps."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from inbatch.experiments.memory import activation_bytes, state_bytes
-from inbatch.models.backbones import TinyRandom
-from inbatch.models.encoder import Encoder
+from inbatch.experiments.memory import Line, fit_line, state_bytes
+from inbatch.experiments.rehearsal import Held
 
 
 @pytest.mark.parametrize(
@@ -22,28 +21,13 @@ def test_state_of_an_optimizer(make, expected: float):
     assert state_bytes(make) == expected
 
 
-def test_activations_grow_with_layers_and_are_what_autograd_keeps():
-    shallow, deep = (Encoder(TinyRandom(num_layers=n, dropout=0.0)) for n in (1, 3))
-    (_, one), (_, three) = activation_bytes(shallow, 16), activation_bytes(deep, 16)
-    # At least the inputs of the six products of a layer: 3·h for attention's, h and h and 2·h for the rest; h = 32, float32.
-    assert (three - one) / 2 >= 4 * 32 * 5
-    assert (three - one) / 2 <= 4 * 32 * 60
-    assert 0 < one < three
+def test_line_through_rehearsals():
+    truth = Line(fixed=1000.0, token=7.0, text=3.0, update=900.0)
+    held = [Held(t, n, round(truth.at(t, n)), 900) for t, n in ((100, 10), (300, 30), (100, 40))]
+    assert fit_line(held) == truth
+    assert truth.at(10, 10) == 1100
+    assert truth.at(-100, 0) == 900, "the optimizer's step is the height"
 
 
-def test_frozen_layers_keep_less_and_mixed_precision_keeps_copies_of_weights():
-    encoder, frozen = Encoder(TinyRandom()), Encoder(TinyRandom(frozen=True))
-    assert activation_bytes(frozen, 16)[1] < activation_bytes(encoder, 16)[1]
-    fixed, _ = activation_bytes(encoder, 16)
-    mixed, _ = activation_bytes(encoder, 16, torch.bfloat16)
-    assert mixed > fixed
-
-
-@pytest.mark.parametrize("pooling", ["mean", "first_last", "mask", "last"])
-def test_probe_leaves_no_trace(pooling: str):
-    encoder = Encoder(TinyRandom(dropout=0.1), pooling=pooling)
-    before = torch.get_rng_state()
-    assert activation_bytes(encoder, 16)[1] > 0
-    assert torch.equal(torch.get_rng_state(), before)
-    assert encoder.training
-    assert all(p.grad is None for p in encoder.parameters())
+def test_line_of_a_whole_batch_counts_texts_with_tokens():
+    assert fit_line([Held(100, 10, 1000, 5), Held(300, 30, 3000, 4)]) == Line(0.0, 10.0, 0.0, 5)

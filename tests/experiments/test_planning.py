@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
-import torch
 import yaml
 
 from inbatch.errors import MissingError, UsageError
 from inbatch.experiments import planning
 from inbatch.experiments.findings import Finding, exit_code
+from inbatch.experiments.memory import Line, Rehearsed
 from inbatch.experiments.planning import plan_run
 from inbatch.models.backbones import TinyRandom
 from inbatch.templates import parse
@@ -43,8 +41,17 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def plan(config: Path, *options: str) -> tuple[dict, dict[str, Finding]]:
-    facts, findings = plan_run(["--config", str(config), *options])
+@pytest.fixture(autouse=True)
+def rehearsed(monkeypatch: pytest.MonkeyPatch) -> Rehearsed:
+    """What a rehearsal would have said; test_rehearsal.py has the real ones."""
+    line = Line(fixed=2e6, token=1e6, text=500.0, update=1e6)
+    said = Rehearsed(line, factor=2.0, program=500 << 20, start=500 << 20, tokens=512)
+    monkeypatch.setattr(planning, "rehearse", lambda *_: said)
+    return said
+
+
+def plan(config: Path, *options: str, memory: float | None = None) -> tuple[dict, dict[str, Finding]]:
+    facts, findings = plan_run(["--config", str(config), *options], memory)
     return facts, {finding.topic: finding for finding in findings}
 
 
@@ -70,6 +77,9 @@ def test_plan_of_a_tiny_run(config: Path, tmp_path: Path, monkeypatch: pytest.Mo
     need = facts["bytes"]
     assert need["optimizer"] == 2 * need["gradients"]
     assert need["total"] == sum(value for name, value in need.items() if name not in ("total", "available"))
+    # The process before the first step, and twice what the line says of 512 tokens and 64 texts.
+    assert need["total"] == (500 << 20) + 2 * (2_000_000 + 512 * 1_000_000 + 64 * 500)
+    assert facts["rehearsal"]["line"]["token"] == 1e6
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pairs.tsv", "run.yaml"], "a plan leaves nothing behind"
 
 
@@ -77,7 +87,10 @@ def test_options_change_the_plan(config: Path):
     facts, found = plan(
         config, "--model.chunk_tokens=null", "--data.batch_size=16", "--trainer.accumulate_grad_batches=2"
     )
-    assert found["activations"].text.endswith("the whole batch at once, at most 768 tokens")
+    assert (
+        "the whole batch at once, at most 768 tokens; rehearsed with 512, 2.0 times what the tensors hold"
+        in found["activations"].text
+    )
     assert facts["shape"]["batch"] == 16
     assert found["accumulation"].state == "note"
     small, _ = plan(config, "--model.chunk_tokens=48", "--data.batch_size=16")
@@ -88,7 +101,7 @@ def test_what_runs_beside_the_encoder_is_named(config: Path):
     rtd = '{"class_path": "inbatch.losses.replaced_tokens.ReplacedTokens", "init_args": {"generator": {"class_path": "inbatch.models.masked_lm.TinyGenerator"}, "discriminator": {"class_path": "inbatch.models.discriminator.Discriminator", "init_args": {"backbone": {"class_path": "inbatch.models.backbones.TinyRandom"}}}}}'
     _, found = plan(config, f"--model.objective={rtd}")
     assert found["objective"].state == "note"
-    assert found["objective"].text.endswith("is not counted: generator and discriminator")
+    assert found["objective"].text.endswith("is rehearsed with it: generator and discriminator")
     assert "objective" not in plan(config)[1]
 
 
@@ -117,21 +130,42 @@ def test_ranks_share_the_batch_and_the_machine(config: Path):
     assert found["negatives"].text.startswith("31 an anchor")
 
 
-def test_what_does_not_fit_is_wrong_and_says_which_chunk_would(config: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=0)
-    )  # a process that weighs nothing
-    need = plan(config)[0]["bytes"]
-    rest = need["total"] - need["activations"]
-    monkeypatch.setattr(planning, "available_bytes", lambda *_: round((rest + need["activations"] * 600 / 512) / 0.95))
-    _, found = plan(config, "--model.chunk_tokens=1536")
+def test_the_chunk_that_would_fit_is_always_said(config: Path, rehearsed: Rehearsed):
+    assert plan(config)[1]["chunk"].text == "the whole batch of up to 1,536 tokens would fit at once (now 512)"
+    fixed = rehearsed.program + 2 * (2_000_000 + 64 * 500)
+    # Half a tenth stays free, and the rest holds 1,100 tokens of twice 1 MB.
+    gib = (fixed + 2 * 1100 * 1_000_000) / 0.95 / 2**30
+    _, found = plan(config, memory=gib)
+    assert (found["chunk"].state, found["total"].state) == ("ok", "ok")
+    assert found["chunk"].text == "up to 1,024 tokens a chunk would fit (now 512)"
+    assert "as given" in found["memory"].text
+    _, found = plan(config, "--model.chunk_tokens=null", memory=gib)
     assert found["total"].state == "wrong"
-    assert found["total"].remedy == "--model.chunk_tokens=512"
-    _, found = plan(config, found["total"].remedy)
-    assert found["total"].state == "ok"
-    monkeypatch.setattr(planning, "available_bytes", lambda *_: rest // 2)
-    _, found = plan(config)
+    assert found["total"].remedy == "--model.chunk_tokens=1024"
+    assert found["chunk"].text.endswith("(now the whole batch)")
+    assert plan(config, found["total"].remedy, memory=gib)[1]["total"].state == "ok"
+
+
+def test_what_no_chunk_makes_fit(config: Path):
+    _, found = plan(config, memory=0.5)
+    assert (found["chunk"].state, found["total"].state) == ("wrong", "wrong")
+    assert found["chunk"].text == "not even a text of 24 tokens would fit"
     assert "adapters" in found["total"].remedy
+
+
+def test_what_cannot_be_rehearsed_here_is_counted(config: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planning, "available_bytes", lambda *_: 1000)
+    facts, found = plan(config, memory=80)
+    assert facts["bytes"]["activations"] == 0
+    assert found["total"].state == "note"
+    assert "at least, without activations" in found["total"].text
+    assert plan(config)[1]["total"].state == "wrong"
+
+
+@pytest.mark.parametrize("memory", [0.0, -1.0, float("nan"), float("inf")])
+def test_nonsense_memory_is_refused(config: Path, memory: float):
+    with pytest.raises(UsageError, match="--memory as GiB, a positive number"):
+        plan(config, memory=memory)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +188,3 @@ def test_missing_config_and_model(config: Path):
     backbone = "--model.encoder.init_args.backbone"
     with pytest.raises(MissingError, match="there is no such folder"):
         plan(config, f"{backbone}=inbatch.models.backbones.Pretrained", f"{backbone}.init_args.name=./nothing")
-
-
-def test_slack_by_device():
-    assert planning.slack(torch.device("cpu")) > planning.slack(torch.device("cuda")) > 1
