@@ -15,7 +15,10 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the model's path, its device, and how texts are cut and batched."""
     parser.add_argument("path", metavar="PATH", help="an exported folder, a Hugging Face name or folder, or `minilm`")
     parser.add_argument(
-        "--pooling", metavar="NAME", help="cls, mean, last, first_last or mask (default: what PATH says, else mean)"
+        "--pooling", metavar="NAME", help="cls, mean, last, … of a plain network (default: what PATH says, else mean)"
+    )
+    parser.add_argument(
+        "--instruction", metavar="TEXT", help="what to ask for, where the model's prompts have a place for it"
     )
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one (default)"
@@ -47,7 +50,11 @@ def load_encoder(args: argparse.Namespace) -> Any:
     device = find_device(args.device)
     from inbatch.models.encoder import Encoder
 
-    return Encoder.from_pretrained(args.path, pooling=args.pooling).to(device)
+    encoder = Encoder.from_pretrained(args.path, pooling=args.pooling).to(device)
+    encoder.instruction = args.instruction
+    if args.instruction is not None and not any("{instruction}" in prompt for prompt in encoder.prompts.values()):
+        raise UsageError(f"--instruction has no place in the prompts of {args.path}. Leave it out.")
+    return encoder
 
 
 def find_device(name: str = "auto") -> str:

@@ -27,8 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prompt-name",
-        choices=("query", "document"),
-        help="put this prompt of the model in front of every text (default: none)",
+        metavar="NAME",
+        help="a prompt of the model, such as query or document, or one of its ensembles (default: its own, mostly none)",
     )
 
 

@@ -15,6 +15,7 @@ from inbatch.errors import UsageError
 from inbatch.experiments.command import add_encoder_arguments, describe_encoder, headline, load_encoder
 from inbatch.experiments.corpus import Judged, add_source_arguments, read_judged, source_arguments
 from inbatch.experiments.output import add_output_arguments, prepare_file, report, table
+from inbatch.templates import INSTRUCTION
 
 CUTOFFS = (1, 10, 100)
 
@@ -85,6 +86,7 @@ class Retrieval:
         max_length: tokens kept of each text, or ``{"query": 32, "document": 64}``; None truncates only at the model's own limit.
         token_budget: padded tokens in one batch.
         progress: show bars while encoding.
+        instruction: put at ``{instruction}`` into the prompts that have that place; a model's `Encoder.instruction` else.
 
     Raises:
         MissingError: if the source is not there.
@@ -99,6 +101,7 @@ class Retrieval:
         max_length: int | dict[str, int] | None = None,
         token_budget: int = 16384,
         progress: bool = False,
+        instruction: str | None = None,
     ):
         if isinstance(max_length, dict) and (unknown := set(max_length) - {"query", "document"}):
             raise UsageError(f"expected max_length for query and document; got {', '.join(sorted(unknown))}.")
@@ -108,6 +111,7 @@ class Retrieval:
         self._lengths: dict[str, int | None] = (
             {**max_length} if isinstance(max_length, dict) else dict.fromkeys(("query", "document"), max_length)
         )
+        self.instruction = instruction
         self._encode = {"token_budget": token_budget, "progress": progress}
 
     def scores(self, encoder: Any) -> dict[str, dict[str, float]]:
@@ -118,7 +122,14 @@ class Retrieval:
         """
         query, document = (
             metrics.unit_rows(
-                encoder.encode(texts, prompt_name=role, max_length=self._lengths.get(role), **self._encode), encoder
+                encoder.encode(
+                    texts,
+                    prompt_name=role,
+                    instruction=self.instruction if INSTRUCTION in encoder.prompts.get(role, "") else None,
+                    max_length=self._lengths.get(role),
+                    **self._encode,
+                ),
+                encoder,
             )
             for role, texts in (("query", self.task.queries), ("document", self.task.documents))
         )

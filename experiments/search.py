@@ -101,6 +101,8 @@ def _fingerprint(encoder: Encoder, texts: Sequence[str], max_length: int | None)
         prompt,
         max_length or encoder.max_length,
         describe_parts(encoder),
+        encoder.instruction,
+        encoder.backbone.bidirectional,
     )
     vocabulary = sorted(encoder.tokenizer.get_vocab().items())
     # Tokenizers of one vocabulary may still cut differently; a sample shows it.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.models.huggingface import quiet
 from inbatch.models.quantization import dequantized
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def load_adapter(network: PreTrainedModel, folder: Path) -> PeftModel:
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
     # peft asks transformers for a property under its older name.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore", FutureWarning)
         yield
 

@@ -49,9 +49,14 @@ class Encoder(nn.Module):
         latent: NV-Embed's latent attention on the states, before the pooling.
         period_at_test: end every text with a full stop in `encode`, as PromptBERT's release does at test.
 
+    Attributes:
+        instruction: what `encode` puts at a prompt's ``{instruction}`` where the caller gives none; not part of an export.
+
     Raises:
         UsageError: if the parts do not fit together.
     """
+
+    instruction: str | None = None
 
     def __init__(
         self,

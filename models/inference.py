@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.templates import instructed, is_template, parse, with_period
+from inbatch.templates import INSTRUCTION, instructed, is_template, parse, with_period
 from inbatch.tokens import tokenize
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def _encode(
 ) -> Tensor:
     """Embed texts with one prompt, (n, d) in their order; ``raw`` leaves out the normalisation, as a mean over prompts needs it."""
     tokenizer, backbone = encoder.tokenizer, encoder.backbone
-    prompt = "" if prompt_name is None else instructed(encoder.prompts[prompt_name], instruction)
+    prompt = "" if prompt_name is None else encoder.prompts[prompt_name]
+    prompt = instructed(prompt, encoder.instruction if instruction is None and INSTRUCTION in prompt else instruction)
     corrected = encoder.correction is not None and encoder.correction.template_bias_at_test and is_template(prompt)
     if is_template(prompt) and backbone.max_positions is not None:
         template = parse(tokenizer, prompt)

@@ -19,9 +19,10 @@ class BagOfWords:
         self.prompts = {"query": "", "document": "", **(prompts or {})}
         self.calls = []
 
-    def encode(self, texts, *, prompt_name=None, token_budget=16384, max_length=None, progress=False):
+    def encode(self, texts, *, prompt_name=None, instruction=None, token_budget=16384, max_length=None, progress=False):
         self.calls.append({"texts": list(texts), "prompt_name": prompt_name, "max_length": max_length})
         prompt = self.prompts[prompt_name] if prompt_name else ""
+        prompt = prompt.replace("{instruction}", instruction or "")
         rows = torch.zeros(len(texts), self.dim)
         for row, text in zip(rows, texts):
             for word in (prompt + text).lower().split()[:max_length]:

@@ -37,7 +37,6 @@ def test_texts_come_from_stdin_and_take_a_prompt(loaded, tmp_path, monkeypatch):
         (b"a\n\xff\n", ["in.txt", "--out", "x.npy"], 2, "line 2"),
         (b"a\n", ["in.txt", "--out", "x.npy", "--token-budget", "0"], 2, "--token-budget"),
         (b"a\n", ["in.txt"], 2, "--out"),
-        (b"a\n", ["in.txt", "--out", "x.npy", "--prompt-name", "querry"], 2, "query"),
         (b"a\n", ["in.txt", "--outt", "x.npy"], 2, "--out"),
     ],
 )
@@ -62,3 +61,30 @@ def test_a_failure_leaves_the_old_file(loaded, tmp_path, monkeypatch):
     assert cli.main(["encode", "model", str(tmp_path / "in.txt"), "--out", str(tmp_path / "x.npy")]) == 1
     assert (tmp_path / "x.npy").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_any_prompt_of_the_model_and_an_instruction(tmp_path, capsys):
+    from inbatch.models.backbones import TinyRandom
+    from inbatch.models.encoder import Encoder
+
+    prompts = {"query": "Instruct: {instruction}\nQuery: ", "topic": "topic: "}
+    encoder = Encoder(
+        TinyRandom("llama"), pooling="last", prompts=prompts, ensembles={"both": ["topic", "document"]}
+    ).eval()
+    encoder.save_pretrained(tmp_path / "model")
+    (tmp_path / "in.txt").write_text("a text\nanother\n")
+    base = ["encode", str(tmp_path / "model"), str(tmp_path / "in.txt"), "--out", str(tmp_path / "x.npy")]
+    for options, given in (
+        (["--prompt-name", "query", "--instruction", "find it"], {"prompt_name": "query", "instruction": "find it"}),
+        (["--prompt-name", "both"], {"prompt_name": "both"}),
+    ):
+        assert cli.main([*base, *options]) == 0
+        expected = encoder.encode(["a text", "another"], **given).numpy()
+        numpy.testing.assert_allclose(numpy.load(tmp_path / "x.npy"), expected, atol=1e-6)
+    assert cli.main([*base, "--prompt-name", "query"]) == 2
+    assert "has its place" in capsys.readouterr().err
+    assert cli.main([*base, "--prompt-name", "none"]) == 2
+    assert "expected prompt_name to be one of both, document, query, topic" in capsys.readouterr().err
+    Encoder(TinyRandom("llama"), pooling="last").eval().save_pretrained(tmp_path / "plain")
+    assert cli.main(["encode", str(tmp_path / "plain"), *base[2:], "--instruction", "find it"]) == 2
+    assert "--instruction has no place" in capsys.readouterr().err

@@ -130,3 +130,13 @@ def test_bad_input_is_one_sentence_and_an_exit_code(words, code, says, loaded, t
     assert says in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_instruction_goes_into_the_prompts_that_have_its_place(tmp_path, bag_of_words):
+    path = tmp_path / "pairs.csv"
+    path.write_text("anchor,positive\nred,red find\nblue,blue find\n")
+    bag_of_words.prompts["query"] = "{instruction} "
+    plain = retrieval.Retrieval(str(path)).scores(bag_of_words)
+    asked = retrieval.Retrieval(str(path), instruction="find").scores(bag_of_words)
+    assert plain["all"]["mrr"] == asked["all"]["mrr"] == 1.0
+    assert [call["prompt_name"] for call in bag_of_words.calls] == ["query", "document"] * 2
