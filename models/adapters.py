@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import MissingError, UsageError
-from inbatch.models.huggingface import quiet
 from inbatch.models.quantization import dequantized
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from inbatch.models.prefix import Prefix
+
+# peft imports it where it is installed, and on a CPU it then tells of a kernel that it could download.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -179,7 +182,7 @@ def load_adapter(network: PreTrainedModel, folder: Path) -> PeftModel:
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
     # peft asks transformers for a property under its older name.
-    with warnings.catch_warnings(), quiet():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
 

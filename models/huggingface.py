@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -240,16 +239,11 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    # Imported by others where it is installed, it tells of a faster kernel for the CPU that it could download.
-    packed = getLogger("bitsandbytes")
-    before = packed.level
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    packed.setLevel("ERROR")
     try:
         yield
     finally:
-        packed.setLevel(before)
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from fit_helpers import environment, lines_of
 
@@ -74,6 +75,7 @@ def test_plan_is_within_fifteen_percent(tmp_path: Path, backbone: dict, chunk: i
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.timeout(900)
 def test_plan_of_a_gpu_is_within_fifteen_percent(tmp_path: Path):
     assert ratio(tmp_path, WIDE, 8192, 1024, "TinyRandom", "gpu") == pytest.approx(1, abs=0.15)

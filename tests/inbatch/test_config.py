@@ -42,7 +42,7 @@ def test_a_missing_file_is_answered_with_the_near_or_the_folders_or_what_is_in_o
     with pytest.raises(MissingError, match=r"Did you mean simcse/unsup-bert-base\.yaml\?"):
         find_config("simcse/unsup-bert.yaml")
     with pytest.raises(
-        MissingError, match=r"Packaged are: base\.yaml, quickstart\.yaml, and rows in angle/, .*, simcse/;"
+        MissingError, match=r"Packaged are: base\.yaml, quickstart\.yaml, and rows in angle/, .*, small-llm/;"
     ):
         find_config("/zzz")
     with pytest.raises(MissingError, match=r"Packaged in simcse/ are: simcse/cpu-minilm\.yaml, .*-mlm\.yaml") as error:

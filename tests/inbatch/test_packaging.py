@@ -21,7 +21,7 @@ from inbatch.experiments import contestants
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "losses", "kernels", "data", "experiments")
-EXTRAS = {"quickstart", "test", "flash", "mteb", "sweep", "plot", "synthesis"}
+EXTRAS = {"quickstart", "test", "flash", "qlora", "mteb", "sweep", "plot", "synthesis"}
 
 
 @pytest.fixture(scope="module")

@@ -103,3 +103,17 @@ def test_gradients_reach_a_checkpointed_adapter_and_equal_the_plain_ones(kind, t
     assert found[0]["backbone.learned_tokens.table"].abs().min() > 0
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, msg=name)
+
+
+def test_an_opt_that_projects_its_states_gives_vectors_of_that_size(texts):
+    from inbatch.models.backbone import Backbone
+    from inbatch.models.huggingface import random_network
+    from inbatch.models.tiny import tiny_config, tiny_tokenizer
+
+    tokenizer = tiny_tokenizer("opt", 64, "left")
+    config = tiny_config("opt", tokenizer, hidden_size=32, num_layers=1, num_heads=2, max_length=64)
+    config.word_embed_proj_dim, config.do_layer_norm_before = 16, False  # as OPT-350m
+    backbone = Backbone(random_network(config, 0, torch.float32, None), tokenizer, name="opt")
+    encoder = Encoder(backbone, pooling="last").eval()
+    assert encoder.dim == 16
+    assert encoder.encode(texts).shape == (len(texts), 16)
