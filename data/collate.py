@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from inbatch.data.views import text_id
 from inbatch.errors import UsageError
 from inbatch.templates import INSTRUCTION, instructed
 from inbatch.tokens import tokenize
@@ -51,13 +52,14 @@ class Collate:
             if key not in done:
                 done[key] = self.side(side, texts, views.instructions)
             tokens.append(done[key])
-        return replace(views.replace_payloads(tokens), instructions=None)
+        asked = None if views.instructions is None else torch.tensor([text_id(text) for text in views.instructions])
+        return replace(views.replace_payloads(tokens), instructions=asked)
 
     def side(self, side: str, texts: list[str], instructions: list[str] | None = None) -> TokenBatch:
         """Tokenize texts of one side, ``query`` or ``document``, as a batch of training would."""
         prompt: str | list[str] = self.prompts.get(side, "")
         if INSTRUCTION in prompt:
-            prompt = [instructed(str(prompt), row) for row in instructions or [None] * len(texts)]
+            prompt = [instructed(str(prompt), row, self.tokenizer) for row in instructions or [None] * len(texts)]
         batch = tokenize(self.tokenizer, texts, self.max_length[side], prompt, self.one_string, self.spans)
         return _typed(batch, self.document_token_type) if side == "document" and self.document_token_type else batch
 

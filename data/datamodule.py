@@ -112,9 +112,23 @@ class EmbeddingDataModule(LightningDataModule):
         return _limited(self.order.steps_per_epoch, trainer.limit_train_batches)
 
     def pair_ids(self) -> Tensor:
-        """Give the ids of every anchor with each text that it may be paired with, positives and hard negatives; (n, 2) int64."""
-        found = [pair for _, texts in pairs_of(self.tables) for pair in ((text_id(a), text_id(b)) for a, b in texts)]
-        return torch.tensor(found).view(-1, 2)
+        """Give the ids of every anchor, of each text that it may be paired with, and of the instruction (0 without); (n, 3) int64."""
+        found = [
+            (text_id(anchor), text_id(text), 0 if asked is None else text_id(asked))
+            for asked, texts in pairs_of(self.tables)
+            for anchor, text in texts
+        ]
+        return torch.tensor(found).view(-1, 3)
+
+    def longest_instructions(self, count: int = 64) -> list[str]:
+        """Return the longest instructions of the rows, by characters, each once."""
+        found: set[str] = set()
+        for table in self.tables:
+            if table.instruction is not None:
+                found.add(table.instruction)
+            elif table.roles.instruction is not None:
+                found.update(table.rows.unique(table.roles.instruction))
+        return sorted(found, key=len, reverse=True)[:count]
 
     def dataset(self) -> ViewDataset:
         """Return the rows as views of texts."""

@@ -77,6 +77,7 @@ def make_table(name: str, rows: Dataset, roles: Roles, view: View, negatives: in
         raise UsageError(f"{name}: expected at least one row; there is none.")
     roles = _as_view(roles, view, name)
     _check_scores(name, rows, roles)
+    _check_instructions(name, rows, roles)
     empty = np.zeros(len(rows), dtype=bool) if keep_empty else _find_empty(rows, roles)
     dropped = int(empty.sum())
     if dropped == len(rows):
@@ -113,6 +114,19 @@ def _check_scores(name: str, rows: Dataset, roles: Roles) -> None:
     if len(wrong):
         raise UsageError(
             f"{name}, row {wrong[0] + 1}: expected a number in the score column {roles.score}; got {scores[wrong[0]]}."
+        )
+
+
+def _check_instructions(name: str, rows: Dataset, roles: Roles) -> None:
+    if roles.instruction is None:
+        return
+    blank = np.concatenate(
+        [_is_empty(t[roles.instruction].combine_chunks(), False) for t in _parts(rows, roles.instruction)]
+    )
+    if blank.any():
+        raise UsageError(
+            f"{name}, row {int(blank.argmax()) + 1}: expected an instruction in the column {roles.instruction}; it is empty. Fill it in, or "
+            "give the source one instruction for all rows."
         )
 
 

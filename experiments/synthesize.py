@@ -66,6 +66,7 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
     from inbatch.fit import FitCLI
     from inbatch.losses.distribution_alignment import DistributionAlignment
     from inbatch.losses.reference_scores import ReferenceScores
+    from inbatch.models.data_checks import facts_of_batches
 
     cli = FitCLI(locate_configs(arguments)[0])
     cli.build()
@@ -78,6 +79,10 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
             "of the stage that will read them."
         )
     path = objective.reference
+    facts = facts_of_batches(data, 1)
+    if not facts.by_text or facts.altered:
+        objective.check(facts)  # says why it cannot be
+    objective.made_with["max_length"] = facts.lengths
     prepare_file(path, ".safetensors")
     known = ReferenceScores(torch.empty(0, dtype=torch.int64), torch.empty(0), objective.made_with, path)
     if not fresh and Path(path).is_file():
@@ -135,7 +140,9 @@ def _missing(data: Any, known: ReferenceScores) -> Iterator[tuple[int, _Pairs]]:
     rows = iter(pairs_of(data.tables))
     while block := list(islice(rows, ROWS)):
         listed = [(instruction, anchor, text) for instruction, texts in block for anchor, text in texts]
-        ids = torch.tensor([[text_id(anchor), text_id(text)] for _, anchor, text in listed])
+        ids = torch.tensor(
+            [[text_id(anchor), text_id(text), 0 if asked is None else text_id(asked)] for asked, anchor, text in listed]
+        )
         keys = pair_keys(*ids.unbind(1))
         there, _ = known.find(keys)
         pairs = {

@@ -63,15 +63,17 @@ def is_template(prompt: str) -> bool:
     return SLOT in prompt
 
 
-def instructed(prompt: str, instruction: str | None) -> str:
+def instructed(prompt: str, instruction: str | None, tokenizer: Any) -> str:
     """Put an instruction into a prompt.
 
     Raises:
-        UsageError: if the prompt has no place for it, or it is missing, or it has slots itself.
+        UsageError: if the prompt has no place for it, or it is missing, or it has slots or tokens that mark places itself.
     """
     if (instruction is not None) != (INSTRUCTION in prompt):
         got = (
-            f"got {instruction!r} and the prompt {prompt!r}" if instruction else f"the prompt {prompt!r} has its place"
+            f"got {instruction!r} and the prompt {prompt!r}"
+            if instruction is not None
+            else f"the prompt {prompt!r} has its place"
         )
         raise UsageError(
             f"expected an instruction and its place {INSTRUCTION} in the prompt, or neither; {got}. Set encoder.prompts, and "
@@ -79,16 +81,16 @@ def instructed(prompt: str, instruction: str | None) -> str:
         )
     if instruction is None:
         return prompt
-    if found := [slot for slot in _SLOTS if slot in instruction]:
-        raise UsageError(f"expected an instruction without slots; {instruction!r} has {found[0]}. Reword it.")
+    marks = (*_SLOTS, LEARNED_TOKEN.partition("{")[0], *([tokenizer.mask_token] if tokenizer.mask_token else []))
+    if found := [mark for mark in marks if mark in instruction]:
+        raise UsageError(
+            f"expected an instruction without slots and special tokens; {instruction!r} has {found[0]}. Reword it."
+        )
     return prompt.replace(INSTRUCTION, instruction)
 
 
 def filled_length(tokenizer: Any, prompt: str, length: int) -> int:
-    """Return the tokens of a filled template around a text of so many tokens; a prefix counts as text.
-
-    The instruction's own tokens are not counted where there is a place for one.
-    """
+    """Return the tokens of a filled template around a text of so many tokens; a prefix counts as text."""
     if not is_template(prompt):
         return length
     template = parse(tokenizer, prompt)
@@ -145,13 +147,14 @@ def check_template(prompt: str, tokenizer: Any, pooling: str) -> None:
 def parse(tokenizer: Any, prompt: str) -> Template:
     """Tokenize what is around the text, by itself, as PromptBERT's released training does.
 
-    Blanks in front of the text are left out: to a byte-pair vocabulary they would be a token of their own. What follows the text
+    Blanks right before a text are left out: to a byte-pair vocabulary they would be a token of their own. What follows the text
     is tokenized as it would be behind a letter, so that a vocabulary which puts a blank before each string puts none there; what
     follows a `SEAM` is a string by itself.
     """
     parts = [_spelled(tokenizer, part) for part in prompt.split(SLOT)]
     head, tail = special_tokens(tokenizer)
-    pieces = [_ids(tokenizer, parts[0].strip())]
+    parts = [*(part.rstrip(" ") for part in parts[:-1]), parts[-1]]
+    pieces = [_ids(tokenizer, parts[0])]
     for part in parts[1:]:
         follows, *others = part.split(SEAM)
         pieces.append(sum((_ids(tokenizer, other) for other in others), _ids_behind(tokenizer, follows)))

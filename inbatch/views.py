@@ -26,7 +26,8 @@ class Views(Generic[P]):
         negatives: hard negatives of each row, one payload a column; may be empty.
         score: (b,) float32 similarity of anchor and positive where the data has one, in the data's own unit.
         ids: one int64 (b,) a role: a non-negative 63-bit number that is equal where the texts are equal. -1 is the wildcard.
-        instructions: what each row asks for, b strings, where the data says it; part of the tokens once there are tokens.
+        instructions: what each row asks for, where the data says it: b strings, and (b,) int64 ids of them once they are part of the
+            tokens.
     """
 
     anchor: P
@@ -34,7 +35,7 @@ class Views(Generic[P]):
     negatives: tuple[P, ...] = ()
     score: Any = None
     ids: Views[Tensor] | None = None
-    instructions: list[str] | None = None
+    instructions: Any = None
 
     def __iter__(self) -> Iterator[P]:
         """Iterate over the payloads: anchor, positive, then the negatives."""
@@ -60,7 +61,9 @@ class Views(Generic[P]):
         moved: Any = self.map(lambda payload: payload.to(device, non_blocking=non_blocking))  # type: ignore[attr-defined]
         score = self.score.to(device, non_blocking=non_blocking) if isinstance(self.score, Tensor) else self.score
         ids = None if self.ids is None else self.ids.to(device, non_blocking)
-        return dataclasses.replace(moved, score=score, ids=ids)
+        asked = self.instructions
+        asked = asked.to(device, non_blocking=non_blocking) if isinstance(asked, Tensor) else asked
+        return dataclasses.replace(moved, score=score, ids=ids, instructions=asked)
 
 
 @dataclass

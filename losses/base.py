@@ -36,13 +36,20 @@ class BatchFacts:
         rows: of one rank, in a full batch.
         negatives: hard negatives a row, of the source that has fewest.
         scored: whether every row has a score.
-        pairs: gives the ids of the rows' texts: (n, 2) int64, an anchor's and that of a text it may be paired with, for all rows.
+        pairs: gives the ids of the rows' texts: (n, 3) int64, an anchor's, that of a text it may be paired with, and that of the
+            instruction or 0, for all rows.
+        by_text: whether a text's id depends on the text alone.
+        altered: whether texts are altered after their ids were given, as by repeated words.
+        lengths: tokens kept of a query and of a document, in words.
     """
 
     rows: int
     negatives: int
     scored: bool
     pairs: Callable[[], Tensor] | None = None
+    by_text: bool = True
+    altered: bool = False
+    lengths: str = ""
 
 
 class Objective(nn.Module):
@@ -181,19 +188,20 @@ def refuse_scores(scored: bool, objective: Objective) -> None:
         )
 
 
-def require_same_tokens(side: Any, encoder: Any, setting: str) -> None:
+def require_same_tokens(side: Any, encoder: Any, setting: str, texts_only: bool = False) -> None:
     """Refuse a side network that reads the encoder's tokens as other words.
 
     Args:
         side: a network with a ``tokenizer``.
         encoder: the live encoder.
         setting: what names the side network in a configuration, for the message.
+        texts_only: it reads texts out of their templates, and so never the encoder's learned tokens.
 
     Raises:
         UsageError: if the vocabularies differ.
     """
     theirs, ours = (x.tokenizer.get_vocab() for x in (side, encoder))
-    learned = set(learned_ids(encoder.tokenizer))  # vectors of the encoder's own, which no side network ever reads
+    learned = set(learned_ids(encoder.tokenizer)) if texts_only else set()
     ours = {token: index for token, index in ours.items() if index not in learned}
     if theirs != ours:
         differing = sum(theirs.get(token) != index for token, index in ours.items())

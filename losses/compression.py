@@ -49,7 +49,7 @@ class InformationCompression(Objective):
         targets = targets_of(tokens.positive, self.decoder)
         likelihood = likelihoods(self.decoder, z.anchor, targets, self.chunk_tokens)
         loss = mean_over_ranks(-likelihood.sum(), targets.attention_mask.sum())
-        return LossOutput(loss, {"perplexity": loss.detach().exp()})
+        return LossOutput(loss)
 
 
 def sequence_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def require_decoder(decoder: nn.Module, encoder: object, setting: str) -> None:
             "decoding expects an encoder with learned tokens and pooling `learned`, whose states are decoded. Set "
             "backbone.learned_tokens (or start from the export of a stage that has them) and encoder.pooling."
         )
-    require_same_tokens(decoder, encoder, setting)
+    require_same_tokens(decoder, encoder, setting, texts_only=True)
     size: object = decoder.hidden_size
     if size != backbone.hidden_size:
         raise UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from inbatch.errors import UsageError
+from inbatch.fingerprint import digest
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, mean_over_ranks, refuse_scores, require_negatives
 from inbatch.losses.compression import likelihoods, require_decoder, targets_of
 from inbatch.losses.reference_scores import ReferenceScores
@@ -39,7 +39,7 @@ class DistributionAlignment(Objective):
 
     Raises:
         UsageError: if a number is out of range; when it meets the encoder, as `InformationCompression`; before the first step, if
-            rows lack a hard negative, or scores are missing or of another model.
+            rows lack a hard negative, texts have no ids of their own, or scores are missing or made otherwise.
         MissingError: before the first step, if there is no file of scores.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.3; released code for the logistic functions.
@@ -82,12 +82,18 @@ class DistributionAlignment(Objective):
     def attach(self, encoder: object) -> None:
         """See `Objective.attach`."""
         require_decoder(self.decoder, encoder, "the decoder")
-        self.made_with = facts_of(encoder)
+        self.made_with = facts_of(encoder, self.decoder)
 
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         refuse_scores(batch.scored, self)
         require_negatives(batch, self)
+        if not batch.by_text or batch.altered:
+            setting = "data.repetition to null" if batch.altered else "data.ids to text"
+            raise UsageError(
+                f"reference scores are kept by what the texts are; here a text's id does not say what the model reads. Set {setting}."
+            )
+        self.made_with["max_length"] = batch.lengths
         scores = self._read()
         if batch.pairs is not None:
             scores.require(batch.pairs())
@@ -100,7 +106,7 @@ class DistributionAlignment(Objective):
         targets = TokenBatch.cat([targets_of(view, self.decoder) for view in texts])
         scored = likelihoods(self.decoder, torch.cat(states), targets, self.chunk_tokens)
         positive, itself, *negatives = scored.chunk(len(texts))
-        reference = self._read().of(tokens.ids).to(scored.device)
+        reference = self._read().of(tokens.ids, tokens.instructions).to(scored.device)
         losses = alignment_loss(
             positive,
             itself,
@@ -124,13 +130,14 @@ class DistributionAlignment(Objective):
         return self._scores
 
 
-def facts_of(encoder: Any) -> dict[str, str]:
-    """Say what reference scores depend on: the prompts, and the encoder, known by the learned tokens that its last stage trained."""
-    table = encoder.backbone.learned_tokens.table.detach().float().cpu().contiguous()
+def facts_of(encoder: Any, decoder: nn.Module) -> dict[str, str]:
+    """Say what reference scores depend on besides the texts' lengths: the prompts, and both networks."""
     return {
         "query": encoder.prompts["query"],
         "document": encoder.prompts["document"],
-        "learned tokens": hashlib.sha256(table.numpy().tobytes()).hexdigest()[:16],
+        "one_string": str(encoder.one_string),
+        "encoder": digest(encoder.parameters()),
+        "decoder": digest(decoder.parameters()),
     }
 
 

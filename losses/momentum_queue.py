@@ -43,6 +43,8 @@ class MomentumQueue(InfoNCE):
     queue_ids: Tensor
     filled: Tensor
 
+    moves_frozen = True  # the averages change, though no gradient reaches them
+
     def __init__(
         self,
         queue_size: int,

@@ -12,6 +12,9 @@ from inbatch.losses.base import LossOutput, Objective, mean_over_ranks
 from inbatch.losses.compression import IGNORED, sequence_log_likelihood
 from inbatch.views import TokenBatch, Views
 
+# What configurations call a factor or a bound of the logits.
+_SCALES = ("logits_scaling", "logit_scale", "final_logit_softcapping", "lm_head_multiplier")
+
 
 class NextTokens(Objective):
     """Predict every token of the anchors but the first, with the input vectors as output vectors (tied embeddings).
@@ -20,7 +23,8 @@ class NextTokens(Objective):
     decoder of a run on a laptop, and nothing of it is contrastive.
 
     Raises:
-        UsageError: when it meets the encoder, if its tokens see those after them, or its configuration does not tie the embeddings.
+        UsageError: when it meets the encoder, if its tokens see those after them, its configuration does not tie the embeddings, its logits are
+            scaled, or it has learned tokens.
 
     Source: Radford et al. 2018, eq. 1; Press and Wolf 2017, arXiv 1608.05859, for the tied vectors.
     """
@@ -37,7 +41,15 @@ class NextTokens(Objective):
                 "predicting the next token expects a causal decoder; the encoder's tokens see those after them. Choose a decoder, and set "
                 "backbone.bidirectional to false."
             )
-        if not getattr(encoder.backbone.config.get_text_config(), "tie_word_embeddings", False):
+        config = encoder.backbone.config.get_text_config()
+        scaled = [name for name in _SCALES if getattr(config, name, None) not in (None, 1, 1.0)]
+        if scaled or encoder.backbone.learned_tokens is not None:
+            what = f"scales its logits ({scaled[0]})" if scaled else "has learned tokens"
+            raise UsageError(
+                f"predicting the next token expects a decoder whose logits are states times input vectors; this one {what}. Choose another "
+                "backbone, and set backbone.learned_tokens to 0."
+            )
+        if not getattr(config, "tie_word_embeddings", False):
             raise UsageError(
                 "predicting the next token expects a decoder with tied embeddings, whose language model is the network alone; this one has "
                 "an output matrix of its own. Choose another backbone."
@@ -57,4 +69,4 @@ class NextTokens(Objective):
         likelihood = map_in_chunks(score, tokens.anchor, budget=self.chunk_tokens)
         count = (tokens.anchor.lengths - 1).sum()
         loss = mean_over_ranks(-likelihood.sum(), count)
-        return LossOutput(loss, {"perplexity": loss.detach().exp()})
+        return LossOutput(loss)

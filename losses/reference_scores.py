@@ -93,19 +93,19 @@ class ReferenceScores:
         there = self.keys[place] == keys
         return there, self.scores[place].masked_fill(~there, torch.nan)
 
-    def of(self, ids: Views[Tensor]) -> Tensor:
-        """Return the scores of a batch's positives and negatives, each with its anchor; (b, 1 + k) float32 on the CPU.
+    def of(self, ids: Views[Tensor], instructions: Tensor | None = None) -> Tensor:
+        """Return the scores of a batch's positives and negatives, each with its anchor and (b,) instruction; (b, 1 + k) on the CPU.
 
         Raises:
             UsageError: if a score is missing.
         """
-        keys = torch.stack([pair_keys(ids.anchor, other) for other in (ids.positive, *ids.negatives)], 1)
+        keys = torch.stack([pair_keys(ids.anchor, other, instructions) for other in (ids.positive, *ids.negatives)], 1)
         there, scores = self.find(keys)
         self._require(there)
         return scores
 
     def require(self, pairs: Tensor) -> None:
-        """Refuse pairs, (n, 2) int64 ids, that have no score.
+        """Refuse pairs, (n, 3) int64 ids of anchor, text and instruction, that have no score.
 
         Raises:
             UsageError: if there are any.
@@ -123,6 +123,7 @@ class ReferenceScores:
             )
 
 
-def pair_keys(anchor: Tensor, other: Tensor) -> Tensor:
-    """Join the ids of an anchor and of another text to one key; (n,) and (n,) int64 -> (n,) int64, order matters."""
-    return anchor * _MIX + other
+def pair_keys(anchor: Tensor, other: Tensor, instruction: Tensor | None = None) -> Tensor:
+    """Join the ids of an anchor, of another text and of an instruction (0 without) to one key, (n,) int64; order matters."""
+    key = anchor * _MIX + other
+    return key if instruction is None else key + instruction * _MIX * _MIX

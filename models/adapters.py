@@ -64,6 +64,7 @@ def attach(network: PreTrainedModel, lora: Lora) -> PeftModel:
         UsageError: if no module matches the targets.
     """
     from peft import LoraConfig, TaskType, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     config = LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
@@ -78,7 +79,9 @@ def attach(network: PreTrainedModel, lora: Lora) -> PeftModel:
         with _without_deprecations():
             return get_peft_model(network, config)
     except ValueError as error:
-        linear = sorted({name.rsplit(".", 1)[-1] for name, m in network.named_modules() if isinstance(m, nn.Linear)})
+        linear = sorted(
+            {name.rsplit(".", 1)[-1] for name, m in network.named_modules() if isinstance(m, nn.Linear | Conv1D)}
+        )
         raise UsageError(
             f"expected LoRA targets that name modules of {type(network).__name__}; got {lora.targets}. "
             f"Its linear layers end in {', '.join(linear)}."
@@ -129,6 +132,16 @@ def weights_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def files_sha256(folder: Path) -> str:
+    """Hash the safetensors files of a folder: what a base is known by whose weights are packed when they are loaded."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
     return digest.hexdigest()
 
 

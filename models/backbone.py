@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,10 @@ from inbatch.views import TokenBatch
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+# Tokenizers without a limit say so with an astronomic number.
+_NO_LIMIT = 10**9
 
 
 class Backbone(nn.Module):
@@ -46,12 +51,17 @@ class Backbone(nn.Module):
     Attributes:
         revision: the commit of a hub model, else None.
         quantize: how the network's weights are quantized, else None.
+        folder: that the network was loaded from, else None.
+        brings_latent: whether that folder's export had latent attention, which is the encoder's.
         first_position: what the network counts a text's positions from.
         adapts: whether the attention implementation is chosen at each call.
     """
 
+    keeps_frozen = True  # what is frozen of it comes from its name, and a checkpoint leaves it out
     revision: str | None = None
     quantize: str | None = None
+    folder: Path | None = None
+    brings_latent: bool = False
 
     def __init__(
         self,
@@ -91,6 +101,8 @@ class Backbone(nn.Module):
         self.prefix_table: PrefixTable | None = None
         if prefix is not None:
             self.prefix_table = PrefixTable(prefix, network.config, self.max_positions)
+        if self.max_positions is not None and tokenizer.model_max_length > _NO_LIMIT:
+            tokenizer.model_max_length = self.max_positions
         self.adapts = adapt and network.config._attn_implementation == "sdpa"
         self.train()
 

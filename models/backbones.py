@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,13 +14,14 @@ from inbatch.models.adapters import Lora
 from inbatch.models.attention import Attention, choose_attention, unless_flash_unknown
 from inbatch.models.backbone import Backbone
 from inbatch.models.eos import Eos
+from inbatch.models.latent_attention import FILE as LATENT
 from inbatch.models.learned_tokens import FILE as LEARNED
 from inbatch.models.learned_tokens import count_in
 from inbatch.models.names import locate
 from inbatch.models.parts import load_module
 from inbatch.models.prefix import FILE as PREFIX_FILE
 from inbatch.models.prefix import Prefix
-from inbatch.models.quantization import Quantize, quantization_options
+from inbatch.models.quantization import Quantize, quantization_options, refuse_unpackable
 from inbatch.models.tiny import ENCODERS, Kind, tiny_config, tiny_tokenizer
 
 __all__ = ["Backbone", "Pretrained", "TinyRandom"]
@@ -75,12 +77,16 @@ class Pretrained(Backbone):
                 "name another model."
             )
         learned_tokens = _learned_tokens(folder, name, learned_tokens)
+        if bidirectional is False:  # all layers are in the network's own configuration, some are in the export's record
+            bidirectional = _recorded_layers(folder)
         weights = torch_dtype(dtype)
         quantization = quantization_options(quantize, weights, trained=lora is None and prefix is None and not frozen)
         implementation, reason = choose_attention(attention, weights)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
         if implementation == "flash_attention_2" and attention == "auto":
             implementation, reason = unless_flash_unknown(huggingface.network_class(config), reason)
+        if quantization:
+            refuse_unpackable(config)
         network = huggingface.load_network(folder, name, config, weights, implementation, quantization=quantization)
         super().__init__(
             network,
@@ -99,6 +105,8 @@ class Pretrained(Backbone):
         if self.learned_tokens is not None and (folder / LEARNED).is_file():
             load_module(self.learned_tokens, folder / LEARNED)
         self.quantize = quantize
+        self.folder = folder
+        self.brings_latent = (folder / LATENT).is_file()
         # Hub models come out of a cache whose folders are named by commit.
         self.revision = folder.name if folder.parent.name == "snapshots" else None
 
@@ -175,6 +183,14 @@ class TinyRandom(Backbone):
             eos=eos,
             learned_tokens=learned_tokens,
         )
+
+
+def _recorded_layers(folder: Path) -> bool | int:
+    """Return how many of the last layers an export's network had uncovered; False for none, or where nothing says it."""
+    path = folder / "inbatch.json"
+    record = json.loads(path.read_text("utf8")) if path.is_file() else {}
+    found = record.get("base", {}).get("bidirectional", False) if isinstance(record, dict) else False
+    return False if isinstance(found, bool) else found
 
 
 def _learned_tokens(folder: Path, name: str, asked: int) -> int:

@@ -29,6 +29,8 @@ class Decoder(nn.Module):
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.2.
     """
 
+    keeps_frozen = True
+
     def __init__(self, network: Any, tokenizer: Any, dropout: bool = False) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.models.backbone import Backbone
 from inbatch.models.correction import TemplateBias
-from inbatch.models.heads import HEADS, MLMTransform
+from inbatch.models.encoder_checks import check_correction, check_parts, check_prompts
+from inbatch.models.heads import MLMTransform
 from inbatch.models.latent_attention import LatentAttention
 from inbatch.models.pooling import NEEDS_SLOT, POOLINGS, PoolingName, States, at_learned, with_mask_slot
-from inbatch.templates import INSTRUCTION, SLOT, check_template, is_template, parse
+from inbatch.templates import LEARNED, is_template, parse
 from inbatch.tokens import check_prefix
 from inbatch.views import TokenBatch, Views
 
@@ -40,7 +41,7 @@ class Encoder(nn.Module):
             default. In training the anchor is the query, and the other views are documents.
         max_length: tokens kept of a text, special tokens included; None for what tokenizer and backbone allow.
         correction: subtracts the template's own bias; every view then needs a template.
-        default_prompt: name of the prompt that `encode` takes where none is asked for.
+        default_prompt: name of the prompt that `encode` takes where none is asked for; ``query`` where the pooling is ``learned``.
         one_string_at_test: tokenize a filled template as one string in `encode`, as PromptBERT's release does at test; training
             tokenizes the text by itself.
         one_string: tokenize a filled template as one string in training, too.
@@ -75,59 +76,20 @@ class Encoder(nn.Module):
         latent: LatentAttention | None = None,
     ):
         super().__init__()
-        if pooling not in POOLINGS:
-            raise UsageError(f"expected pooling to be one of {', '.join(POOLINGS)}; got {pooling!r}")
-        if pooling == "mask" and backbone.tokenizer.mask_token_id is None:
-            raise UsageError(
-                "pooling `mask` expects a tokenizer with a mask token; this one has none. Choose another pooling."
-            )
-        if pooling == "learned" and backbone.learned_tokens is None:
-            raise UsageError(
-                "pooling `learned` expects a backbone with learned tokens; it has none. Set backbone.learned_tokens, or start from the "
-                "export of a stage that has them."
-            )
-        if latent is not None and latent.settings["hidden_size"] != backbone.hidden_size:
-            raise UsageError(
-                f"expected latent attention with hidden_size={backbone.hidden_size}, the backbone's; got "
-                f"{latent.settings['hidden_size']}. Set encoder.latent."
-            )
-        if head is not None and not isinstance(head, HEADS):
-            raise UsageError(
-                f"expected the head to be Dense or MLMTransform of inbatch.models.heads, or null; got {type(head).__name__}, which no "
-                "export can describe. Give a projector of training to the objective instead."
-            )
-        if head is not None and head.in_features != backbone.hidden_size:
-            raise UsageError(
-                f"expected a head with in_features={backbone.hidden_size}, the backbone's hidden size; got {head.in_features}"
-            )
+        check_parts(backbone, pooling, head, latent)
         self.backbone = backbone
         self.pooling = pooling
         self.head = head
         self.normalize = normalize
         self.prompts = {"query": "", "document": "", **(prompts or {})}
-        for prompt in self.prompts.values():
-            check_template(prompt, self.tokenizer, pooling)
         self.ensembles = {name: list(members) for name, members in (ensembles or {}).items()}
         self.latent = latent
-        _check_names(self.prompts, self.ensembles, default_prompt)
-        if correction is not None and not (
-            pooling == "mask" and all(is_template(self.prompts[name]) for name in ("query", "document"))
-        ):
-            raise UsageError(
-                "a template's bias expects pooling `mask` and templates for query and document. Set encoder.pooling and "
-                "encoder.prompts."
-            )
-        if correction is not None and any(p.count(SLOT) > 1 or INSTRUCTION in p for p in self.prompts.values()):
-            raise UsageError(
-                f"a template's bias expects templates with {SLOT} once and without {INSTRUCTION}. Set encoder.prompts, or correction to "
-                "null."
-            )
-        if correction is not None and correction.after_head:
-            if head is None:
-                raise UsageError(
-                    "correction.after_head expects a head to come after. Set encoder.head, or after_head to false."
-                )
-            if isinstance(head, MLMTransform):
+        check_prompts(self.tokenizer, self.prompts, self.ensembles, default_prompt, pooling)
+        if default_prompt is None and pooling == "learned" and LEARNED in self.prompts["query"]:
+            default_prompt = "query"  # without a prompt there is nothing to pool
+        if correction is not None:
+            check_correction(correction, pooling, self.prompts, head)
+            if correction.after_head and isinstance(head, MLMTransform):
                 head.norm.bias.requires_grad_(False)  # head(h) - head(bias) does not depend on it
         self.correction = correction
         self.default_prompt = default_prompt
@@ -272,16 +234,3 @@ class Encoder(nn.Module):
                 f"positions; got {max_length}"
             )
         return max_length
-
-
-def _check_names(prompts: dict[str, str], ensembles: dict[str, list[str]], default: str | None) -> None:
-    for name, members in ensembles.items():
-        if not members or any(member not in prompts for member in members) or name in prompts:
-            raise UsageError(
-                f"expected the ensemble {name!r} to have a name of its own and to list prompts out of {', '.join(sorted(prompts))}; got "
-                f"{members}. Set encoder.ensembles."
-            )
-    if default is not None and default not in {**prompts, **ensembles}:
-        raise UsageError(
-            f"expected default_prompt to be one of {', '.join(sorted([*prompts, *ensembles]))}; got {default!r}"
-        )

@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal, get_args
 
 from inbatch.errors import UsageError
-from inbatch.templates import special_tokens
+from inbatch.templates import parse, special_tokens
 
 Eos = Literal["as_is", "append", "none"]
 
@@ -67,6 +67,7 @@ def _set_around(tokenizer: Any, head: tuple[int, ...], tail: tuple[int, ...]) ->
             tokenizer.init_kwargs[flag] = bool(around)
         if hasattr(tokenizer, f"_{flag}"):
             setattr(tokenizer, f"_{flag}", bool(around))
+    parse.cache_clear()  # templates hold what stands around a text
     backend.post_processor = (
         processors.Sequence([processors.ByteLevel(trim_offsets=False), template]) if bytes_too else template
     )

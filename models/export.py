@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from inbatch.errors import InbatchError, UsageError
-from inbatch.models.adapters import base_sha256, merged_state, save_adapter, without_adapter
+from inbatch.models.adapters import base_sha256, files_sha256, merged_state, save_adapter, without_adapter
 from inbatch.models.card import model_card, package_versions
 from inbatch.models.folders import replacing
 from inbatch.models.heads import Dense
@@ -148,8 +148,10 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
             write_dense(folder / ADAPTER / DENSE, head)
         write_parts(folder / ADAPTER, encoder)
         _portable_tokenizer(encoder).save_pretrained(folder / ADAPTER)
-        # Packed weights depend on where they were packed.
-        sha256 = None if backbone.quantize else base_sha256(backbone.network)
+        packed = (
+            backbone.quantize is not None and backbone.folder is not None
+        )  # packed weights depend on where they were packed
+        sha256 = files_sha256(backbone.folder) if packed else base_sha256(backbone.network)  # type: ignore[arg-type]
         base = record["base"] | {"sha256": sha256}
         write_json(folder / ADAPTER / RECORD, record | {"kind": "adapter", "base": base})
 
@@ -235,6 +237,10 @@ def _obstacle(encoder: Encoder) -> str | None:
         return f"it has no head {type(encoder.head).__name__}"
     if encoder.latent is not None:
         return "it has no latent attention"
+    if encoder.backbone.learned_tokens is not None:
+        return "it has no learned tokens beside the network"
+    if any(INSTRUCTION in prompt for prompt in encoder.prompts.values()):
+        return "its prompts have no place for an instruction"
     if encoder.ensembles:
         return "it has no mean over prompts"
     if any(is_template(prompt) for prompt in encoder.prompts.values()):

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-
-# Numbers of each frozen tensor that its fingerprint looks at.
-_LOOKED_AT = 64
+from inbatch.fingerprint import alike, samples
 
 
 def without_frozen(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state without the module's frozen parameters; empty where nothing is frozen, and the state may stay as it is."""
+    """Return a state without what comes from elsewhere and never changes; empty where there is nothing of that kind.
+
+    That is: frozen parameters inside of a module that says ``keeps_frozen = True``, such as backbones and decoders, unless a module
+    around it says ``moves_frozen = True``, as one does that lets a copy follow the encoder without a gradient.
+    """
     frozen = {name for name, _ in _frozen(module)}
-    return {name: tensor for name, tensor in state.items() if name not in frozen} if frozen else {}
+    # What packed weights need to be unpacked stands beside them, under their names.
+    return {name: t for name, t in state.items() if not _under(name, frozen)} if frozen else {}
 
 
 def completed(module: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return a checkpoint's state with the module's own frozen parameters in the place of those that it leaves out.
 
     Args:
-        module: built as it was when the checkpoint was written.
-        checkpoint: with ``state_dict`` and, where something is left out, the `fingerprint` of that in ``inbatch.frozen``.
+        module: built as it was when the checkpoint was written; its precision may be another.
+        checkpoint: with ``state_dict`` and, where something is left out, `samples` of that in ``inbatch.frozen``.
 
     Raises:
         UsageError: if the frozen parameters are others than those that the run was trained with.
@@ -35,7 +36,7 @@ def completed(module: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str, Ten
     written = checkpoint.get("inbatch", {}).get("frozen")
     if written is None:
         return state
-    if written != fingerprint(module):
+    if not alike(written, fingerprint(module)):
         raise UsageError(
             "expected the frozen weights that this run was trained with; the model that it names has changed since. Bring back the old "
             "weights, or start anew with --fresh."
@@ -43,17 +44,22 @@ def completed(module: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str, Ten
     return {**{name: tensor.detach() for name, tensor in _frozen(module)}, **state}
 
 
-@torch.no_grad()
-def fingerprint(module: nn.Module) -> str:
-    """Hash names, shapes and some numbers of each frozen parameter: tells one network from another at little cost."""
-    digest = hashlib.sha256()
-    for name, tensor in _frozen(module):
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().flatten()
-        some = flat[:: max(1, len(flat) // _LOOKED_AT)][:_LOOKED_AT]
-        digest.update(some.float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def fingerprint(module: nn.Module) -> Tensor:
+    """Return `samples` of what a checkpoint leaves out."""
+    return samples(tensor for _, tensor in _frozen(module))
 
 
-def _frozen(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, p) for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad)
+def _frozen(module: nn.Module, name: str = "", kept: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+    if getattr(module, "moves_frozen", False):
+        return
+    kept = kept or getattr(module, "keeps_frozen", False)
+    for key, parameter in module.named_parameters(name.rstrip("."), recurse=False, remove_duplicate=False):
+        if kept and not parameter.requires_grad:
+            yield key, parameter
+    for key, child in module.named_children():
+        yield from _frozen(child, f"{name}{key}.", kept)
+
+
+def _under(name: str, frozen: set[str]) -> bool:
+    parts = name.split(".")
+    return any(".".join(parts[:count]) in frozen for count in range(len(parts), 0, -1))

@@ -47,10 +47,13 @@ def encode(
     max_length = encoder.max_length if max_length is None else encoder.fitting(max_length)
     name = encoder.default_prompt if prompt_name is None else prompt_name
     members = encoder.ensembles.get(name or "", [name])
+    if instruction is not None and not any(INSTRUCTION in encoder.prompts.get(member or "", "") for member in members):
+        instructed(encoder.prompts.get(members[0] or "", ""), instruction, encoder.tokenizer)  # raises
     with evaluating(encoder), _bar(len(items) * len(members), progress) as advance:
         total = torch.zeros(len(items), encoder.dim)
         for member in members:
-            total += _encode(encoder, items, member, instruction, token_budget, max_length, len(members) > 1, advance)
+            asked = instruction if len(members) == 1 or INSTRUCTION in encoder.prompts[member or ""] else None
+            total += _encode(encoder, items, member, asked, token_budget, max_length, len(members) > 1, advance)
     if len(members) == 1:
         return total
     mean = total / len(members)
@@ -70,7 +73,9 @@ def _encode(
     """Embed texts with one prompt, (n, d) in their order; ``raw`` leaves out the normalisation, as a mean over prompts needs it."""
     tokenizer, backbone = encoder.tokenizer, encoder.backbone
     prompt = "" if prompt_name is None else encoder.prompts[prompt_name]
-    prompt = instructed(prompt, encoder.instruction if instruction is None and INSTRUCTION in prompt else instruction)
+    if instruction is None and INSTRUCTION in prompt:
+        instruction = encoder.instruction
+    prompt = instructed(prompt, instruction, tokenizer)
     corrected = encoder.correction is not None and encoder.correction.template_bias_at_test and is_template(prompt)
     if is_template(prompt) and backbone.max_positions is not None:
         template = parse(tokenizer, prompt)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.kernels.rows import take
-from inbatch.templates import LEARNED_TOKEN, learned_ids
+from inbatch.templates import LEARNED_TOKEN, learned_ids, parse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,7 +78,13 @@ def _add(tokenizer: Any, count: int) -> int:
     if not found:
         names = [LEARNED_TOKEN.format(i) for i in range(count)]
         tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+        parse.cache_clear()
         found = learned_ids(tokenizer)
+    if found != list(range(found[0], found[0] + count)):
+        raise UsageError(
+            f"expected the tokens {LEARNED_TOKEN.format(0)}, … one after the other in the tokenizer; their ids are {found}. Take them out of "
+            "it, and let backbone.learned_tokens add them."
+        )
     return found[0]
 
 

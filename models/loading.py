@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inbatch.errors import MissingError, UsageError
-from inbatch.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_sha256, load_adapter
+from inbatch.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_sha256, files_sha256, load_adapter
 from inbatch.models.attention import Attention
 from inbatch.models.backbones import Pretrained
 from inbatch.models.encoder import Encoder
@@ -139,7 +139,7 @@ def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attentio
     record = read_record(folder)
     base = record["base"]
     name = str(given or _base_of(base))
-    _refuse_merged(_located(name, folder), folder)
+    _refuse_merged(_located(name, folder, was_folder=base.get("folder") is not None), folder)
     backbone = Pretrained(
         name,
         attention=attention,
@@ -150,7 +150,8 @@ def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attentio
         frozen=base.get("quantize") is not None,
         learned_tokens=record.get("learned_tokens", 0),
     )
-    if base["sha256"] is not None and base_sha256(backbone.network) != base["sha256"]:
+    packed = base.get("quantize") is not None
+    if (files_sha256(locate(name)) if packed else base_sha256(backbone.network)) != base["sha256"]:
         raise UsageError(
             f"expected the base {base['name']} that the adapter in {folder} was trained on; the weights of {name} are others. "
             "Bring back the old weights, give base=…, or load the merged model in the folder above."
@@ -167,8 +168,10 @@ def _base_of(base: dict[str, Any]) -> str:
     return hint if hint and Path(hint).is_dir() else base["name"]
 
 
-def _located(name: str, folder: Path) -> Path:
+def _located(name: str, folder: Path, was_folder: bool) -> Path:
     try:
+        if was_folder and not Path(name).expanduser().is_dir():  # what the hub has under that name is something else
+            raise MissingError(f"expected a folder called {name}; there is none.")
         return locate(name)
     except MissingError as error:
         raise MissingError(

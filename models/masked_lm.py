@@ -27,6 +27,8 @@ class Generator(nn.Module):
         sample: draw each token from the predicted distribution, as the paper says; False takes the most probable one, as released.
     """
 
+    keeps_frozen = True
+
     def __init__(self, network: Any, tokenizer: Any, dropout: bool = True, sample: bool = False) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)

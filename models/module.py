@@ -24,11 +24,11 @@ from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
 from inbatch.kernels.caching import padding_share
 from inbatch.kernels.ranks import world_size
-from inbatch.losses.base import BatchFacts, check_width, parts
+from inbatch.losses.base import check_width, parts
+from inbatch.models.data_checks import check_data
 from inbatch.models.encoder import Encoder
 from inbatch.models.frozen import completed, fingerprint, without_frozen
 from inbatch.models.optimization import Schedule, learning_rate_factor, parameter_groups, warmup_of
-from inbatch.templates import INSTRUCTION, filled_length
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class EmbeddingModule(LightningModule):
         encoder: what is trained and exported.
         objective: the loss, with whatever exists in training only.
         optimizer: makes the optimizer from parameter groups.
-        schedule: of the learning rate, over ``trainer.max_steps`` or ``schedule_steps``: constant, or a linear or cosine decay to 0.
+        schedule: of the learning rate, over the run's steps (by ``max_steps``, or ``max_epochs`` and the data) or ``schedule_steps``:
+            constant, or a linear or cosine decay to 0.
         warmup_steps: steps of linear increase from 0 before it; a number below 1 is a share of all steps.
         schedule_steps: where the decay would end, in place of ``trainer.max_steps``; GCSE's release has 80,000 for every run.
         decay_all: apply weight decay to every parameter; by default vectors and scalars (biases, norms, temperatures) have none.
@@ -114,8 +115,23 @@ class EmbeddingModule(LightningModule):
         self._sentences, self._seconds, self._started = 0, 0.0, 0.0
         self._padding = 0.0  # of the last batch: which share of the tokens that were computed
 
+    def to(self, *args: Any, **kwargs: Any) -> EmbeddingModule:
+        """Move and cast as any module, but keep the dtype of what networks compute and do not save, such as rotary frequencies.
+
+        A precision of whole models (bf16-true) would round them, and the export, which computes them anew, would embed otherwise.
+        """
+        kept = [
+            (part, name, part._buffers[name]) for part in self.modules() for name in part._non_persistent_buffers_set
+        ]
+        super().to(*args, **kwargs)
+        for part, name, buffer in kept:
+            moved = part._buffers[name]
+            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
+                part._buffers[name] = buffer.to(moved.device)
+        return self
+
     def configure_optimizers(self) -> Any:
-        """Build the optimizer and a schedule that depends on ``trainer.max_steps`` alone."""
+        """Build the optimizer, and a schedule over the steps of the run."""
         total = self._steps() if self.schedule_steps is None else self.schedule_steps
         if self.schedule != "constant" and total < 1 and self.trainer.max_steps != 0:
             raise UsageError(
@@ -140,9 +156,11 @@ class EmbeddingModule(LightningModule):
         Not by `Trainer.estimated_stepping_batches`, which would count the loader's batches, and drop its state on a resume.
         """
         data, epochs = getattr(self.trainer, "datamodule", None), self.trainer.max_epochs or 0
-        if self.trainer.max_steps >= 0 or data is None or epochs < 1:
-            return self.trainer.max_steps
-        return math.ceil(data.steps_per_epoch / self.trainer.accumulate_grad_batches) * epochs
+        steps = self.trainer.max_steps
+        if steps == 0 or data is None or epochs < 1:
+            return steps
+        counted = math.ceil(data.steps_per_epoch / self.trainer.accumulate_grad_batches) * epochs
+        return counted if steps < 0 else min(steps, counted)
 
     def check(self, data: Any, ranks: int) -> None:
         """Refuse data that objective or encoder cannot use.
@@ -154,21 +172,7 @@ class EmbeddingModule(LightningModule):
         Raises:
             UsageError: if roles or rows do not suit the objective, or a text may be longer than the encoder takes.
         """
-        for part in parts(self.objective):
-            part.check(BatchFacts(data.batch_size // ranks, *data.roles, data.pair_ids))
-        prompts = [self.encoder.prompts[side] for side in data.max_length]
-        if data.instructed != any(INSTRUCTION in prompt for prompt in prompts):
-            raise UsageError(
-                f"expected rows with instructions and a prompt with {INSTRUCTION}, or neither; got one of the two. Set encoder.prompts, "
-                "and instruction or columns.instruction on data.sources."
-            )
-        for side, length in data.max_length.items():
-            filled = filled_length(self.encoder.tokenizer, self.encoder.prompts[side], length)
-            try:
-                self.encoder.fitting(filled)
-            except UsageError as error:
-                counted = f" ({filled - length} of them are the template's)" if filled > length else ""
-                raise UsageError(f"{error}{counted}. Set data.max_length.") from None
+        check_data(self.encoder, self.objective, data, ranks)
 
     def on_fit_start(self) -> None:
         """Check the data against objective and encoder, and say what accumulation does not do."""

@@ -63,13 +63,14 @@ def mask(states: States, tokens: TokenBatch) -> Tensor:
 def mean_text(states: States, tokens: TokenBatch) -> Tensor:
     """Average the last layer over slot ``text``: the text's own tokens, without prompt and special tokens; (b, h).
 
-    In an echo these are the tokens of the last copy.
+    In an echo these are the tokens of the last copy. A text that has none, as a blank, is pooled over all its tokens.
 
     Source: Lee et al. 2024, arXiv 2405.17428, section 4.2 (instructions masked out); Springer et al. 2024, arXiv 2402.15449.
     """
     start, stop = tokens.slots["text"].unbind(1)
     place = torch.arange(tokens.input_ids.shape[1], device=start.device)
-    return _average(states.last, ((place >= start[:, None]) & (place < stop[:, None])).long())
+    own = ((place >= start[:, None]) & (place < stop[:, None])).long()
+    return _average(states.last, own.where(own.any(1, keepdim=True), tokens.attention_mask))
 
 
 def learned(states: States, tokens: TokenBatch) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.models.huggingface import no_pooler
+from inbatch.models.huggingface import network_class, no_pooler
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -28,7 +28,7 @@ def quantization_options(quantize: Quantize | None, dtype: torch.dtype, trained:
         trained: whether the network itself would be trained.
 
     Raises:
-        UsageError: if the kind is unknown, bitsandbytes is not installed, or the quantized weights would be trained.
+        UsageError: if the kind or the dtype cannot be, bitsandbytes is not installed, or the quantized weights would be trained.
 
     Source: Dettmers et al. 2023, arXiv 2305.14314, section 3.
     """
@@ -42,6 +42,8 @@ def quantization_options(quantize: Quantize | None, dtype: torch.dtype, trained:
         raise UsageError(
             "quantize: nf4 expects bitsandbytes, which is not installed. `pip install 'inbatch[qlora]'`, or set backbone.quantize to null."
         )
+    if dtype == torch.float64:
+        raise UsageError("quantize: nf4 computes in float32, bfloat16 or float16; got float64. Set backbone.dtype.")
     from transformers import BitsAndBytesConfig
 
     config = BitsAndBytesConfig(
@@ -53,6 +55,22 @@ def quantization_options(quantize: Quantize | None, dtype: torch.dtype, trained:
     # Quantized where it is loaded, once: the ranks of a machine must not all take its first GPU.
     place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     return {"quantization_config": config, "device_map": {"": place}}
+
+
+def refuse_unpackable(config: PretrainedConfig) -> None:
+    """Refuse an architecture whose linear layers would come out transposed, as GPT-2's.
+
+    Raises:
+        UsageError: if so.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    with torch.device("meta"):
+        cls: Any = network_class(config)
+        if any(isinstance(m, Conv1D) for m in cls._from_config(config).modules()):
+            raise UsageError(
+                f"quantize: nf4 expects a network of linear layers; {cls.__name__} has others. Set backbone.quantize to null."
+            )
 
 
 def is_quantized(network: nn.Module) -> bool:

@@ -28,6 +28,8 @@ class Reference(nn.Module):
         UsageError: if it subtracts a template's bias.
     """
 
+    keeps_frozen = True
+
     def __init__(self, name: str, dropout: bool = False, attention: Attention = "auto") -> None:
         super().__init__()
         self.encoder = load_encoder(name, attention=attention).requires_grad_(False)

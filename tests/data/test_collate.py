@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from inbatch.data.collate import Collate, lengths_by_side
+from inbatch.data.views import text_id
 from inbatch.errors import UsageError
 from inbatch.models.backbones import TinyRandom
 from inbatch.tokens import tokenize
@@ -78,6 +79,6 @@ def test_instructions_stand_in_the_prompts_that_have_their_place(tokenizer):
         start, stop = tokens.anchor.slots["text"][row].tolist()
         assert tokenizer.decode(tokens.anchor.input_ids[row, start:stop]).replace(" ", "") == text
     assert torch.equal(tokens.positive.input_ids, tokenize(tokenizer, views.positive).input_ids)
-    assert tokens.instructions is None
+    assert tokens.instructions.tolist() == [text_id("find"), text_id("name it")]
     with pytest.raises(UsageError, match="its place"):
         Collate(tokenizer, prompts, {"query": 40, "document": 40})(Views(["a"], ["b"]))

@@ -108,7 +108,7 @@ def test_the_run_reads_them_whatever_the_order_of_its_rows(tmp_path, monkeypatch
     assert cli.main(["fit", *options]) == 0
     write(tmp_path, ROWS + 1)
     assert cli.main(["fit", *options, "--seed_everything=1", "--run_dir=more"]) == 2
-    assert "made with learned tokens" in capsys.readouterr().err  # another seed draws other tokens
+    assert "made with encoder" in capsys.readouterr().err  # another seed draws other tokens
     assert cli.main(["fit", *options, "--run_dir=more"]) == 2
     assert "2 of 26 have none" in capsys.readouterr().err
 
@@ -123,6 +123,30 @@ def test_each_instruction_goes_with_its_anchor(tmp_path):
     assert not torch.allclose(table.scores, other.scores)
 
 
+def test_texts_under_two_instructions_have_two_scores(tmp_path):
+    options = write(tmp_path)
+    sources = ", ".join(
+        f"{{path: {tmp_path / 'triples.csv'}, instruction: {text}}}" for text in ("Say it.", "Sing it.")
+    )
+    prompts = '--model.encoder.init_args.prompts={query: "{text} {instruction}{learned}", document: "{text}{learned}"}'
+    both = [*options, f"--data.sources=[{sources}]", prompts]
+    table, added = reference_scores(both)
+    assert added == 4 * ROWS
+    assert len(table.scores.unique()) > 3 * ROWS
+    assert cli.main(["fit", *both, f"--run_dir={tmp_path / 'run'}"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [("--data.max_length=20", "max_length"), ("--model.objective.init_args.decoder.init_args.seed=9", "decoder")],
+)
+def test_scores_of_other_lengths_or_another_decoder_are_refused(change, word, tmp_path, capsys):
+    options = write(tmp_path)
+    reference_scores(options)
+    assert cli.main(["fit", *options, change, f"--run_dir={tmp_path / 'run'}"]) == 2
+    assert f"made with {word} = " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -130,6 +154,7 @@ def test_each_instruction_goes_with_its_anchor(tmp_path):
         (["--model.objective=inbatch.losses.infonce.InfoNCE"], "DistributionAlignment; got InfoNCE"),
         (["--trainer.devices=2", "--trainer.strategy=ddp"], "by one process; got 2 ranks"),
         (["--model.objective.init_args.reference=scores.json"], "ends in .safetensors"),
+        (["--data.ids=position"], "Set data.ids to text"),
     ],
 )
 def test_refusals(options, words, tmp_path, monkeypatch):

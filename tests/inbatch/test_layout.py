@@ -20,7 +20,7 @@ TOP = ("inbatch.experiments", "inbatch.cli", "inbatch.fit", "inbatch.callbacks")
 LEVEL_1 = ("inbatch.models", "inbatch.losses", "inbatch.data")
 
 # The Lightning module brings encoder and objective together; its signature, which is the configuration's schema, names both.
-CONTRACTS = {"models/module.py": ("inbatch.losses.base",)}
+CONTRACTS = dict.fromkeys(("models/module.py", "models/data_checks.py"), ("inbatch.losses.base",))
 
 
 def sources() -> Iterator[tuple[str, Path]]:

@@ -48,7 +48,8 @@ def scores_for(batch, encoder, path: Path) -> str:
     pairs = [(a, o) for other in (batch.ids.positive, *batch.ids.negatives) for a, o in zip(batch.ids.anchor, other)]
     anchors, others = (torch.stack(column) for column in zip(*pairs))
     values = -10 - torch.arange(len(pairs), dtype=torch.float32)
-    ReferenceScores(pair_keys(anchors, others), values, facts_of(encoder), str(path)).save(path)
+    facts = {**facts_of(encoder, TinyDecoder()), "max_length": ""}
+    ReferenceScores(pair_keys(anchors, others), values, facts, str(path)).save(path)
     return str(path)
 
 
@@ -170,7 +171,7 @@ def test_scores_are_found_by_text_in_any_order(tmp_path):
 def test_refusals(tmp_path):
     encoder = encoder_of()
     batch = batch_of(encoder)
-    pairs = torch.stack([batch.ids.anchor, batch.ids.positive], 1)
+    pairs = torch.stack([batch.ids.anchor, batch.ids.positive, torch.zeros(4, dtype=torch.int64)], 1)
     path = scores_for(batch, encoder, tmp_path / "scores.safetensors")
     facts = BatchFacts(4, 1, False, lambda: pairs)
 
@@ -183,7 +184,7 @@ def test_refusals(tmp_path):
     with pytest.raises(MissingError, match="inbatch synthesize reference-scores"):
         objective(str(tmp_path / "none.safetensors")).check(facts)
     with pytest.raises(UsageError, match="1 of 5 have none"):
-        objective().check(BatchFacts(4, 1, False, lambda: torch.cat([pairs, tensor([[7, 7]])])))
+        objective().check(BatchFacts(4, 1, False, lambda: torch.cat([pairs, tensor([[7, 7, 0]])])))
     with pytest.raises(UsageError, match="expects a hard negative in every row"):
         objective().check(BatchFacts(4, 0, False, lambda: pairs))
     with pytest.raises(UsageError, match="a column of the source was read as scores"):
@@ -192,8 +193,14 @@ def test_refusals(tmp_path):
     other.backbone.learned_tokens.table.data.normal_()
     changed = DistributionAlignment(TinyDecoder(), path)
     changed.attach(other)
-    with pytest.raises(UsageError, match="made with learned tokens = "):
+    with pytest.raises(UsageError, match="made with encoder = "):
         changed.check(facts)
+    with pytest.raises(UsageError, match="Set data.ids to text"):
+        objective().check(BatchFacts(4, 1, False, lambda: pairs, by_text=False))
+    with pytest.raises(UsageError, match="Set data.repetition to null"):
+        objective().check(BatchFacts(4, 1, False, lambda: pairs, altered=True))
+    with pytest.raises(UsageError, match="made with max_length = 'query 9'"):
+        objective().check(BatchFacts(4, 1, False, lambda: pairs, lengths="query 9"))
     (tmp_path / "text.safetensors").write_text("no scores")
     with pytest.raises(UsageError, match=r"expected reference scores in .*text.safetensors"):
         objective(str(tmp_path / "text.safetensors")).check(facts)

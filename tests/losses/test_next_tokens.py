@@ -43,6 +43,12 @@ def test_what_does_not_predict_is_refused():
     for backbone in (TinyRandom("bert"), TinyRandom("llama", bidirectional=True), TinyRandom("llama", bidirectional=1)):
         with pytest.raises(UsageError, match="expects a causal decoder"):
             NextTokens().attach(Encoder(backbone))
+    with pytest.raises(UsageError, match="has learned tokens"):
+        NextTokens().attach(Encoder(TinyRandom("llama", learned_tokens=2), pooling="last"))
+    scaled = TinyRandom("llama")
+    scaled.config.final_logit_softcapping = 30.0
+    with pytest.raises(UsageError, match="scales its logits"):
+        NextTokens().attach(Encoder(scaled, pooling="last"))
     untied = TinyRandom("llama")
     untied.config.tie_word_embeddings = False
     with pytest.raises(UsageError, match="a decoder with tied embeddings"):

@@ -34,7 +34,8 @@ WAYS: dict[str, dict] = {
         "backbone": {"learned_tokens": 3},
     },
     "latent attention": {"pooling": "mean_text", "latent": True, "backbone": {"bidirectional": True}},
-    "last layer uncovered": {"pooling": "last", "backbone": {"bidirectional": 1}},
+    "last layer uncovered": {"pooling": "mean", "backbone": {"bidirectional": 1}},
+    "last two layers uncovered": {"pooling": "last", "backbone": {"bidirectional": 2}},
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from inbatch.errors import UsageError
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
-from inbatch.models.learned_tokens import count_in
+from inbatch.models.learned_tokens import LearnedTokens, count_in
 from inbatch.templates import learned_ids
 from inbatch.tokens import tokenize
 
@@ -107,8 +107,16 @@ def test_refusals(texts):
         Encoder(TinyRandom("llama", learned_tokens=2), pooling="last", prompts={"query": "{learned}{text}"})
     with pytest.raises(UsageError, match="learned_tokens of at least 1"):
         TinyRandom("llama", learned_tokens=-1)
+    torch.testing.assert_close(encoder_of().encode(texts), encoder_of().encode(texts, prompt_name="query"))
     with pytest.raises(UsageError, match="these have none"):
-        encoder_of().encode(texts)
+        encoder_of()(tokenize(encoder_of().tokenizer, texts, 30))
+    with pytest.raises(UsageError, match="in each prompt of an ensemble"):
+        members = {"a": "{text}{learned}", "b": "say: "}
+        Encoder(TinyRandom("llama", learned_tokens=2), pooling="learned", prompts=members, ensembles={"c": ["a", "b"]})
+    scattered = TinyRandom("llama").tokenizer
+    scattered.add_tokens(["<EMBED1>", "between", "<EMBED0>"])
+    with pytest.raises(UsageError, match="one after the other"):
+        LearnedTokens(2, TinyRandom("llama").network, scattered)
     unprompted = Encoder(TinyRandom("llama", learned_tokens=2), pooling="learned")
     with pytest.raises(UsageError, match=r"a prompt with \{learned\}; there is none"):
         unprompted.save_pretrained("nowhere")

@@ -179,7 +179,7 @@ def test_a_merged_adapter_is_not_merged_again(adapted, tmp_path):
 def test_an_adapter_alone_ends_its_texts_as_it_was_trained(texts, tmp_path, stir):
     TinyRandom("mistral").network.save_pretrained(tmp_path / "base")
     TinyRandom("mistral").tokenizer.save_pretrained(tmp_path / "base")
-    backbone = Pretrained(str(tmp_path / "base"), lora=Lora(rank=2), eos="append", bidirectional=1)
+    backbone = Pretrained(str(tmp_path / "base"), lora=Lora(rank=2), eos="append", bidirectional=2)
     encoder = stir(Encoder(backbone, pooling="last"))
     encoder.save_pretrained(tmp_path / "model")
     for folder in ("model", "model/adapter"):

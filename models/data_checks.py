@@ -1,0 +1,65 @@
+"""What a run refuses of its data before the first step, because objective or encoder cannot use it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts, Objective, parts
+from inbatch.templates import INSTRUCTION, filled_length, instructed, is_template
+from inbatch.tokens import check_prefix
+
+if TYPE_CHECKING:
+    from inbatch.models.encoder import Encoder
+
+
+def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int) -> None:
+    """Refuse data that objective or encoder cannot use.
+
+    Args:
+        encoder: of the run.
+        objective: of the run.
+        data: the data module.
+        ranks: of the run.
+
+    Raises:
+        UsageError: if roles or rows do not suit the objective, an instruction has no place or is missing, or a text may be longer than
+            the encoder takes.
+    """
+    facts = facts_of_batches(data, ranks)
+    for part in parts(objective):
+        part.check(facts)
+    prompts = [encoder.prompts[side] for side in data.max_length]
+    if data.instructed != any(INSTRUCTION in prompt for prompt in prompts):
+        raise UsageError(
+            f"expected rows with instructions and a prompt with {INSTRUCTION}, or neither; got one of the two. Set encoder.prompts, "
+            "and instruction or columns.instruction on data.sources."
+        )
+    tokenizer = encoder.tokenizer
+    for side, length in data.max_length.items():
+        prompt = encoder.prompts[side]
+        if INSTRUCTION in prompt:
+            asked = data.longest_instructions()
+            prompts = [instructed(prompt, text, tokenizer) for text in asked]
+            prompt = max(prompts, key=lambda text: len(tokenizer(text)["input_ids"]))
+        if not is_template(prompt):
+            check_prefix(tokenizer, prompt, length)
+        filled = filled_length(tokenizer, prompt, length)
+        try:
+            encoder.fitting(filled)
+        except UsageError as error:
+            counted = f" ({filled - length} of them are the template's)" if filled > length else ""
+            raise UsageError(f"{error}{counted}. Set data.max_length.") from None
+
+
+def facts_of_batches(data: Any, ranks: int) -> BatchFacts:
+    """Say what the batches of a data module are like."""
+    lengths = ", ".join(f"{side} {length}" for side, length in data.max_length.items())
+    return BatchFacts(
+        data.batch_size // ranks,
+        *data.roles,
+        data.pair_ids,
+        data.ids == "text",
+        data.repetition is not None,
+        lengths,
+    )
