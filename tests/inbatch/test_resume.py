@@ -117,6 +117,28 @@ def test_a_killed_run_of_adapters_goes_on_exactly_and_keeps_no_frozen_weight(tmp
     assert exports[0].read_bytes() == exports[1].read_bytes()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--model.objective=inbatch.losses.momentum_queue.MomentumQueue", "--model.objective.init_args.queue_size=20"),
+        (
+            "--trainer.precision=bf16-true",
+            "--model.encoder.init_args.backbone.init_args={kind: llama, num_layers: 1, lora: {rank: 2}}",
+        ),
+    ],
+    ids=["averages", "half precision"],
+)
+def test_runs_with_side_networks_or_whole_casts_go_on_and_finish_with_the_best(
+    tmp_path: Path, options: tuple[str, ...]
+):
+    write_run(tmp_path)
+    run = tmp_path / "run"
+    kill_at(run, Forked(tmp_path, "--run_dir=run", *OPTIONS, *options), "step", 9)
+    done = complete_forked(tmp_path, "--run_dir=run", *OPTIONS, *options)
+    assert done.returncode == 0, done.stderr
+    assert (run / "export" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_stopped_run_leaves_a_checkpoint_and_is_resumed(undisturbed: Path, tmp_path: Path, signum: int, code: int):
     write_run(tmp_path)

@@ -8,7 +8,7 @@ from inbatch.filling import fill
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.prefix import Prefix
-from inbatch.templates import check_template, is_template, parse, with_period
+from inbatch.templates import check_template, instructed, is_template, parse, with_period
 from inbatch.tokens import tokenize
 
 PROMPT = 'it says "{text}" and {mask}.'
@@ -130,3 +130,33 @@ def test_refusals_that_depend_on_the_tokenizer():
         encoder.encode(["x"], prompt_name="query")
     with pytest.raises(UsageError, match="default_prompt to be one of document, query; got 'queries'"):
         Encoder(TinyRandom("bert"), default_prompt="queries")
+
+
+def test_blanks_before_each_copy_are_left_out_and_line_feeds_are_kept():
+    tokenizer = TinyRandom("llama").tokenizer
+    for prompt, expected in (
+        ("Say: {text}, again: {text}", ["Say:", "hello", ", again:", "hello"]),
+        ("Passage:\n{text}\nEnd", ["Passage:\n", "hello", "\nEnd"]),
+    ):
+        ids = fill(tokenizer, ["hello"], prompt, None).input_ids[0].tolist()
+        assert ids[1:-1] == [token for part in expected for token in ids_of(tokenizer, part)]
+
+
+def test_an_instruction_brings_no_places_of_its_own():
+    tokenizer = TinyRandom("bert").tokenizer
+    prompt = "{instruction} {text} means {mask}."
+    assert instructed(prompt, "Find it:", tokenizer) == "Find it: {text} means {mask}."
+    for wrong in ("Fill [MASK]", "say {text}", "use <EMBED0>"):
+        with pytest.raises(UsageError, match="without slots and special tokens"):
+            instructed(prompt, wrong, tokenizer)
+    with pytest.raises(UsageError, match="has its place"):
+        instructed(prompt, None, tokenizer)
+    with pytest.raises(UsageError, match="got '' and the prompt"):
+        instructed("{text}", "", tokenizer)
+
+
+def test_a_text_that_names_a_learned_token_is_a_text():
+    backbone = TinyRandom("llama", learned_tokens=2)
+    batch = tokenize(backbone.tokenizer, ["see <EMBED0> there"], None, "{text}{learned}")
+    learned = backbone.learned_tokens.first
+    assert (batch.input_ids >= learned).sum() == 2

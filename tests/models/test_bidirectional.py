@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.bidirectional import uncover
+from inbatch.models.encoder import Encoder
+from inbatch.models.positions import positions
 from inbatch.tokens import tokenize
 
 
@@ -61,3 +63,42 @@ def test_flash_attention_is_refused():
     network.config._attn_implementation_internal = "flash_attention_2"
     with pytest.raises(UsageError, match="sdpa"):
         uncover(network)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_in_the_last_layers_alone_a_changed_last_token_reaches_the_first_position(attention, side):
+    def states(layers, text):
+        backbone = TinyRandom(
+            "llama", num_layers=3, attention=attention, bidirectional=layers, padding_side=side
+        ).eval()
+        tokens = tokenize(backbone.tokenizer, [text, "a longer text beside it"])
+        found = backbone.network(
+            tokens.input_ids, attention_mask=tokens.attention_mask, position_ids=positions(tokens.attention_mask, 0),
+            output_hidden_states=True,
+        ).hidden_states  # fmt: skip
+        first = tokens.attention_mask[0].argmax()
+        return torch.stack([layer[0, first] for layer in found])
+
+    for layers, reached in ((False, []), (1, [3]), (2, [2, 3]), (True, [1, 2, 3])):
+        one, other = states(layers, "text a"), states(layers, "text b")
+        changed = [layer for layer in range(4) if not torch.equal(one[layer], other[layer])]
+        assert changed == reached, layers
+
+
+def test_an_export_keeps_the_layers_for_the_next_stage(tmp_path):
+    Encoder(TinyRandom("llama", bidirectional=1)).eval().save_pretrained(tmp_path / "stage1")
+    following = Pretrained(str(tmp_path / "stage1"))
+    assert following.bidirectional == 1
+    assert not following.causal
+
+
+@pytest.mark.parametrize("layers", [0, 3, -1])
+def test_a_number_of_layers_that_there_are_not_is_refused(layers):
+    with pytest.raises(UsageError, match=r"a number of layers in \[1, 2\]"):
+        TinyRandom("llama", bidirectional=layers)
+
+
+def test_one_layer_and_the_last_token_are_no_change():
+    with pytest.raises(UsageError, match="bidirectional: 1 is pooling `last` without"):
+        Encoder(TinyRandom("llama", bidirectional=1), pooling="last")

@@ -8,11 +8,12 @@ from modules import module_of
 
 from inbatch.errors import UsageError
 from inbatch.losses.compression import InformationCompression
+from inbatch.losses.momentum_queue import MomentumQueue
 from inbatch.models.adapters import Lora
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.decoder import TinyDecoder
 from inbatch.models.encoder import Encoder
-from inbatch.models.frozen import completed, fingerprint, without_frozen
+from inbatch.models.frozen import completed, without_frozen
 
 
 def lora_module(seed: int = 0):
@@ -52,10 +53,43 @@ def test_where_nothing_is_frozen_the_state_stays_whole():
     assert completed(module, checkpoint).keys() == module.state_dict().keys()
 
 
-def test_a_fingerprint_sees_names_shapes_and_values():
-    a = torch.nn.Linear(300, 300).requires_grad_(False)
-    before = fingerprint(a)
-    assert before == fingerprint(a)
-    a.weight.data[0, 0] += 1
-    assert fingerprint(a) != before
-    assert fingerprint(torch.nn.Linear(3, 3)) == fingerprint(torch.nn.Linear(4, 4)), "nothing of them is frozen"
+def test_it_is_the_same_in_every_precision():
+    whole = lora_module()
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        half = lora_module().to(dtype)
+        checkpoint = {"state_dict": half.state_dict()}
+        half.on_save_checkpoint(checkpoint)
+        whole.on_load_checkpoint(checkpoint)  # a trainer loads before it casts
+        whole.load_state_dict(checkpoint["state_dict"])
+
+
+def test_averages_that_follow_the_encoder_are_kept():
+    module = module_of(objective=MomentumQueue(6, 0.9, 0.1))
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    assert checkpoint["state_dict"].keys() == module.state_dict().keys()
+    module = module_of(Encoder(TinyRandom(num_layers=1, lora=Lora(rank=2))), MomentumQueue(6, 0.9, 0.1))
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    left_out = module.state_dict().keys() - checkpoint["state_dict"].keys()
+    assert left_out
+    assert all(name.startswith("encoder.") for name in left_out)
+
+
+def test_packed_weights_leave_out_what_unpacks_them(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    base = TinyRandom("llama", hidden_size=64, num_heads=4)
+    base.network.save_pretrained(tmp_path)
+    base.tokenizer.save_pretrained(tmp_path)
+
+    def packed():
+        torch.manual_seed(0)
+        return module_of(Encoder(Pretrained(str(tmp_path), quantize="nf4", lora=Lora(rank=2)), pooling="last"))
+
+    module = packed()
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    assert all("lora_" in name for name in checkpoint["state_dict"])
+    other = packed()
+    other.on_load_checkpoint(checkpoint)
+    other.load_state_dict(checkpoint["state_dict"])

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import layer_norm
 
 from inbatch.errors import UsageError
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.latent_attention import ExportedLatentAttention, LatentAttention
 
@@ -57,6 +57,14 @@ def test_the_next_stage_goes_on_with_what_was_exported(tmp_path):
     found = ExportedLatentAttention(str(tmp_path / "stage1"))
     assert found.settings == latent.settings
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), latent.parameters()))
+    with pytest.raises(UsageError, match="it would be dropped"):
+        Encoder(Pretrained(str(tmp_path / "stage1")))
+    following = Encoder(Pretrained(str(tmp_path / "stage1")), latent=found).eval()
+    torch.testing.assert_close(
+        following.encode(["a text"]), Encoder.from_pretrained(tmp_path / "stage1").encode(["a text"])
+    )
+    with pytest.raises(UsageError, match="latent attention expects pooling"):
+        Encoder(TinyRandom("llama"), pooling="first_last", latent=latent)
     Encoder(TinyRandom("llama")).eval().save_pretrained(tmp_path / "plain")
     with pytest.raises(UsageError, match="an export with latent attention"):
         ExportedLatentAttention(str(tmp_path / "plain"))

@@ -110,8 +110,8 @@ def test_refusals(texts):
     torch.testing.assert_close(encoder_of().encode(texts), encoder_of().encode(texts, prompt_name="query"))
     with pytest.raises(UsageError, match="these have none"):
         encoder_of()(tokenize(encoder_of().tokenizer, texts, 30))
+    members = {"a": "{text}{learned}", "b": "say: "}
     with pytest.raises(UsageError, match="in each prompt of an ensemble"):
-        members = {"a": "{text}{learned}", "b": "say: "}
         Encoder(TinyRandom("llama", learned_tokens=2), pooling="learned", prompts=members, ensembles={"c": ["a", "b"]})
     scattered = TinyRandom("llama").tokenizer
     scattered.add_tokens(["<EMBED1>", "between", "<EMBED0>"])

@@ -12,6 +12,8 @@ from torch import nn
 
 from inbatch.errors import UsageError
 from inbatch.losses.infonce import InfoNCE
+from inbatch.models.backbones import TinyRandom
+from inbatch.models.encoder import Encoder
 from inbatch.models.module import peak_memory_gib
 from inbatch.models.optimization import learning_rate_factor, parameter_groups
 
@@ -166,3 +168,14 @@ def test_a_frozen_model_is_refused():
     module.requires_grad_(False)
     with pytest.raises(UsageError, match="nothing is trainable"):
         parameter_groups(module)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma"])
+def test_a_cast_of_the_whole_module_keeps_what_networks_compute(kind: Any, tmp_path: Path):
+    encoder = Encoder(TinyRandom(kind), pooling="last")
+    module = module_of(encoder).to(torch.bfloat16)
+    frequencies = {name: b.dtype for name, b in module.named_buffers() if "inv_freq" in name}
+    assert frequencies
+    assert set(frequencies.values()) == {torch.float32}
+    assert next(module.parameters()).dtype == torch.bfloat16
+    encoder.eval().save_pretrained(tmp_path / "export")  # reloads, and refuses another embedding

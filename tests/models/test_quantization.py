@@ -66,7 +66,12 @@ def test_an_export_holds_plain_weights_and_an_adapter_that_knows_its_base_was_pa
     assert is_quantized(alone.backbone.network)
     torch.testing.assert_close(alone.encode(texts), before, atol=1e-5, rtol=0)
     record = json.loads((tmp_path / "export" / "adapter" / "inbatch.json").read_text())
-    assert (record["base"]["quantize"], record["base"]["sha256"]) == ("nf4", None)
+    assert record["base"]["quantize"] == "nf4"
+    other = TinyRandom("llama", hidden_size=64, num_heads=4, seed=5)
+    other.network.save_pretrained(tmp_path / "other")
+    other.tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(UsageError, match="the weights of .* are others"):
+        Encoder.from_pretrained(tmp_path / "export" / "adapter", base=tmp_path / "other")
 
 
 def test_refusals(base, monkeypatch):
@@ -74,6 +79,10 @@ def test_refusals(base, monkeypatch):
         Pretrained(base, quantize="int8", lora=Lora())  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="quantized weights cannot be trained"):
         Pretrained(base, quantize="nf4")
+    with pytest.raises(UsageError, match="nf4 computes in float32"):
+        Pretrained(base, quantize="nf4", lora=Lora(), dtype="float64")
+    with pytest.raises(UsageError, match="GPT2Model has others"):
+        quantization.refuse_unpackable(TinyRandom("gpt2").config)
     monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"inbatch\[qlora\]"):
         Pretrained(base, quantize="nf4", lora=Lora())
