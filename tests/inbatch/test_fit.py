@@ -153,16 +153,17 @@ def test_a_schedule_over_epochs_is_that_over_their_steps(fit: Callable[..., Any]
     options = {
         "steps": ("--trainer.max_steps=6", "--model.warmup_steps=2"),
         "epochs": ("--trainer.max_steps=-1", "--trainer.max_epochs=2", "--model.warmup_steps=0.3"),
+        "both": ("--trainer.max_steps=50", "--trainer.max_epochs=2", "--model.warmup_steps=2"),
     }
     for name, given in options.items():
         outcome = fit(f"--run_dir={name}", *given)
         assert outcome.code == 0, outcome.err
-    steps, epochs = (
+    steps, epochs, both = (
         [line["train/lr"] for line in lines_of(run_folder / name / "metrics.jsonl") if "train/lr" in line]
         for name in options
     )
     assert len(steps) == 6
-    assert steps == epochs
+    assert steps == epochs == both
 
 
 def test_a_run_of_no_steps_exports_and_judges_what_was_built(fit: Callable[..., Any], run_folder: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from inbatch.errors import UsageError
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
@@ -118,3 +119,21 @@ def test_an_opt_that_projects_its_states_gives_vectors_of_that_size(texts):
     encoder = Encoder(backbone, pooling="last").eval()
     assert encoder.dim == 16
     assert encoder.encode(texts).shape == (len(texts), 16)
+
+
+def test_an_ensemble_gives_the_instruction_to_those_that_have_its_place(texts, tmp_path):
+    prompts = {"a": "{text} A", "b": "{instruction} {text} B"}
+    encoder = Encoder(
+        TinyRandom("llama"), pooling="last", prompts=prompts, ensembles={"both": ["a", "b"]}, normalize=False
+    )
+    found = encoder.eval().encode(texts, prompt_name="both", instruction="Do it:")
+    a, b = encoder.encode(texts, prompt_name="a"), encoder.encode(texts, prompt_name="b", instruction="Do it:")
+    torch.testing.assert_close(found, (a + b) / 2)
+    encoder.instruction = "Do it:"
+    torch.testing.assert_close(encoder.encode(texts, prompt_name="both"), found)
+    encoder.save_pretrained(tmp_path / "export")
+    with pytest.raises(UsageError, match="its place"):
+        encoder.encode(texts, prompt_name="a", instruction="Do it:")
+    for wrong in ({"both": []}, {"both": ["a", "c"]}, {"a": ["b"]}):
+        with pytest.raises(UsageError, match="expected the ensemble"):
+            Encoder(TinyRandom("llama"), prompts=prompts, ensembles=wrong)
