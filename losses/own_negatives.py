@@ -59,7 +59,10 @@ class OwnNegatives(Objective):
             own = own.masked_fill((texts == z.ids.anchor[:, None]) | (texts == z.ids.positive[:, None]), -torch.inf)
         total = info_nce(z.anchor, z.anchor[:0], scale=scale, own=None, positive=positive, extra=own, reduction="sum")
         loss = mean_over_ranks(total, total.new_tensor(len(positive)))
-        logs = {"positive_similarity": positive.mean().detach() / scale, "margin": _margin(positive, own, scale)}
+        logs: dict[str, Tensor | float] = {
+            "positive_similarity": positive.mean().detach() / scale,
+            "margin": _margin(positive, own, scale),
+        }
         return LossOutput(loss, logs)
 
 

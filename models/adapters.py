@@ -99,9 +99,10 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
 
     dtype = next(p.dtype for p in network.parameters() if p.is_floating_point() and p.dtype.itemsize > 1)
     packed = {name: p for name, p in network.named_parameters() if hasattr(p, "quant_state")}
+    weights: dict[str, Any] = {**network.state_dict(), **packed}  # the former has bare bytes
     state = {
-        name.replace(".base_layer", ""): dequantized(packed.get(name, t), dtype)
-        for name, t in network.state_dict().items()
+        name.replace(".base_layer", ""): dequantized(weight, dtype)
+        for name, weight in weights.items()
         if ".lora_" not in name and not any(name.startswith(f"{of}.") for of in packed)
     }
     for name, module in network.named_modules():

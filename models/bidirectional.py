@@ -55,7 +55,8 @@ def _uncover_last(network: PreTrainedModel, count: int) -> None:
     for layer in stacks[0][total - count :]:
         for module in layer.modules():
             if hasattr(module, "is_causal"):
-                module.is_causal = False  # what rules where no mask is given, as for sdpa without padding
+                attention: Any = module
+                attention.is_causal = False  # what rules where no mask is given, as for sdpa without padding
         layer.register_forward_pre_hook(_see_all, with_kwargs=True)
 
 

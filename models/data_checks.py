@@ -55,11 +55,13 @@ def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int) ->
 def facts_of_batches(data: Any, ranks: int) -> BatchFacts:
     """Say what the batches of a data module are like."""
     lengths = ", ".join(f"{side} {length}" for side, length in data.max_length.items())
+    negatives, scored = data.roles
     return BatchFacts(
         data.batch_size // ranks,
-        *data.roles,
-        data.pair_ids,
-        data.ids == "text",
-        data.repetition is not None,
-        lengths,
+        negatives,
+        scored,
+        pairs=data.pair_ids,
+        by_text=data.ids == "text",
+        altered=data.repetition is not None,
+        lengths=lengths,
     )

@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         check_parts(backbone, pooling, head, latent)
         self.backbone = backbone
         self.pooling = pooling
-        self.head = head
+        self.head: Any = head
         self.normalize = normalize
         self.prompts = {"query": "", "document": "", **(prompts or {})}
         self.ensembles = {name: list(members) for name, members in (ensembles or {}).items()}

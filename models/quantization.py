@@ -90,7 +90,7 @@ def dequantized(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 def plain_network(network: PreTrainedModel) -> PreTrainedModel:
     """Return an empty network of the same shape whose weights are numbers: what writes out a state that has been dequantized."""
-    config: PretrainedConfig = copy.deepcopy(network.config)
+    config: Any = copy.deepcopy(network.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with torch.device("meta"):
