@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inbatch.kernels.selection import chosen_backend
 from inbatch.losses.base import describe, parts
+from inbatch.models.eos import ends_with
 
 
 class FirstScreen(Callback):
@@ -56,6 +57,7 @@ def model_lines(module: Any) -> dict[str, str]:
     return {
         "model": f"{backbone.name}, {layers(backbone)}{module.encoder.pooling} pooling, {module.encoder.dim} dimensions",
         **({"prompts": "; ".join(f"{name} = {prompt!r}" for name, prompt in prompts.items())} if prompts else {}),
+        **({"last token": last_token(module.encoder)} if module.encoder.pooling == "last" else {}),
         "attention": f"{backbone.attention} ({backbone.attention_reason})",
         "objective": describe(module.objective),
         "info_nce": f"{backend} ({why})",
@@ -63,11 +65,27 @@ def model_lines(module: Any) -> dict[str, str]:
     }
 
 
+def last_token(encoder: Any) -> str:
+    """Say which token the pooling ``last`` reads: what the tokenizer puts behind a text, or whatever the text or template ends in."""
+    end = ends_with(encoder.tokenizer)
+    return (
+        "the text's or the template's own (backbone.eos)"
+        if end is None
+        else f"{end}, put behind each text by the tokenizer"
+    )
+
+
 def layers(backbone: Any) -> str:
-    """Say how many layers there are, and how long a prefix stands before each; empty where the network does not tell."""
+    """Say how many layers there are, what stands before each, and which see the whole text; empty where the network does not tell."""
     count = getattr(backbone.config.get_text_config(), "num_hidden_layers", None)
     prefix = "" if backbone.prefix is None else f" with a prefix of {backbone.prefix.length}"
-    return "" if count is None else f"{count} layers{prefix}, "
+    uncovered = backbone.bidirectional
+    if uncovered is not False:
+        prefix += (
+            " without causal mask" if isinstance(uncovered, bool) else f", the last {uncovered} without causal mask"
+        )
+    packed = "" if backbone.quantize is None else f" in {backbone.quantize}"
+    return "" if count is None else f"{count} layers{packed}{prefix}, "
 
 
 def batch_lines(trainer: Trainer, module: Any, batch: Any) -> dict[str, str]:

@@ -85,3 +85,16 @@ def test_accumulation_and_chunks_are_named():
     assert lines["batch"] == "64 rows over all ranks x 4 accumulated"
     assert lines["memory"].startswith("chunks of 4,096 tokens")
     assert batch_lines(trainer(), module(chunk_tokens=None), range(2))["memory"].startswith("the whole batch at once")
+
+
+def test_what_a_decoder_sees_and_ends_in_is_said():
+    def lines(**options: Any) -> dict[str, str]:
+        encoder = Encoder(TinyRandom("mistral", **options), pooling="last")
+        return model_lines(EmbeddingModule(encoder, InfoNCE(), lambda groups: torch.optim.SGD(groups)))
+
+    assert lines(eos="append")["last token"] == "</s>, put behind each text by the tokenizer"
+    assert lines()["last token"].startswith("the text's or the template's own")
+    assert "2 layers without causal mask, last pooling" in lines(bidirectional=True)["model"]
+    assert "2 layers, the last 2 without causal mask" in lines(bidirectional=2)["model"]
+    assert "2 layers, last pooling" in lines()["model"]
+    assert "last token" not in model_lines(module())
