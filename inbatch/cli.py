@@ -76,7 +76,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def overview() -> Parser:
     """Build the parser of ``inbatch`` itself, which only prints help and version."""
-    verbs = "\n".join(f"  {name:<10} {what}" for name, (_, what) in VERBS.items())
+    verbs = "\n".join(f"  {name:<11} {what}" for name, (_, what) in VERBS.items())
     parser = Parser(
         prog="inbatch",
         usage="inbatch VERB ...",
