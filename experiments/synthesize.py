@@ -79,10 +79,7 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
             "of the stage that will read them."
         )
     path = objective.reference
-    facts = facts_of_batches(data, 1)
-    if not facts.by_text or facts.altered:
-        objective.check(facts)  # says why it cannot be
-    objective.made_with["max_length"] = facts.lengths
+    objective.prepare(facts_of_batches(data, 1))
     prepare_file(path, ".safetensors")
     known = ReferenceScores(torch.empty(0, dtype=torch.int64), torch.empty(0), objective.made_with, path)
     if not fresh and Path(path).is_file():

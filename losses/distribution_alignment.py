@@ -84,8 +84,12 @@ class DistributionAlignment(Objective):
         require_decoder(self.decoder, encoder, "the decoder")
         self.made_with = facts_of(encoder, self.decoder)
 
-    def check(self, batch: BatchFacts) -> None:
-        """See `Objective.check`."""
+    def prepare(self, batch: BatchFacts) -> None:
+        """Refuse rows that cannot be scored, and note what their scores depend on besides the two networks.
+
+        Raises:
+            UsageError: if rows have scores of their own, lack a hard negative, or have ids that do not say what the model reads.
+        """
         refuse_scores(batch.scored, self)
         require_negatives(batch, self)
         if not batch.by_text or batch.altered:
@@ -94,6 +98,10 @@ class DistributionAlignment(Objective):
                 f"reference scores are kept by what the texts are; here a text's id does not say what the model reads. Set {setting}."
             )
         self.made_with["max_length"] = batch.lengths
+
+    def check(self, batch: BatchFacts) -> None:
+        """See `Objective.check`."""
+        self.prepare(batch)
         scores = self._read()
         if batch.pairs is not None:
             scores.require(batch.pairs())

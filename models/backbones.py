@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -187,9 +186,9 @@ class TinyRandom(Backbone):
 
 def _recorded_layers(folder: Path) -> bool | int:
     """Return how many of the last layers an export's network had uncovered; False for none, or where nothing says it."""
-    path = folder / "inbatch.json"
-    record = json.loads(path.read_text("utf8")) if path.is_file() else {}
-    found = record.get("base", {}).get("bidirectional", False) if isinstance(record, dict) else False
+    from inbatch.models.loading import RECORD, read_record
+
+    found = read_record(folder)["base"]["bidirectional"] if (folder / RECORD).is_file() else False
     return False if isinstance(found, bool) else found
 
 

@@ -47,12 +47,11 @@ def encode(
     max_length = encoder.max_length if max_length is None else encoder.fitting(max_length)
     name = encoder.default_prompt if prompt_name is None else prompt_name
     members = encoder.ensembles.get(name or "", [name])
-    if instruction is not None and not any(INSTRUCTION in encoder.prompts.get(member or "", "") for member in members):
-        instructed(encoder.prompts.get(members[0] or "", ""), instruction, encoder.tokenizer)  # raises
+    places = [INSTRUCTION in encoder.prompts.get(member or "", "") for member in members]
     with evaluating(encoder), _bar(len(items) * len(members), progress) as advance:
         total = torch.zeros(len(items), encoder.dim)
-        for member in members:
-            asked = instruction if len(members) == 1 or INSTRUCTION in encoder.prompts[member or ""] else None
+        for member, place in zip(members, places):
+            asked = instruction if place or not any(places) else None  # refused where none has its place
             total += _encode(encoder, items, member, asked, token_budget, max_length, len(members) > 1, advance)
     if len(members) == 1:
         return total

@@ -55,12 +55,7 @@ def load_encoder(
         encoder = _from_adapter(folder, pooling, attention, base)
     elif kind == "model":
         record = read_record(folder)
-        bidirectional = record["base"][
-            "bidirectional"
-        ]  # true is in the network's own configuration, a number of layers is not
-        backbone = _network(
-            folder, attention, dtype=record["dtype"], prefix=read_prefix(record), bidirectional=bidirectional
-        )
+        backbone = _network(folder, attention, dtype=record["dtype"], prefix=read_prefix(record))
         encoder = _recorded(backbone, record, folder)
     elif kind == "sentence-transformers":
         encoder = _from_layout(folder, attention)

@@ -28,8 +28,12 @@ def data_of(folder: Path, instructions: list[str] | None = None, **source) -> Em
 @pytest.mark.parametrize("prompt", [PREFIX, TEMPLATE])
 def test_instructions_that_fit_pass(tmp_path, prompt):
     encoder = Encoder(TinyRandom("llama", max_length=64), pooling="last", prompts={"query": prompt})
-    check_data(encoder, InfoNCE(), data_of(tmp_path, ["find it", "name it", "a", "b"]), 1)
-    check_data(encoder, InfoNCE(), data_of(tmp_path, instruction="find it"), 1)
+    by_row = data_of(tmp_path, ["find it", "name it now", "a", "a"])
+    assert by_row.longest_instructions() == ["name it now", "find it", "a"]
+    check_data(encoder, InfoNCE(), by_row, 1)
+    for_all = data_of(tmp_path, instruction="find it")
+    assert for_all.longest_instructions() == ["find it"]
+    check_data(encoder, InfoNCE(), for_all, 1)
 
 
 @pytest.mark.parametrize("prompt", [PREFIX, TEMPLATE])

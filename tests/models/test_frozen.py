@@ -59,8 +59,15 @@ def test_it_is_the_same_in_every_precision():
         half = lora_module().to(dtype)
         checkpoint = {"state_dict": half.state_dict()}
         half.on_save_checkpoint(checkpoint)
+        half.encoder.backbone.learned_tokens.table.data.fill_(3.0)
+        checkpoint["state_dict"]["encoder.backbone.learned_tokens.table"] = half.encoder.backbone.learned_tokens.table
         whole.on_load_checkpoint(checkpoint)  # a trainer loads before it casts
         whole.load_state_dict(checkpoint["state_dict"])
+        assert whole.encoder.backbone.learned_tokens.table.eq(3).all()
+        assert torch.equal(
+            whole.encoder.backbone.network.norm.weight, lora_module().encoder.backbone.network.norm.weight
+        )
+        assert whole.encoder.backbone.network.dtype == torch.float32
 
 
 def test_averages_that_follow_the_encoder_are_kept():
