@@ -112,10 +112,11 @@ def _scored(module: Any, data: Any, known: ReferenceScores) -> tuple[ReferenceSc
     try:
         with tqdm(total=total, unit="row", desc="reference scores", file=sys.stderr) as bar:
             for rows, pairs in _missing(data, known):
-                found = _score(module, data, pairs)
-                keys.append(torch.tensor(list(pairs)))
-                scores.append(found)
-                added += len(found)
+                if pairs:
+                    found = _score(module, data, pairs)  # before its keys: what stops it must leave both alike
+                    keys.append(torch.tensor(list(pairs)))
+                    scores.append(found)
+                    added += len(pairs)
                 bar.update(rows)
                 if time.monotonic() - saved > SAVE_EVERY:
                     whole().save(known.path)
@@ -148,8 +149,7 @@ def _missing(data: Any, known: ReferenceScores) -> Iterator[tuple[int, _Pairs]]:
             key: pair for key, has, pair in zip(keys.tolist(), there.tolist(), listed) if not has and key not in done
         }
         done.update(pairs)
-        if pairs:
-            yield len(block), pairs
+        yield len(block), pairs
 
 
 @torch.no_grad()
