@@ -21,7 +21,8 @@ class LossOutput:
 
     Attributes:
         loss: 0-d tensor with gradient. Averaging it over ranks, as DDP averages gradients, gives the loss of the global batch.
-        logs: detached numbers for the logger, by tag (without the ``train/`` prefix).
+        logs: detached numbers for the logger, by tag (without the ``train/`` prefix); every rank has the same tags, in the same order,
+            and what is logged is the mean over ranks.
     """
 
     loss: Tensor

@@ -212,19 +212,21 @@ class EmbeddingModule(LightningModule):
             part.step = self.global_step
         output = self.objective(batch.replace_payloads(embedded), batch, self.encoder)
         # One small reduction: the numbers of the global batch, equal on all ranks, so that all ranks judge alike.
-        totals = torch.stack([output.loss.detach().double(), output.loss.new_tensor(len(batch.anchor)).double()])
+        numbers = [output.loss.detach(), len(batch.anchor), *output.logs.values()]
+        totals = torch.stack([torch.as_tensor(n, dtype=torch.float64, device=output.loss.device) for n in numbers])
         if world_size() > 1:
             torch.distributed.all_reduce(totals)
-        loss, rows = (totals / totals.new_tensor([world_size(), 1])).tolist()
+        loss, mean_rows, *logs = (totals / world_size()).tolist()
+        rows = round(mean_rows * world_size())
         self.mean_loss = loss
         self.log(
             "train/loss", loss, logger=False
         )  # for callbacks that monitor it; the loggers get theirs after the step
-        self.samples_seen += int(rows)
-        self._sentences += int(rows) * max(1, len(views))
+        self.samples_seen += rows
+        self._sentences += rows * max(1, len(views))
         contrasted = any(part.in_batch for part in parts(self.objective))
-        candidates = {"negatives_per_anchor": int(rows) * (len(batch) - 1) - 1} if contrasted else {}
-        self._pending.append({"loss": loss, **candidates, **output.logs})
+        candidates = {"negatives_per_anchor": rows * (len(batch) - 1) - 1} if contrasted else {}
+        self._pending.append({"loss": loss, **candidates, **dict(zip(output.logs, logs))})
         return output.loss
 
     @contextmanager
@@ -250,7 +252,7 @@ class EmbeddingModule(LightningModule):
         self._seconds += time.perf_counter() - self._started
         logs, self._pending = self._pending, []
         for tag in logs[-1]:
-            self.metrics[f"train/{tag}"] = sum(float(log[tag]) for log in logs) / len(logs)
+            self.metrics[f"train/{tag}"] = sum(log[tag] for log in logs) / len(logs)
         self.metrics |= {
             "train/lr": rates[0],
             "train/samples_seen": self.samples_seen,

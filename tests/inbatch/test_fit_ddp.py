@@ -36,7 +36,8 @@ def same_run(folder: Path, name: str) -> None:
     for key, value in one.items():
         assert (value - two[key]).abs().max() < 1e-5, key
     for a, b in zip(lines_of(folder / "one" / "metrics.jsonl"), lines_of(folder / name / "metrics.jsonl"), strict=True):
-        for tag in ("step", "train/loss", "train/grad_norm", "train/samples_seen", "train/negatives_per_anchor"):
+        tags = ("loss", "grad_norm", "samples_seen", "negatives_per_anchor", "positive_similarity", "temperature")
+        for tag in ("step", *(f"train/{tag}" for tag in tags)):
             assert a[tag] == pytest.approx(b[tag], rel=1e-5, abs=1e-5), (a["step"], tag)
 
 
