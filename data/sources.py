@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,6 +84,11 @@ def load(source: Source) -> Table:
 
 
 def _open(source: Source) -> tuple[Dataset, Roles]:
+    if source.path.startswith(("{", "[")):  # what the command line could not read as a source, and took for a path
+        names = ", ".join(field.name for field in fields(Source))
+        raise UsageError(
+            f"expected a path, or a source or list of sources with fields out of {names}; got {source.path[:200]}. Set data.sources."
+        )
     path = Path(source.path).expanduser()
     if source.path.startswith(_HUB):
         path = _hub_file(source.path)

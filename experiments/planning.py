@@ -87,12 +87,14 @@ def plan_run(arguments: Sequence[str], given_gib: float | None = None) -> tuple[
 
 def shape_of(cli: FitCLI, trainer: Any, texts: Views[TokenBatch]) -> Shape:
     """Read the sizes of a step off the built run, and the texts' true length off a sample."""
+    from inbatch.models.data_checks import longest_prompt
     from inbatch.templates import filled_length
 
     data: Any = cli.datamodule
     encoder: Any = cli.model.encoder
     query, document = (
-        filled_length(encoder.tokenizer, encoder.prompts[side], data.max_length[side]) for side in ("query", "document")
+        filled_length(encoder.tokenizer, longest_prompt(encoder, data, side), data.max_length[side])
+        for side in ("query", "document")
     )
     sides = [query, *[document] * (len(texts) - 1)]
     rows = math.ceil(data.batch_size / trainer.world_size)

@@ -168,7 +168,8 @@ def choose(texts: Views[TokenBatch], rows: int, seed: int) -> Views[TokenBatch]:
     picked[0] = longest
     chosen = texts.map(lambda view: view.select(picked))
     ids = None if texts.ids is None else texts.ids.map(lambda view: view[picked])
-    return dataclasses.replace(chosen, ids=ids, score=None if texts.score is None else texts.score[picked])
+    score, instructions = (None if given is None else given[picked] for given in (texts.score, texts.instructions))
+    return dataclasses.replace(chosen, ids=ids, score=score, instructions=instructions)
 
 
 def largest_chunk(views: Views[TokenBatch], budget: int | None) -> int:

@@ -114,31 +114,37 @@ class Retrieval:
         self.instruction = instruction
         self._encode = {"token_budget": token_budget, "progress": progress}
 
+    def check(self, encoder: Any) -> None:
+        """Embed one query and one document, to learn early whether that can be done.
+
+        Raises:
+            UsageError: if not, as where a prompt has a place for an instruction and there is none.
+        """
+        self._embed(encoder, "query", self.task.queries[:1], progress=False)
+        self._embed(encoder, "document", self.task.documents[:1], progress=False)
+
     def scores(self, encoder: Any) -> dict[str, dict[str, float]]:
         """Score an encoder: ``all`` queries, and those ``without_near_duplicates`` if the source flags them.
 
         Raises:
             TrainingError: if an embedding is not finite.
         """
-        query, document = (
-            metrics.unit_rows(
-                encoder.encode(
-                    texts,
-                    prompt_name=role,
-                    instruction=self.instruction if INSTRUCTION in encoder.prompts.get(role, "") else None,
-                    max_length=self._lengths.get(role),
-                    **self._encode,
-                ),
-                encoder,
-            )
-            for role, texts in (("query", self.task.queries), ("document", self.task.documents))
-        )
+        sides = (("query", self.task.queries), ("document", self.task.documents))
+        query, document = (metrics.unit_rows(self._embed(encoder, *side), encoder) for side in sides)
         ranks = metrics.relevant_ranks(query, document, self.task.relevant)
         parts = {"all": score(ranks)}
         flags = self.task.near_duplicate
         if flags is not None and not flags.all():
             parts["without_near_duplicates"] = score(ranks[~flags])
         return parts
+
+    def _embed(self, encoder: Any, role: str, texts: list[str], **options: Any) -> Tensor:
+        given = {
+            "prompt_name": role,
+            "instruction": self.instruction if INSTRUCTION in encoder.prompts.get(role, "") else None,
+            "max_length": self._lengths.get(role),
+        }
+        return encoder.encode(texts, **given | self._encode | options)
 
     def __call__(self, encoder: Any) -> dict[str, float]:
         """Return ``mrr`` and so on, and ``without_near_duplicates/mrr`` and so on if the source flags them."""

@@ -101,6 +101,14 @@ class Sts:
             )
         self._encode = {"max_length": max_length, "token_budget": token_budget, "progress": progress}
 
+    def check(self, encoder: Any) -> None:
+        """Embed one sentence, to learn early whether that can be done.
+
+        Raises:
+            UsageError: if not, as where the default prompt has a place for an instruction and there is none.
+        """
+        encoder.encode(self.sets[0].first[:1], **self._encode | {"progress": False})
+
     def scores(self, encoder: Any) -> dict[str, StsScore]:
         """Score every set, by name."""
         return {pairs.name: score(encoder, pairs, **self._encode) for pairs in self.sets}

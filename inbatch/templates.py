@@ -14,7 +14,8 @@ MASK = "{mask}"
 LEARNED = "{learned}"
 INSTRUCTION = "{instruction}"
 SEAM = "{seam}"
-LEARNED_TOKEN = "<EMBED{}>"
+LEARNED_MARK = "<EMBED"
+LEARNED_TOKEN = LEARNED_MARK + "{}>"
 _SLOTS = (SLOT, MASK, LEARNED, INSTRUCTION, SEAM)
 
 
@@ -81,7 +82,8 @@ def instructed(prompt: str, instruction: str | None, tokenizer: Any) -> str:
         )
     if instruction is None:
         return prompt
-    marks = (*_SLOTS, LEARNED_TOKEN.partition("{")[0], *([tokenizer.mask_token] if tokenizer.mask_token else []))
+    marks = [*_SLOTS, *([tokenizer.mask_token] if tokenizer.mask_token else [])]
+    marks += [LEARNED_MARK] if learned_ids(tokenizer) else []
     if found := [mark for mark in marks if mark in instruction]:
         raise UsageError(
             f"expected an instruction without slots and special tokens; {instruction!r} has {found[0]}. Reword it."
@@ -114,11 +116,11 @@ def check_template(prompt: str, tokenizer: Any, pooling: str) -> None:
     for slot in (MASK, LEARNED, SEAM):
         if slot in prompt and SLOT not in prompt:
             raise UsageError(f"expected the slot {SLOT} {where}; it is missing. Set encoder.prompts.")
-    found = re.findall(r"\{\w+\}", prompt)
-    unknown = [word for word in found if word not in _SLOTS]
-    if unknown and len(unknown) < len(found):
+    # Also where no slot is right: a misspelt {text} would make the template a prefix.
+    if unknown := [word for word in re.findall(r"\{\w+\}", prompt) if word not in _SLOTS]:
         raise UsageError(
-            f"expected the slots {', '.join(_SLOTS[:-1])} and {SEAM} {where}; got {unknown[0]}. Set encoder.prompts."
+            f"expected only the slots {', '.join(_SLOTS[:-1])} and {SEAM} in the prompt {prompt!r}; got {unknown[0]}. Set "
+            "encoder.prompts."
         )
     if LEARNED in prompt and not learned_ids(tokenizer):
         raise UsageError(

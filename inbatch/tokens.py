@@ -11,10 +11,8 @@ from torch import Tensor
 
 from inbatch.errors import UsageError
 from inbatch.filling import fill, first_token
-from inbatch.templates import LEARNED_TOKEN, is_template, special_tokens
+from inbatch.templates import LEARNED_MARK, is_template, learned_ids, special_tokens
 from inbatch.views import TokenBatch
-
-_LEARNED = LEARNED_TOKEN.partition("{")[0]
 
 
 def tokenize(
@@ -49,8 +47,9 @@ def tokenize(
     if not texts:
         raise UsageError("expected at least one text to tokenize; got none")
     prompts = [prompt] * len(texts) if isinstance(prompt, str) else list(prompt)
-    if any(_LEARNED in text for text in texts):  # words of a text, and not the tokens that an encoder pools
-        texts = [text.replace(_LEARNED, _LEARNED[0] + " " + _LEARNED[1:]) for text in texts]
+    if any(LEARNED_MARK in text for text in texts) and learned_ids(tokenizer):
+        # Words of a text, and not the tokens that this encoder pools.
+        texts = [text.replace(LEARNED_MARK, LEARNED_MARK[0] + " " + LEARNED_MARK[1:]) for text in texts]
     if any(map(is_template, prompts)):
         return fill(tokenizer, [text or " " for text in texts], prompts, max_length, one_string)
     special = tokenizer.num_special_tokens_to_add()

@@ -44,8 +44,10 @@ def choose_attention(attention: Attention, dtype: torch.dtype) -> tuple[str | No
     return None, f"no flash: {obstacle}; eager where a CPU computes in bfloat16"
 
 
-def unless_flash_unknown(cls: Any, reason: str) -> tuple[str | None, str]:
-    """Return flash with the reason for it, or no wish where an architecture does not know it."""
+def unless_flash_unfit(cls: Any, bidirectional: bool | int, reason: str) -> tuple[str | None, str]:
+    """Return flash with the reason for it, or no wish where an architecture does not know it, or its causal mask is taken off."""
+    if bidirectional:
+        return None, "no flash: it is not tested with decoders whose causal mask is taken off"
     if getattr(cls, "_supports_flash_attn", False):
         return "flash_attention_2", reason
     return None, f"no flash: {cls.__name__} does not know it"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
 from inbatch.errors import UsageError
 from inbatch.models import huggingface
 from inbatch.models.adapters import Lora
-from inbatch.models.attention import Attention, choose_attention, unless_flash_unknown
+from inbatch.models.attention import Attention, choose_attention, unless_flash_unfit
 from inbatch.models.backbone import Backbone
 from inbatch.models.eos import Eos
 from inbatch.models.latent_attention import FILE as LATENT
@@ -22,6 +22,9 @@ from inbatch.models.prefix import FILE as PREFIX_FILE
 from inbatch.models.prefix import Prefix
 from inbatch.models.quantization import Quantize, quantization_options, refuse_unpackable
 from inbatch.models.tiny import ENCODERS, Kind, tiny_config, tiny_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 __all__ = ["Backbone", "Pretrained", "TinyRandom"]
 
@@ -39,7 +42,7 @@ class Pretrained(Backbone):
         layers: keep only the first so many layers.
         dropout: set every dropout rate of the network; None leaves the model's own.
         bidirectional: let the tokens of a decoder see those after them: true for all layers, as LLM2Vec and NV-Embed; a number for the
-            last so many, as BeLLM.
+            last so many, as BeLLM; null for what the folder was exported with, which mostly is none.
         lora: train adapters instead of the network.
         frozen: train nothing of the network.
         prefix: train keys and values in front of every layer's own, instead of the network.
@@ -60,7 +63,7 @@ class Pretrained(Backbone):
         dtype: Dtype = "float32",
         layers: int | None = None,
         dropout: float | None = None,
-        bidirectional: bool | int = False,
+        bidirectional: bool | int | None = None,
         lora: Lora | None = None,
         frozen: bool = False,
         prefix: Prefix | None = None,
@@ -76,14 +79,13 @@ class Pretrained(Backbone):
                 "name another model."
             )
         learned_tokens = _learned_tokens(folder, name, learned_tokens)
-        if bidirectional is False:  # all layers are in the network's own configuration, some are in the export's record
-            bidirectional = _recorded_layers(folder)
         weights = torch_dtype(dtype)
         quantization = quantization_options(quantize, weights, trained=lora is None and prefix is None and not frozen)
         implementation, reason = choose_attention(attention, weights)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
+        bidirectional = _bidirectional(folder, config, bidirectional)
         if implementation == "flash_attention_2" and attention == "auto":
-            implementation, reason = unless_flash_unknown(huggingface.network_class(config), reason)
+            implementation, reason = unless_flash_unfit(huggingface.network_class(config), bidirectional, reason)
         if quantization:
             refuse_unpackable(config)
         network = huggingface.load_network(folder, name, config, weights, implementation, quantization=quantization)
@@ -184,12 +186,20 @@ class TinyRandom(Backbone):
         )
 
 
-def _recorded_layers(folder: Path) -> bool | int:
-    """Return how many of the last layers an export's network had uncovered; False for none, or where nothing says it."""
+def _bidirectional(folder: Path, config: PretrainedConfig, asked: bool | int | None) -> bool | int:
+    """Return which layers of a network have no causal mask: those that are asked for, or those that its folder has without."""
     from inbatch.models.loading import RECORD, read_record
 
+    # All layers are in the network's own configuration, some are in the export's record.
     found = read_record(folder)["base"]["bidirectional"] if (folder / RECORD).is_file() else False
-    return False if isinstance(found, bool) else found
+    found = found or getattr(config, "is_causal", None) is False
+    if asked is False and found:
+        which = "" if found is True else f" in its last {found} layers"
+        raise UsageError(
+            f"expected bidirectional as {folder} was trained, without causal mask{which}; got false. Leave it out, or start from the "
+            "network that it was made from."
+        )
+    return found if asked is None else asked
 
 
 def _learned_tokens(folder: Path, name: str, asked: int) -> int:

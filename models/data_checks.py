@@ -37,11 +37,7 @@ def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int) ->
         )
     tokenizer = encoder.tokenizer
     for side, length in data.max_length.items():
-        prompt = encoder.prompts[side]
-        if INSTRUCTION in prompt:
-            asked = data.longest_instructions()
-            prompts = [instructed(prompt, text, tokenizer) for text in asked]
-            prompt = max(prompts, key=lambda text: len(tokenizer(text)["input_ids"]))
+        prompt = longest_prompt(encoder, data, side)
         if not is_template(prompt):
             check_prefix(tokenizer, prompt, length)
         filled = filled_length(tokenizer, prompt, length)
@@ -50,6 +46,15 @@ def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int) ->
         except UsageError as error:
             counted = f" ({filled - length} of them are the template's)" if filled > length else ""
             raise UsageError(f"{error}{counted}. Set data.max_length.") from None
+
+
+def longest_prompt(encoder: Encoder, data: Any, side: str) -> str:
+    """Return the prompt of a side, ``query`` or ``document``, with the data's longest instruction where it has a place for one."""
+    prompt, tokenizer = encoder.prompts[side], encoder.tokenizer
+    if INSTRUCTION not in prompt:
+        return prompt
+    filled = [instructed(prompt, text, tokenizer) for text in data.longest_instructions()]
+    return max(filled, key=lambda text: len(tokenizer(text)["input_ids"]))
 
 
 def facts_of_batches(data: Any, ranks: int) -> BatchFacts:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.models import huggingface
-from inbatch.models.attention import Attention, choose_attention, unless_flash_unknown
+from inbatch.models.attention import Attention, choose_attention, unless_flash_unfit
 from inbatch.models.backbones import Dtype, torch_dtype
 from inbatch.models.names import locate
 from inbatch.models.tiny import Kind, tiny_config, tiny_tokenizer
@@ -81,7 +81,7 @@ class PretrainedDecoder(Decoder):
         implementation, reason = choose_attention(attention, torch_dtype(dtype))
         config = huggingface.load_config(folder, name, layers=None, dropout=None)
         if implementation == "flash_attention_2" and attention == "auto":
-            implementation, _ = unless_flash_unknown(huggingface.class_for(config, "causal_lm"), reason)
+            implementation, _ = unless_flash_unfit(huggingface.class_for(config, "causal_lm"), False, reason)
         network = huggingface.load_network(folder, name, config, torch_dtype(dtype), implementation, "causal_lm")
         super().__init__(network, huggingface.load_tokenizer(folder), dropout)
 

@@ -20,14 +20,16 @@ class Evaluation(Callback):
     """Run evaluators on the encoder as it is at test; their numbers are logged as ``val/<name>/<tag>``.
 
     Args:
-        evaluators: by name; each takes the encoder and returns numbers by tag.
+        evaluators: by name; each takes the encoder and returns numbers by tag. One that has a method ``check`` is asked with it,
+            before training, whether it can take the encoder.
         every: steps between evaluations, the last step included; None never.
         first: evaluate before training too.
         monitor: the tag, such as ``val/sts/STS-B-dev``, that decides which step is the best.
         mode: whether more or less of it is better.
 
     Raises:
-        UsageError: if the settings do not fit together; and after the first evaluation, if no number has the monitored tag.
+        UsageError: if the settings do not fit together; before training, if an evaluator cannot take the encoder; and after the first
+            evaluation, if no number has the monitored tag.
     """
 
     def __init__(
@@ -69,6 +71,19 @@ class Evaluation(Callback):
         """Take it back."""
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
         self._done = state_dict["done"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the evaluators whether they can take the encoder."""
+        module: Any = pl_module
+        with module.at_dev() as encoder:
+            on_rank_zero(lambda: self._check(encoder))
+
+    def _check(self, encoder: Encoder) -> None:
+        for name, evaluator in self.evaluators.items():
+            try:
+                getattr(evaluator, "check", lambda encoder: None)(encoder)
+            except UsageError as error:
+                raise UsageError(f"the evaluator evaluators.{name} cannot take this encoder: {error}") from error
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Evaluate before the first step if asked to."""

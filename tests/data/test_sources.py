@@ -82,6 +82,7 @@ def test_settings_reach_the_table(folder):
         (Source("no/folder/deep"), MissingError, "expected a data file at"),
         (Source("what.pdf"), UsageError, "ends in .txt, .csv, .tsv, .jsonl, .parquet; got '.pdf'"),
         (Source("noend"), UsageError, "got 'no suffix'"),
+        (Source('[{"name": "a.csv"}]'), UsageError, "list of sources with fields out of path, columns, .*; got .*name"),
         (Source("empty.csv"), UsageError, "the file is empty"),
         (Source("pairs.csv", split="train"), UsageError, "a file has no split"),
         (Source("pairs.csv", subset="x"), UsageError, "a file has no split and no subset"),

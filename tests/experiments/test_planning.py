@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_single_source_batches_are_planned_by_the_widest_table(config: Path, tmp
     sources = f"--data.sources=[{tmp_path / 'pairs.tsv'}, {tmp_path / 'triples.csv'}]"
     facts, _ = plan(config, sources, "--data.single_source=true")
     assert facts["shape"]["views"] == 3
+
+
+def test_instructions_count(config: Path, tmp_path: Path):
+    words = "find what it says " * 4
+    source = {"path": str(tmp_path / "pairs.tsv"), "instruction": words}
+    backbone = "--model.encoder.init_args.backbone.init_args.kind=bert"  # a byte is a token
+    prompts = "--model.encoder.init_args.prompts={query: '{instruction}: {text}'}"
+    facts, _ = plan(config, backbone, prompts, f"--data.sources={json.dumps([source])}")
+    assert facts["shape"]["longest"] > len(words) + 24
+    assert facts["shape"]["tokens"] > 32 * (len(words) + 2 * 24)
 
 
 def test_plan_of_a_tiny_run(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,8 @@ from inbatch import cli
 from inbatch.errors import TrainingError, UsageError
 from inbatch.experiments import retrieval
 from inbatch.experiments.corpus import Judged
+from inbatch.models.backbones import TinyRandom
+from inbatch.models.encoder import Encoder
 
 ROWS = Judged(
     "toy",
@@ -70,6 +72,16 @@ def test_each_side_has_its_prompt_and_length(toy, bag_of_words):
         ("query", 5),
         ("document", 5),
     ]
+
+
+def test_an_encoder_is_checked_with_a_query_and_a_document(toy):
+    instructed = Encoder(TinyRandom(), prompts={"query": "{instruction}: "})
+    with pytest.raises(UsageError, match="instruction"):
+        retrieval.Retrieval("any").check(instructed)
+    retrieval.Retrieval("any", instruction="find").check(instructed)
+    unplaced = Encoder(TinyRandom("bert", learned_tokens=1), pooling="learned", prompts={"query": "{text}{learned}"})
+    with pytest.raises(UsageError, match="pooling `learned` expects"):
+        retrieval.Retrieval("any").check(unplaced)
 
 
 def test_a_length_for_another_role_is_refused(toy):

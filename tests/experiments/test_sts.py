@@ -4,9 +4,10 @@ import pytest
 import torch
 from scipy import stats
 
-from inbatch.errors import MissingError, TrainingError
+from inbatch.errors import MissingError, TrainingError, UsageError
 from inbatch.experiments import sts
 from inbatch.experiments.senteval import TEST_SETS, Pairs
+from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
 
 PAIRS = Pairs(
@@ -113,3 +114,12 @@ def test_minilm_has_the_published_scores(minilm, test_data):
     numbers = sts.Sts(str(test_data / "senteval"), ["STS12", "STS13", "STS14", "STS15", "STS-B"])(encoder)
     published = {"STS12": 72.37, "STS13": 80.60, "STS14": 75.59, "STS15": 85.39, "STS-B": 82.03}
     assert numbers == pytest.approx(published, abs=0.01)
+
+
+def test_an_encoder_is_checked_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(sts.senteval, "read_folder", lambda folder, names: ([PAIRS], []))
+    evaluator = sts.Sts("somewhere")
+    evaluator.check(Encoder(TinyRandom()))
+    asks = Encoder(TinyRandom(), prompts={"query": "{instruction}: "}, default_prompt="query")
+    with pytest.raises(UsageError, match="instruction"):
+        evaluator.check(asks)

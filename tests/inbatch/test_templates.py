@@ -113,6 +113,8 @@ def test_a_plain_prompt_is_no_template():
         ("{text} means nothing", r"pooling `mask` expects one \{mask\}.*it has 0"),
         ("{mask} {text} {mask}", "it has 2"),
         ("[MASK] {text} {mask}", "it has 2"),
+        ('"{sentence}" means in one word:', r"expected only the slots .* got \{sentence\}"),
+        ("Instruct: {instructions}\nQuery: ", r"got \{instructions\}"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(prompt, message):
@@ -143,7 +145,7 @@ def test_blanks_before_each_copy_are_left_out_and_line_feeds_are_kept():
 
 
 def test_an_instruction_brings_no_places_of_its_own():
-    tokenizer = TinyRandom("bert").tokenizer
+    tokenizer = TinyRandom("bert", learned_tokens=1).tokenizer
     prompt = "{instruction} {text} means {mask}."
     assert instructed(prompt, "Find it:", tokenizer) == "Find it: {text} means {mask}."
     for wrong in ("Fill [MASK]", "say {text}", "use <EMBED0>"):
@@ -153,6 +155,7 @@ def test_an_instruction_brings_no_places_of_its_own():
         instructed(prompt, None, tokenizer)
     with pytest.raises(UsageError, match="got '' and the prompt"):
         instructed("{text}", "", tokenizer)
+    assert instructed(prompt, "use <EMBED0>", TinyRandom("bert").tokenizer).startswith("use <EMBED0> {text}")
 
 
 def test_a_text_that_names_a_learned_token_is_a_text():
@@ -160,3 +163,6 @@ def test_a_text_that_names_a_learned_token_is_a_text():
     batch = tokenize(backbone.tokenizer, ["see <EMBED0> there"], None, "{text}{learned}")
     learned = backbone.learned_tokens.first
     assert (batch.input_ids >= learned).sum() == 2
+    tag = '<EMBED src="a.mp4">'
+    plain = TinyRandom("llama").tokenizer
+    assert tokenize(plain, [tag]).input_ids[0].tolist() == plain(tag)["input_ids"], "without learned tokens it is a tag"

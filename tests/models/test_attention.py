@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
-from inbatch.models.attention import choose_attention
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.attention import choose_attention, unless_flash_unfit
+from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.tokens import tokenize
 
 
@@ -30,6 +30,18 @@ def test_what_is_asked_for_is_taken(attention):
 def test_auto_takes_flash_where_it_can_run():
     assert choose_attention("auto", torch.bfloat16)[0] == "flash_attention_2"
     assert choose_attention("flash", torch.float16) == ("flash_attention_2", "as asked")
+
+
+def test_auto_takes_no_flash_where_the_causal_mask_is_off(tmp_path, monkeypatch):
+    for layers in (False, 1, True):
+        network = TinyRandom("llama").network
+        assert unless_flash_unfit(type(network), layers, "so")[0] == (None if layers else "flash_attention_2")
+    folder = tmp_path / "base"
+    network.save_pretrained(folder)
+    TinyRandom("llama").tokenizer.save_pretrained(folder)
+    monkeypatch.setattr("inbatch.models.backbones.choose_attention", lambda *_: ("flash_attention_2", "it is there"))
+    backbone = Pretrained(str(folder), bidirectional=True)
+    assert (backbone.attention, backbone.attention_reason.split(":")[0]) == ("sdpa", "no flash")
 
 
 @pytest.mark.usefixtures("flash_machine")

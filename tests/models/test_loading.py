@@ -188,6 +188,15 @@ def test_an_adapter_alone_ends_its_texts_as_it_was_trained(texts, tmp_path, stir
         assert same(loaded, encoder, texts, 5e-6)
 
 
+@pytest.mark.parametrize(("layers", "named"), [(True, "without causal mask;"), (1, "in its last 1 layers;")])
+def test_a_folder_without_causal_mask_is_not_made_causal(layers, named, tmp_path):
+    Encoder(TinyRandom("llama", bidirectional=layers)).save_pretrained(tmp_path / "model")
+    for asked in (None, layers):
+        assert Pretrained(str(tmp_path / "model"), bidirectional=asked).bidirectional is layers
+    with pytest.raises(UsageError, match=f"{named} got false"):
+        Pretrained(str(tmp_path / "model"), bidirectional=False)
+
+
 def test_an_adapter_without_a_base_name_is_refused(adapted, tmp_path):
     adapted.backbone.model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     path = tmp_path / "adapter" / "adapter_config.json"

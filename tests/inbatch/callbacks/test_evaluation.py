@@ -46,6 +46,19 @@ def test_evaluators_run_when_they_are_due():
     assert [step for step, _ in run(Evaluation({"a": scores(1)}, first=True), steps=4).lines] == [0]
 
 
+def test_an_evaluator_that_cannot_take_the_encoder_is_refused_before_training():
+    class Picky:
+        def check(self, encoder: Any) -> None:
+            raise UsageError(f"no {encoder}")
+
+        def __call__(self, encoder: Any) -> dict[str, float]:
+            raise AssertionError("not asked yet")
+
+    evaluation = Evaluation({"plain": scores(), "mine": Picky()}, every=3)
+    with pytest.raises(UsageError, match="evaluators.mine cannot take this encoder: no encoder"):
+        evaluation.on_fit_start(Any, SimpleNamespace(at_dev=lambda: nullcontext("encoder")))  # type: ignore[arg-type]
+
+
 def test_each_evaluation_is_a_line_on_the_screen(capsys: pytest.CaptureFixture[str]):
     run(Evaluation({"a": scores(1, 0.25)}, every=2, first=True), steps=2)
     assert capsys.readouterr().out == "step 0  val/a/score 1.0000\nstep 2  val/a/score 0.2500\n"
