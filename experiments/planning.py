@@ -64,7 +64,7 @@ def plan_run(arguments: Sequence[str], given_gib: float | None = None) -> tuple[
         module.to(WEIGHTS[trainer.precision])
     assert cli.datamodule.order.steps_per_epoch > 0
     texts = sample(cli.datamodule, module.encoder)
-    module.check(cli.datamodule, trainer.world_size)
+    module.check(cli.datamodule, trainer.world_size, trainer.precision)
     shape = shape_of(cli, trainer, texts)
     found = [*_run_findings(cli, trainer, shape)]
     here = available_bytes(device, shape.local_ranks)

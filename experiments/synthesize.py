@@ -81,17 +81,17 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
             "of the stage that will read them."
         )
     path = objective.reference
-    objective.prepare(facts_of_batches(data, 1))
-    prepare_file(path, ".safetensors")
-    known = ReferenceScores(torch.empty(0, dtype=torch.int64), torch.empty(0), objective.made_with, path)
-    if not fresh and Path(path).is_file():
-        known = ReferenceScores.load(path)
-        known.require_made_with(objective.made_with)
     trainer: Any = cli.instantiate_trainer(logger=False, enable_progress_bar=False)
     if trainer.world_size > 1:
         raise UsageError(
             f"reference scores are computed by one process; got {trainer.world_size} ranks. Set --trainer.devices=1 --trainer.num_nodes=1."
         )
+    objective.prepare(facts_of_batches(data, 1, trainer.precision))
+    prepare_file(path, ".safetensors")
+    known = ReferenceScores(torch.empty(0, dtype=torch.int64), torch.empty(0), objective.made_with, path)
+    if not fresh and Path(path).is_file():
+        known = ReferenceScores.load(path)
+        known.require_made_with(objective.made_with)
     module = trainer.precision_plugin.convert_module(module).to(trainer.strategy.root_device).eval()
     with trainer.precision_plugin.forward_context():
         return _scored(module, data, known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,8 @@ class BatchFacts:
             instruction or 0, for all rows.
         by_text: whether a text's id depends on the text alone.
         altered: whether texts are altered after their ids were given, as by repeated words.
-        lengths: tokens kept of a query and of a document, in words.
+        lengths: tokens kept of a ``query`` and of a ``document``; of the text alone where it stands in a template.
+        precision: the trainer's.
     """
 
     rows: int
@@ -50,7 +51,8 @@ class BatchFacts:
     pairs: Callable[[], Tensor] | None = None
     by_text: bool = True
     altered: bool = False
-    lengths: str = ""
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    precision: str = ""
 
 
 class Objective(nn.Module):

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
-from inbatch.losses.base import LossOutput, Objective, mean_over_ranks, require_same_tokens
+from inbatch.losses.base import BatchFacts, LossOutput, Objective, mean_over_ranks, require_same_tokens
 from inbatch.views import TokenBatch, Views
 
 IGNORED = -100
@@ -25,7 +25,8 @@ class InformationCompression(Objective):
         decoder: `inbatch.models.decoder.Decoder`: the untouched base of the encoder.
 
     Raises:
-        UsageError: when it meets the encoder, if that has no learned tokens, or the decoder reads other tokens or sizes.
+        UsageError: when it meets the encoder, if that has no learned tokens, or the decoder reads other tokens or sizes; before the first
+            step, if a text may be longer than the decoder takes.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.2; released code for the mean over tokens.
     """
@@ -39,10 +40,16 @@ class InformationCompression(Objective):
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
+        self.learned = 0
 
     def attach(self, encoder: object) -> None:
         """See `Objective.attach`."""
-        require_decoder(self.decoder, encoder, "the decoder")
+        self.learned = require_decoder(self.decoder, encoder, "the decoder")
+
+    def check(self, batch: BatchFacts) -> None:
+        """See `Objective.check`."""
+        super().check(batch)
+        require_room(self.decoder, self.learned, batch)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Decode the positives in chunks; see `Objective.forward`."""
@@ -107,8 +114,8 @@ def targets_of(tokens: TokenBatch, decoder: nn.Module) -> TokenBatch:
     return TokenBatch(found, (place <= lengths[:, None]).long())
 
 
-def require_decoder(decoder: nn.Module, encoder: object, setting: str) -> None:
-    """Refuse an encoder whose states a decoder cannot read.
+def require_decoder(decoder: nn.Module, encoder: object, setting: str) -> int:
+    """Refuse an encoder whose states a decoder cannot read; return the number k of its learned tokens.
 
     Raises:
         UsageError: if the encoder has no learned tokens, or its tokens or its hidden size are others; or if no token ends a text.
@@ -127,3 +134,23 @@ def require_decoder(decoder: nn.Module, encoder: object, setting: str) -> None:
         )
     if decoder.tokenizer.eos_token_id is None:  # type: ignore[attr-defined]
         raise UsageError(f"expected {setting} with an end-of-text token; its tokenizer has none. Choose another.")
+    return len(backbone.learned_tokens.table)
+
+
+def require_room(decoder: nn.Module, learned: int, batch: BatchFacts) -> None:
+    """Refuse texts for which a decoder has too few positions.
+
+    Args:
+        decoder: `inbatch.models.decoder.Decoder`.
+        learned: k.
+        batch: what batches are like.
+
+    Raises:
+        UsageError: if the states, a text and its end may be longer than the decoder takes.
+    """
+    needed, positions = learned + batch.lengths.get("document", 0) + 1, decoder.max_positions
+    if positions is not None and needed > positions:  # type: ignore[operator]
+        raise UsageError(
+            f"expected a decoder with {needed} positions, for {learned} states, a document and its end; it has {positions}. Lower "
+            "data.max_length (its document)."
+        )

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from inbatch.errors import UsageError
 from inbatch.fingerprint import digest
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, mean_over_ranks, refuse_scores, require_negatives
-from inbatch.losses.compression import likelihoods, require_decoder, targets_of
+from inbatch.losses.compression import likelihoods, require_decoder, require_room, targets_of
 from inbatch.losses.reference_scores import ReferenceScores
 from inbatch.views import TokenBatch, Views
 
@@ -77,18 +77,20 @@ class DistributionAlignment(Objective):
         self.reference_sign: Sign = reference_sign
         self.joint_negatives = joint_negatives
         self.made_with: dict[str, str] = {}
+        self.learned = 0
         self._scores: ReferenceScores | None = None
 
     def attach(self, encoder: object) -> None:
         """See `Objective.attach`."""
-        require_decoder(self.decoder, encoder, "the decoder")
+        self.learned = require_decoder(self.decoder, encoder, "the decoder")
         self.made_with = facts_of(encoder, self.decoder)
 
     def prepare(self, batch: BatchFacts) -> None:
         """Refuse rows that cannot be scored, and note what their scores depend on besides the two networks.
 
         Raises:
-            UsageError: if rows have scores of their own, lack a hard negative, or have ids that do not say what the model reads.
+            UsageError: if rows have scores of their own, lack a hard negative, have ids that do not say what the model reads, or may
+                be longer than the decoder takes.
         """
         refuse_scores(batch.scored, self)
         require_negatives(batch, self)
@@ -97,7 +99,9 @@ class DistributionAlignment(Objective):
             raise UsageError(
                 f"reference scores are kept by what the texts are; here a text's id does not say what the model reads. Set {setting}."
             )
-        self.made_with["max_length"] = batch.lengths
+        require_room(self.decoder, self.learned, batch)
+        self.made_with["max_length"] = ", ".join(f"{side} {length}" for side, length in batch.lengths.items())
+        self.made_with["precision"] = batch.precision
 
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
@@ -139,7 +143,7 @@ class DistributionAlignment(Objective):
 
 
 def facts_of(encoder: Any, decoder: nn.Module) -> dict[str, str]:
-    """Say what reference scores depend on besides the texts' lengths: the prompts, and both networks."""
+    """Say what reference scores depend on besides the texts' lengths and the precision: the prompts, and both networks."""
     return {
         "query": encoder.prompts["query"],
         "document": encoder.prompts["document"],

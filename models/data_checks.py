@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from inbatch.models.encoder import Encoder
 
 
-def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int) -> None:
+def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int, precision: str) -> None:
     """Refuse data that objective or encoder cannot use.
 
     Args:
@@ -21,12 +21,13 @@ def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int) ->
         objective: of the run.
         data: the data module.
         ranks: of the run.
+        precision: the trainer's.
 
     Raises:
         UsageError: if roles or rows do not suit the objective, an instruction has no place or is missing, or a text may be longer than
             the encoder takes.
     """
-    facts = facts_of_batches(data, ranks)
+    facts = facts_of_batches(data, ranks, precision)
     for part in parts(objective):
         part.check(facts)
     prompts = [encoder.prompts[side] for side in data.max_length]
@@ -57,9 +58,8 @@ def longest_prompt(encoder: Encoder, data: Any, side: str) -> str:
     return max(filled, key=lambda text: len(tokenizer(text)["input_ids"]))
 
 
-def facts_of_batches(data: Any, ranks: int) -> BatchFacts:
+def facts_of_batches(data: Any, ranks: int, precision: str) -> BatchFacts:
     """Say what the batches of a data module are like."""
-    lengths = ", ".join(f"{side} {length}" for side, length in data.max_length.items())
     negatives, scored = data.roles
     return BatchFacts(
         data.batch_size // ranks,
@@ -68,5 +68,6 @@ def facts_of_batches(data: Any, ranks: int) -> BatchFacts:
         pairs=data.pair_ids,
         by_text=data.ids == "text",
         altered=data.repetition is not None,
-        lengths=lengths,
+        lengths=data.max_length,
+        precision=precision,
     )

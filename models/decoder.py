@@ -25,17 +25,24 @@ class Decoder(nn.Module):
         network: of transformers, a causal language model.
         tokenizer: its own.
         dropout: leave dropout on while training.
+        gradient_checkpointing: recompute each layer in the backward pass. Layers do so in training mode only, which the network then
+            follows: without ``dropout`` its rates must be 0.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.2.
     """
 
     keeps_frozen = True
 
-    def __init__(self, network: Any, tokenizer: Any, dropout: bool = False) -> None:
+    def __init__(
+        self, network: Any, tokenizer: Any, dropout: bool = False, gradient_checkpointing: bool = False
+    ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.tokenizer = tokenizer
         self.dropout = dropout
+        self.gradient_checkpointing = gradient_checkpointing
+        if gradient_checkpointing:
+            huggingface.checkpoint_layers(network)
         self.train()  # a trainer keeps the mode that it finds
 
     @property
@@ -43,9 +50,14 @@ class Decoder(nn.Module):
         """Size h of the states that it reads."""
         return self.network.get_input_embeddings().weight.shape[1]
 
+    @property
+    def max_positions(self) -> int | None:
+        """Positions that it has, or was trained with; None where its configuration does not say."""
+        return getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+
     def train(self, mode: bool = True) -> Decoder:
-        """Follow the mode of the training only if dropout is asked for."""
-        return super().train(mode and self.dropout)
+        """Follow the mode of the training only if dropout or recomputed layers are asked for."""
+        return super().train(mode and (self.dropout or self.gradient_checkpointing))
 
     def forward(self, states: Tensor, targets: TokenBatch) -> Tensor:
         """Predict, at each place, the token behind it.
@@ -68,6 +80,7 @@ class PretrainedDecoder(Decoder):
         dtype: of the weights.
         attention: as in `Pretrained`.
         dropout: as in `Decoder`.
+        gradient_checkpointing: as in `Decoder`; the rates are seen to.
 
     Raises:
         MissingError: if the model is not here and cannot be fetched.
@@ -75,15 +88,22 @@ class PretrainedDecoder(Decoder):
     """
 
     def __init__(
-        self, name: str, dtype: Dtype = "float32", attention: Attention = "auto", dropout: bool = False
+        self,
+        name: str,
+        dtype: Dtype = "float32",
+        attention: Attention = "auto",
+        dropout: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         folder = locate(name)
         implementation, reason = choose_attention(attention, torch_dtype(dtype))
         config = huggingface.load_config(folder, name, layers=None, dropout=None)
+        if gradient_checkpointing and not dropout:
+            huggingface.drop_nothing(config)
         if implementation == "flash_attention_2" and attention == "auto":
             implementation, _ = unless_flash_unfit(huggingface.class_for(config, "causal_lm"), False, reason)
         network = huggingface.load_network(folder, name, config, torch_dtype(dtype), implementation, "causal_lm")
-        super().__init__(network, huggingface.load_tokenizer(folder), dropout)
+        super().__init__(network, huggingface.load_tokenizer(folder), dropout, gradient_checkpointing)
 
 
 class TinyDecoder(Decoder):

@@ -197,13 +197,23 @@ def set_dropout(config: PretrainedConfig, rate: float) -> None:
     """
     if not 0 <= rate < 1:
         raise UsageError(f"expected dropout in [0, 1); got {rate}")
-    names = [name for name in _DROPOUTS if isinstance(getattr(config, name, None), (int, float))]
+    names = _dropouts(config)
     if not names:
         raise UsageError(
             f"expected a backbone with dropout to set; {type(config).__name__} has none. Set dropout to null."
         )
     for name in names:
         setattr(config, name, float(rate))
+
+
+def drop_nothing(config: PretrainedConfig) -> None:
+    """Set every dropout rate that a configuration may have to 0."""
+    for name in _dropouts(config):
+        setattr(config, name, 0.0)
+
+
+def _dropouts(config: PretrainedConfig) -> list[str]:
+    return [name for name in _DROPOUTS if isinstance(getattr(config, name, None), (int, float))]
 
 
 def checkpoint_layers(network: PreTrainedModel) -> None:

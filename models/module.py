@@ -162,23 +162,24 @@ class EmbeddingModule(LightningModule):
         counted = math.ceil(data.steps_per_epoch / self.trainer.accumulate_grad_batches) * epochs
         return counted if steps < 0 else min(steps, counted)
 
-    def check(self, data: Any, ranks: int) -> None:
+    def check(self, data: Any, ranks: int, precision: str) -> None:
         """Refuse data that objective or encoder cannot use.
 
         Args:
             data: the data module.
             ranks: of the run.
+            precision: the trainer's.
 
         Raises:
             UsageError: if roles or rows do not suit the objective, or a text may be longer than the encoder takes.
         """
-        check_data(self.encoder, self.objective, data, ranks)
+        check_data(self.encoder, self.objective, data, ranks, precision)
 
     def on_fit_start(self) -> None:
         """Check the data against objective and encoder, and say what accumulation does not do."""
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
-            self.check(data, self.trainer.world_size)
+            self.check(data, self.trainer.world_size, self.trainer.precision)
         if self.trainer.accumulate_grad_batches > 1:
             rank_zero_warn(
                 "accumulate_grad_batches adds no in-batch negatives: each batch is contrasted with itself. For more negatives in "

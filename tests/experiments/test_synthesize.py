@@ -53,25 +53,35 @@ def write(folder: Path, rows: int = ROWS, **data) -> list[str]:
     return ["--config", str(folder / "run.yaml")]
 
 
+def plainly(options: list[str], anchor: str, text: str, instruction: str | None = None) -> torch.Tensor:
+    """Compute one score by itself, (1,)."""
+    run = FitCLI(options)
+    run.build()
+    encoder, decoder = run.model.encoder.eval(), run.model.objective.decoder
+    asked = None if instruction is None else [instruction]
+    states = encoder.at_learned(run.datamodule.collate(encoder).side("query", [anchor], asked))
+    ids = [*encoder.tokenizer(text, add_special_tokens=False)["input_ids"], decoder.tokenizer.eos_token_id]
+    embedded = decoder.network.get_input_embeddings()(torch.tensor([ids]))
+    logits = decoder.network(inputs_embeds=torch.cat([states, embedded], 1)).logits
+    return sequence_log_likelihood(logits, torch.tensor([[-100, -100, *ids]])).detach()
+
+
+def kept(folder: Path, *texts: str) -> torch.Tensor:
+    """Read the score of an anchor and a text, and an instruction where there is one, (1,)."""
+    key = pair_keys(*(torch.tensor([text_id(text)]) for text in texts))
+    there, found = ReferenceScores.load(folder / "scores.safetensors").find(key)
+    assert there.all()
+    return found
+
+
 def test_scores_are_the_log_likelihoods_of_the_texts_behind_their_anchors(tmp_path):
     options = write(tmp_path)
     table, added = reference_scores(options)
     assert (len(table), added) == (2 * ROWS, 2 * ROWS)
-    run = FitCLI(options)
-    run.build()
-    encoder, decoder = run.model.encoder.eval(), run.model.objective.decoder
-    collate = run.datamodule.collate(encoder)
     for i in (0, 5):
         for text in (f"what {i} says", f"what it {'never ' * (i % 3)}says"):
-            states = encoder.at_learned(collate.side("query", [f"q{i}"]))
-            ids = [*encoder.tokenizer(text, add_special_tokens=False)["input_ids"], decoder.tokenizer.eos_token_id]
-            embedded = decoder.network.get_input_embeddings()(torch.tensor([ids]))
-            logits = decoder.network(inputs_embeds=torch.cat([states, embedded], 1)).logits
-            expected = sequence_log_likelihood(logits, torch.tensor([[-100, -100, *ids]]))
-            key = pair_keys(torch.tensor([text_id(f"q{i}")]), torch.tensor([text_id(text)]))
-            there, found = ReferenceScores.load(tmp_path / "scores.safetensors").find(key)
-            assert there.all()
-            torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-5)
+            expected = plainly(options, f"q{i}", text)
+            torch.testing.assert_close(kept(tmp_path, f"q{i}", text), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_stopped_run_is_gone_on_with_and_new_rows_are_added(tmp_path, monkeypatch):
@@ -113,17 +123,7 @@ def test_the_run_reads_them_whatever_the_order_of_its_rows(tmp_path, monkeypatch
     assert "2 of 26 have none" in capsys.readouterr().err
 
 
-def test_each_instruction_goes_with_its_anchor(tmp_path):
-    options = write(tmp_path)
-    column = [f"--data.sources={{path: {tmp_path / 'triples.csv'}, instruction: Say it.}}"]
-    prompts = '--model.encoder.init_args.prompts={query: "{text} {instruction}{learned}", document: "{text}{learned}"}'
-    table, _ = reference_scores([*options, *column, prompts])
-    (tmp_path / "scores.safetensors").unlink()
-    other, _ = reference_scores([*options, column[0].replace("Say", "Sing"), prompts])
-    assert not torch.allclose(table.scores, other.scores)
-
-
-def test_texts_under_two_instructions_have_two_scores(tmp_path):
+def test_each_instruction_has_a_score_with_its_anchor(tmp_path):
     options = write(tmp_path)
     sources = ", ".join(
         f"{{path: {tmp_path / 'triples.csv'}, instruction: {text}}}" for text in ("Say it.", "Sing it.")
@@ -131,14 +131,20 @@ def test_texts_under_two_instructions_have_two_scores(tmp_path):
     prompts = '--model.encoder.init_args.prompts={query: "{text} {instruction}{learned}", document: "{text}{learned}"}'
     both = [*options, f"--data.sources=[{sources}]", prompts]
     table, added = reference_scores(both)
-    assert added == 4 * ROWS
-    assert len(table.scores.unique()) > 3 * ROWS
+    assert (len(table), added) == (4 * ROWS, 4 * ROWS)
+    for instruction in ("Say it.", "Sing it."):
+        expected = plainly(both, "q5", "what 5 says", instruction)
+        torch.testing.assert_close(kept(tmp_path, "q5", "what 5 says", instruction), expected, rtol=1e-4, atol=1e-5)
     assert cli.main(["fit", *both, f"--run_dir={tmp_path / 'run'}"]) == 0
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [("--data.max_length=20", "max_length"), ("--model.objective.init_args.decoder.init_args.seed=9", "decoder")],
+    [
+        ("--data.max_length=20", "max_length"),
+        ("--trainer.precision=bf16-mixed", "precision"),
+        ("--model.objective.init_args.decoder.init_args.seed=9", "decoder"),
+    ],
 )
 def test_scores_of_other_lengths_or_another_decoder_are_refused(change, word, tmp_path, capsys):
     options = write(tmp_path)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts
 from inbatch.losses.compression import InformationCompression, sequence_log_likelihood, targets_of
 from inbatch.losses.weighted import WeightedSum
 from inbatch.models.backbones import TinyRandom
@@ -126,6 +127,10 @@ def test_refusals():
     endless.tokenizer.eos_token = None
     with pytest.raises(UsageError, match="an end-of-text token"):
         InformationCompression(endless).attach(encoder_of())
+    objective.attach(encoder_of())
+    objective.check(BatchFacts(4, 0, False, lengths={"document": 509}))
+    with pytest.raises(UsageError, match="expected a decoder with 513 positions, for 2 states.* it has 512"):
+        objective.check(BatchFacts(4, 0, False, lengths={"document": 510}))
     with pytest.raises(UsageError, match="in a template"):
         targets_of(tokenize(TinyRandom("llama").tokenizer, ["x"]), TinyDecoder())
     with pytest.raises(UsageError, match="the term compress reads the learned tokens one by one"):

@@ -48,7 +48,7 @@ def scores_for(batch, encoder, path: Path) -> str:
     pairs = [(a, o) for other in (batch.ids.positive, *batch.ids.negatives) for a, o in zip(batch.ids.anchor, other)]
     anchors, others = (torch.stack(column) for column in zip(*pairs))
     values = -10 - torch.arange(len(pairs), dtype=torch.float32)
-    facts = {**facts_of(encoder, TinyDecoder()), "max_length": ""}
+    facts = {**facts_of(encoder, TinyDecoder()), "max_length": "", "precision": ""}
     ReferenceScores(pair_keys(anchors, others), values, facts, str(path)).save(path)
     return str(path)
 
@@ -200,7 +200,11 @@ def test_refusals(tmp_path):
     with pytest.raises(UsageError, match="Set data.repetition to null"):
         objective().check(BatchFacts(4, 1, False, lambda: pairs, altered=True))
     with pytest.raises(UsageError, match="made with max_length = 'query 9'"):
-        objective().check(BatchFacts(4, 1, False, lambda: pairs, lengths="query 9"))
+        objective().check(BatchFacts(4, 1, False, lambda: pairs, lengths={"query": 9}))
+    with pytest.raises(UsageError, match="made with precision = 'bf16-mixed'"):
+        objective().check(BatchFacts(4, 1, False, lambda: pairs, precision="bf16-mixed"))
+    with pytest.raises(UsageError, match="expected a decoder with 514 positions"):
+        objective().check(BatchFacts(4, 1, False, lambda: pairs, lengths={"document": 511}))
     (tmp_path / "text.safetensors").write_text("no scores")
     with pytest.raises(UsageError, match=r"expected reference scores in .*text.safetensors"):
         objective(str(tmp_path / "text.safetensors")).check(facts)

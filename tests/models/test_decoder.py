@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import AutoConfig
@@ -35,6 +37,24 @@ def test_padding_on_the_right_changes_nothing():
     batch = TokenBatch(ids, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]))
     alone = decoder(states[1:], TokenBatch(ids[1:, :2], torch.ones(1, 2, dtype=torch.int64)))
     torch.testing.assert_close(decoder(states, batch)[1:, :5], alone, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt"])
+def test_recomputed_layers_change_no_gradient_and_drop_nothing(kind, tmp_path):
+    Encoder(TinyRandom(kind), pooling="last").save_pretrained(tmp_path / "export")
+    states = torch.randn(2, 3, 32, requires_grad=True)
+    tokens = TokenBatch(torch.tensor([[40, 41, 42], [50, 51, 52]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    gradients, calls = [], []
+    for recomputed in (False, True):
+        decoder = PretrainedDecoder(str(tmp_path / "export"), gradient_checkpointing=recomputed).train()
+        names = ("mlp.act_fn", "mlp.act", "fc1")
+        inner = next(m for name, m in decoder.network.named_modules() if name.endswith(names))
+        inner.register_forward_hook(partial(lambda which, *_: calls.append(which), recomputed))
+        assert decoder.network.training is recomputed
+        logits = decoder(states, tokens).log_softmax(-1)
+        gradients += torch.autograd.grad(logits[..., 41].sum(), states)
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-5)
+    assert (calls.count(False), calls.count(True)) == (1, 2)
 
 
 def test_an_encoder_is_no_decoder():

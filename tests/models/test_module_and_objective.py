@@ -130,9 +130,9 @@ def test_a_text_and_its_template_must_fit(tmp_path: Path):
     path.write_text("anchor,positive\n" + "".join(f"a{i},b{i}\n" for i in range(8)))
     encoder = Encoder(TinyRandom(max_length=32), prompts={"query": "it says {text}"})
     taken = len(parse(encoder.tokenizer, "it says {text}"))
-    module_of(encoder).check(EmbeddingDataModule(str(path), 4, max_length=32 - taken), 1)
+    module_of(encoder).check(EmbeddingDataModule(str(path), 4, max_length=32 - taken), 1, "32-true")
     with pytest.raises(UsageError, match=rf"got 33 \({taken} of them are the template's\). Set data.max_length"):
-        module_of(encoder).check(EmbeddingDataModule(str(path), 4, max_length=33 - taken), 1)
+        module_of(encoder).check(EmbeddingDataModule(str(path), 4, max_length=33 - taken), 1, "32-true")
 
 
 def test_an_objective_refuses_data_that_it_cannot_use_before_the_first_step(tmp_path: Path):
