@@ -111,6 +111,35 @@ def test_hyper_parameters_are_the_published_ones(row):
     assert found == {**OF_ALL, **PUBLISHED[row]}
 
 
+# Of language models: what the releases' scripts say.
+CLIP_1 = {"trainer.gradient_clip_val": 1.0, "model.warmup_steps": 0.05, "seed_everything": 42}
+ALIGN = {"beta": 0.1, "temperature": 0.1, "reference_sign": "minus", "joint_negatives": True}
+LLM = {
+    "autoregembed/stage1-llama2-7b": ({LR: 1e-5, BATCH: 32, "trainer.max_epochs": 1, **CLIP_1}, {"learned_tokens": 5}, {}),
+    "autoregembed/stage2-llama2-7b": ({LR: 5e-6, BATCH: 128, "trainer.max_epochs": 4, **CLIP_1}, {}, ALIGN),
+    "prompteol/opt-125m": (
+        {LR: 5e-4, BATCH: 256, LENGTH: 32, "trainer.max_epochs": 1},
+        {"quantize": "nf4", "eos": "none", "lora": {"rank": 64, "alpha": 16, "dropout": 0.05, "targets": None}},
+        {"temperature": 0.05},
+    ),
+    "small-llm/minicpm-2b": (
+        {LR: 5e-5, LENGTH: 150, "model.schedule": "cosine", "model.warmup_steps": 100},
+        {"eos": "append", "lora": {"rank": 8, "alpha": 32, "dropout": 0.1, "targets": ["q_proj", "v_proj"]}},
+        {"temperature": 0.05},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", LLM)
+def test_hyper_parameters_of_language_models_are_the_released_ones(row):
+    run, backbone, objective = LLM[row]
+    config = FitCLI(options(f"{row}.yaml")).config
+    assert {key: plain(config.get(key)) for key in run} == run
+    given = config.model.encoder.init_args.backbone.init_args.as_dict()
+    assert {key: given[key] for key in backbone} == backbone
+    assert {key: config.model.objective.init_args[key] for key in objective} == objective
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_the_header_says_what_to_expect(row):
     header = [line for line in (FOLDER / row).read_text().splitlines() if line.startswith("#")]
