@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from inbatch.errors import InbatchError, MissingError, UsageError
 from inbatch.experiments.findings import Finding
+from inbatch.models.layout import MODULES, refuses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,8 +131,12 @@ def _adapter_beside(encoder: Encoder, folder: Path) -> Iterator[Finding]:
 
 def _sentence_transformers(encoder: Encoder, folder: Path) -> Iterator[Finding]:
     """Compare with what sentence-transformers makes of the folder, where both are there."""
-    if not (folder / "modules.json").is_file():
+    if not (folder / MODULES).is_file():
         text = "no modules.json: sentence-transformers would load other pooling than this, or nothing"
+        yield Finding("exchange", "note", text, "use inbatch to load it, or export it anew")
+        return
+    if refuses(folder):
+        text = "sentence-transformers cannot express this model and refuses to load it"
         yield Finding("exchange", "note", text, "the model card says why; use inbatch to load it")
         return
     if importlib.util.find_spec("sentence_transformers") is None:

@@ -76,5 +76,5 @@ def describe_result(folder: RunFolder, result: dict[str, Any], how: str) -> str:
         lines.append(f"  {tag:<{width}}  {value:.4f}" + ("" if before is None else f"  (before training {before:.4f})"))
     lines += [f"  {'run folder':<{width}}  {folder.path}", f"  {'export':<{width}}  {result['export']}"]
     if result["obstacle"] is not None:
-        lines.append(f"  sentence-transformers cannot load the export: {result['obstacle']}")
+        lines.append(f"  sentence-transformers cannot express the export, and refuses it: {result['obstacle']}")
     return "\n".join(lines)

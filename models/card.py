@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from inbatch.models.names import hub_id
+from inbatch.templates import INSTRUCTION
 
 if TYPE_CHECKING:
     from inbatch.models.encoder import Encoder
@@ -41,7 +42,7 @@ def model_card(encoder: Encoder, facts: dict[str, Any], obstacle: str | None) ->
                 f"# Text embeddings, {encoder.dim} dimensions",
                 _description(encoder),
                 "## Use",
-                _usage(obstacle),
+                _usage(encoder, obstacle),
                 "## Training",
                 _training(facts),
             ]
@@ -99,16 +100,24 @@ def _bidirectional(layers: bool | int) -> str:
     return f", the last {layers} bidirectional"
 
 
-def _usage(obstacle: str | None) -> str:
+def expressible_prompts(prompts: dict[str, str]) -> dict[str, str]:
+    """Return the prompts that sentence-transformers knows by name: those without a place for an instruction."""
+    return {name: prompt for name, prompt in prompts.items() if INSTRUCTION not in prompt}
+
+
+def _usage(encoder: Encoder, obstacle: str | None) -> str:
+    asking = [name for name, prompt in encoder.prompts.items() if INSTRUCTION in prompt]
+    arguments = f', prompt_name="{asking[0]}", instruction="what to find"' if asking else ""
     own = (
         '```python\nfrom inbatch.models.encoder import Encoder\n\nencoder = Encoder.from_pretrained("path/to/this/folder")\n'
-        'embeddings = encoder.encode(["a text", "another"])\n```'
+        f'embeddings = encoder.encode(["a text", "another"]{arguments})\n```'
     )
     if obstacle is not None:
-        return f"{own}\n\nsentence-transformers cannot express this model ({obstacle}), so the folder carries no `modules.json`."
+        return f"{own}\n\nsentence-transformers cannot express this model ({obstacle}) and refuses to load the folder."
+    theirs = f", prompt={encoder.prompts[asking[0]].replace(INSTRUCTION, 'what to find')!r}" if asking else ""
     return (
         f"{own}\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n"
-        'model = SentenceTransformer("path/to/this/folder")\nembeddings = model.encode(["a text", "another"])\n```'
+        f'model = SentenceTransformer("path/to/this/folder")\nembeddings = model.encode(["a text", "another"]{theirs})\n```'
     )
 
 

@@ -15,11 +15,20 @@ from torch import Tensor
 
 from inbatch.errors import InbatchError, UsageError
 from inbatch.models.adapters import base_sha256, files_sha256, merged_state, save_adapter, without_adapter
-from inbatch.models.card import model_card, package_versions
+from inbatch.models.card import expressible_prompts, model_card, package_versions
 from inbatch.models.folders import replacing
 from inbatch.models.heads import Dense
 from inbatch.models.huggingface import quiet
-from inbatch.models.layout import DENSE, EXPRESSIBLE, MODULES, Layout, write_dense, write_json, write_layout
+from inbatch.models.layout import (
+    DENSE,
+    EXPRESSIBLE,
+    MODULES,
+    Layout,
+    write_dense,
+    write_json,
+    write_layout,
+    write_refusal,
+)
 from inbatch.models.loading import FORMAT, RECORD, load_encoder
 from inbatch.models.names import MINILM, base_name, hub_id
 from inbatch.models.parts import describe_parts, write_parts
@@ -108,13 +117,15 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
             encoder.pooling,
             encoder.normalize,
             encoder.max_length,
-            encoder.prompts,
+            expressible_prompts(encoder.prompts),
             head,
             default_prompt=encoder.default_prompt,
         )
         write_layout(folder, layout, backbone.hidden_size)
-    elif head is not None:
-        write_dense(folder / DENSE, head)
+    else:
+        write_refusal(folder)
+        if head is not None:
+            write_dense(folder / DENSE, head)
     write_parts(folder, encoder)
     record = {
         "format": FORMAT,
@@ -144,6 +155,7 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
     if backbone.adapted:
         name = record["base"]["name"]
         save_adapter(backbone.model, folder / ADAPTER, base=hub_id(name) or name)  # type: ignore[arg-type]
+        write_refusal(folder / ADAPTER)
         if head is not None:
             write_dense(folder / ADAPTER / DENSE, head)
         write_parts(folder / ADAPTER, encoder)
@@ -232,19 +244,19 @@ def _obstacle(encoder: Encoder) -> str | None:
     if encoder.pooling not in EXPRESSIBLE:
         return f"it has no pooling `{encoder.pooling}`"
     if encoder.backbone.prefix is not None:
-        return "it has no prefix of keys and values in every layer"
+        return "it has no keys and values in front of every layer's own"
     if encoder.head is not None and not isinstance(encoder.head, Dense):
         return f"it has no head {type(encoder.head).__name__}"
     if encoder.latent is not None:
         return "it has no latent attention"
     if encoder.backbone.learned_tokens is not None:
         return "it has no learned tokens beside the network"
-    if any(INSTRUCTION in prompt for prompt in encoder.prompts.values()):
-        return "its prompts have no place for an instruction"
+    if INSTRUCTION in encoder.prompts.get(encoder.default_prompt or "", ""):
+        return "it has no place for an instruction in a default prompt"
     if encoder.ensembles:
         return "it has no mean over prompts"
     if any(is_template(prompt) for prompt in encoder.prompts.values()):
-        return "its prompts are prefixes, not templates"
+        return "it has prefixes in front of a text, no templates around it"
     if encoder.backbone.bidirectional:
         return "its older versions load a bidirectional decoder as a causal one"
     return None

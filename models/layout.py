@@ -26,6 +26,8 @@ _SWITCHES = {
 }
 _ACTIVATIONS = {"tanh": "torch.nn.modules.activation.Tanh", "identity": "torch.nn.modules.linear.Identity"}
 EXPRESSIBLE = ("mean", "cls", "last")
+# The module of folders that only inbatch can load.
+REFUSAL = "inbatch.models.refusal.LoadWithInbatch"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,16 @@ def write_layout(folder: Path, layout: Layout, hidden_size: int) -> None:
         "similarity_fn_name": "cosine",
     }
     write_json(folder / "config_sentence_transformers.json", settings)
+
+
+def write_refusal(folder: Path) -> None:
+    """Keep sentence-transformers from loading a folder that it cannot express: it would take mean pooling and no prompts."""
+    write_json(folder / MODULES, [{"idx": 0, "name": "0", "path": "", "type": REFUSAL}])
+
+
+def refuses(folder: Path) -> bool:
+    """Say whether a folder is one that sentence-transformers is kept from loading."""
+    return [module.get("type") for module in read_json(folder / MODULES)] == [REFUSAL]
 
 
 def read_layout(folder: Path) -> Layout:

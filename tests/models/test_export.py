@@ -20,6 +20,7 @@ from inbatch.models.backbones import Backbone, Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.export import exact_arithmetic
 from inbatch.models.heads import Dense
+from inbatch.models.layout import refuses
 
 ENCODERS = {
     "bert mean": lambda: Encoder(TinyRandom("bert"), max_length=40),
@@ -70,16 +71,39 @@ def test_reload_and_sentence_transformers_equal_the_live_encoder(name, request, 
 
 @pytest.mark.parametrize("name", INEXPRESSIBLE)
 def test_what_sentence_transformers_cannot_express_is_told_and_reloads(name, texts, tmp_path):
+    peers = pytest.importorskip("sentence_transformers")
     encoder = INEXPRESSIBLE[name]()
     found = encoder.save_pretrained(tmp_path)
     assert found.obstacle
-    assert not (tmp_path / "modules.json").exists()
+    with pytest.raises(Exception, match="LoadWithInbatch"):  # it runs no module of others unasked, and names it
+        peers.SentenceTransformer(str(tmp_path), device="cpu")
+    with pytest.raises(UsageError, match="mean pooling and no prompts"):
+        peers.SentenceTransformer(str(tmp_path), device="cpu", trust_remote_code=True)
     assert found.obstacle in (tmp_path / "README.md").read_text()
     assert json.loads((tmp_path / "inbatch.json").read_text())["sentence_transformers"] == found.obstacle
     assert torch.equal(embed(Encoder.from_pretrained(tmp_path), texts), embed(encoder, texts))
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")
+def test_an_instruction_is_part_of_a_prompt_for_sentence_transformers(stir, texts, tmp_path):
+    peers = pytest.importorskip("sentence_transformers")
+    prompts = {"query": "Instruct: {instruction}\nQuery: ", "document": "passage: "}
+    encoder = stir(Encoder(TinyRandom("mistral", eos="append", lora=Lora(rank=2)), pooling="last", prompts=prompts))
+    assert encoder.save_pretrained(tmp_path).obstacle is None
+    peer = peers.SentenceTransformer(str(tmp_path), device="cpu")
+    theirs = torch.from_numpy(peer.encode(texts, prompt="Instruct: find it\nQuery: "))
+    ours = encoder.encode(texts, prompt_name="query", instruction="find it")
+    torch.testing.assert_close(theirs, ours, atol=1e-6, rtol=0)
+    passages = torch.from_numpy(peer.encode(texts, prompt_name="document"))
+    torch.testing.assert_close(passages, encoder.encode(texts, prompt_name="document"), atol=1e-6, rtol=0)
+    card = (tmp_path / "README.md").read_text()
+    assert 'prompt_name="query", instruction="what to find"' in card
+    assert "prompt='Instruct: what to find\\nQuery: '" in card
+    with pytest.raises(UsageError, match="Load it with"):
+        peers.SentenceTransformer(str(tmp_path / "adapter"), device="cpu", trust_remote_code=True)
+
+
 def test_an_encoder_without_its_decoder(texts, tmp_path):
     config = T5Config(vocab_size=300, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     encoder = Encoder(Backbone(T5EncoderModel(config), TinyRandom("llama").tokenizer, name="t5"), max_length=40)
@@ -189,7 +213,7 @@ def test_a_second_export_replaces_the_first_wholly(previous, texts):
     encoder.save_pretrained(previous)
     assert torch.equal(Encoder.from_pretrained(previous).encode(texts), encoder.encode(texts))
     assert not (previous / "stale").exists()
-    assert not (previous / "modules.json").exists()
+    assert refuses(previous)
     assert os.listdir(previous.parent) == ["model"]
 
 
