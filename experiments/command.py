@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.templates import INSTRUCTION
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +36,15 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_encoder(args: argparse.Namespace) -> Any:
+def load_encoder(args: argparse.Namespace, *prompts: str | None) -> Any:
     """Load ``args.path`` and move it to ``args.device``.
 
+    Args:
+        args: parsed, of `add_encoder_arguments`.
+        prompts: names of the prompts that texts will be encoded with; None is the model's default.
+
     Raises:
-        UsageError: if a length, budget or device cannot be used.
+        UsageError: if a length, budget or device cannot be used, or none of the prompts has a place for ``args.instruction``.
         MissingError: if the model is not there.
     """
 
@@ -52,9 +57,22 @@ def load_encoder(args: argparse.Namespace) -> Any:
 
     encoder = Encoder.from_pretrained(args.path, pooling=args.pooling).to(device)
     encoder.instruction = args.instruction
-    if args.instruction is not None and not any("{instruction}" in prompt for prompt in encoder.prompts.values()):
-        raise UsageError(f"--instruction has no place in the prompts of {args.path}. Leave it out.")
+    if args.instruction is not None and not any(_asks(encoder, name) for name in prompts):
+        able = [name for name in [*encoder.prompts, *encoder.ensembles] if _asks(encoder, name)]
+        used = " and ".join(name or "that is used by default" for name in prompts)
+        remedy = "Leave it out."
+        if able:
+            remedy = f"Its prompt {able[0]} has one: `inbatch encode` takes it with --prompt-name {able[0]}."
+        raise UsageError(
+            f"expected a place for --instruction in the prompt {used} of {args.path}; there is none. {remedy}"
+        )
     return encoder
+
+
+def _asks(encoder: Any, name: str | None) -> bool:
+    """Say whether a prompt, or one of an ensemble, has a place for an instruction; None is the default."""
+    name = encoder.default_prompt if name is None else name
+    return any(INSTRUCTION in encoder.prompts.get(member or "", "") for member in encoder.ensembles.get(name, [name]))
 
 
 def find_device(name: str = "auto") -> str:

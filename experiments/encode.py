@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Encode a file."""
     prepare_file(args.out, ".npy")
     texts = read_lines(args.input)
-    encoder = load_encoder(args)
+    encoder = load_encoder(args, args.prompt_name)
     embeddings = encoder.encode(
         texts,
         prompt_name=args.prompt_name,

@@ -179,7 +179,7 @@ def run(args: argparse.Namespace) -> None:
     evaluator = Retrieval(
         **source_arguments(args), max_length=args.max_length, token_budget=args.token_budget, progress=True
     )
-    encoder = load_encoder(args)
+    encoder = load_encoder(args, "query", "document")
     parts, task = evaluator.scores(encoder), evaluator.task
     flagged = 0 if task.near_duplicate is None else int(task.near_duplicate.sum())
     result = {

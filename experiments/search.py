@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f"expected --top of at least 1; got {args.top}.")
     queries = args.query or [line for line in read_lines("-") if line.strip()]
     corpus = read_corpus(**source_arguments(args))
-    encoder = load_encoder(args)
+    encoder = load_encoder(args, "query", "document")
     encode = {"max_length": args.max_length, "token_budget": args.token_budget, "progress": True}
     print(f"searching {len(corpus.texts):,} texts of {args.source} on {encoder.device}", file=sys.stderr)
     if args.no_cache:

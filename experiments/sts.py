@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate one model and print its scores."""
     prepare_file(args.out)
     evaluator = Sts(args.data_dir, args.sets, args.max_length, args.token_budget, progress=True)
-    encoder = load_encoder(args)
+    encoder = load_encoder(args, None)
     scores = evaluator.scores(encoder)
     tests = [scores[name] for name in TEST_SETS if name in scores]
     means = {column: average(getattr(s, column) for s in tests) for column in ("all", "mean", "wmean")}

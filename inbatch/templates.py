@@ -78,7 +78,7 @@ def instructed(prompt: str, instruction: str | None, tokenizer: Any) -> str:
         )
         raise UsageError(
             f"expected an instruction and its place {INSTRUCTION} in the prompt, or neither; {got}. Set encoder.prompts, and "
-            "columns.instruction or instruction of the source (instruction=… where you encode)."
+            "columns.instruction or instruction of the source; where you encode, instruction=… or --instruction."
         )
     if instruction is None:
         return prompt

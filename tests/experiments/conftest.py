@@ -15,8 +15,11 @@ class BagOfWords:
     dim = 4096
     device = torch.device("cpu")
 
+    default_prompt = None
+
     def __init__(self, prompts=None):
         self.prompts = {"query": "", "document": "", **(prompts or {})}
+        self.ensembles = {}
         self.calls = []
 
     def encode(self, texts, *, prompt_name=None, instruction=None, token_budget=16384, max_length=None, progress=False):

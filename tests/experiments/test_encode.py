@@ -87,4 +87,6 @@ def test_any_prompt_of_the_model_and_an_instruction(tmp_path, capsys):
     assert "expected prompt_name to be one of both, document, query, topic" in capsys.readouterr().err
     Encoder(TinyRandom("llama"), pooling="last").eval().save_pretrained(tmp_path / "plain")
     assert cli.main(["encode", str(tmp_path / "plain"), *base[2:], "--instruction", "find it"]) == 2
-    assert "--instruction has no place" in capsys.readouterr().err
+    assert "expected a place for --instruction in the prompt that is used by default" in capsys.readouterr().err
+    assert cli.main([*base, "--instruction", "find it"]) == 2  # it would be left out without a word
+    assert "takes it with --prompt-name query" in capsys.readouterr().err
