@@ -15,7 +15,17 @@ from inbatch.errors import InbatchError, UsageError
 from inbatch.experiments.contestants import Contestant, ours, peers
 from inbatch.experiments.output import add_output_arguments, prepare_file, report, table
 from inbatch.experiments.regimes import REGIMES, embeddings
-from inbatch.experiments.timing import Timing, gemm_rate, interleave, machine, notes, peak_bytes, rows, summary
+from inbatch.experiments.timing import (
+    Timing,
+    gemm_rate,
+    interleave,
+    machine,
+    notes,
+    peak_bytes,
+    rows,
+    summary,
+    warn_of_noise,
+)
 from inbatch.kernels import chunked, info_nce
 from inbatch.kernels.selection import is_out_of_memory, module_of
 
@@ -50,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only-ours", action="store_true", help="no peers: they need memory for rows × rows logits")
     parser.add_argument("--seed", type=int, default=0, help="of the embeddings (default: 0)")
     parser.add_argument(
-        "--plot", metavar="FILE.png", help="also draw times and errors (needs matplotlib: inbatch[plot])"
+        "--plot", metavar="FILE.png", help="also draw times and errors (needs matplotlib: pip install 'inbatch[plot]')"
     )
     add_output_arguments(parser)
 
@@ -87,6 +97,7 @@ def run(args: argparse.Namespace) -> None:
         results.append(found)
         work = 6.0 * found["rows"] ** 2 * found["dim"]
         timings = {name: Timing(tuple(t["seconds"])) for name, t in found["timings"].items()}
+        warn_of_noise(timings)
         memory = found["bytes_beyond_inputs_and_gradients"]
         rates = {c.name: gemm[str(c.dtype)] for c in everyone}
         lines = [

@@ -14,7 +14,7 @@ from inbatch.allocator import keep_freed_memory
 from inbatch.errors import InbatchError, UsageError
 from inbatch.experiments.command import find_device
 from inbatch.experiments.output import add_output_arguments, report, table
-from inbatch.experiments.timing import interleave, machine, notes, rows, summary
+from inbatch.experiments.timing import interleave, machine, notes, rows, summary, warn_of_noise
 from inbatch.kernels import map_in_chunks
 from inbatch.losses.infonce import InfoNCE
 from inbatch.tokens import tokenize
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
     for precision in ("float32", "bfloat16") if args.precision == "both" else (args.precision,):
         timings = interleave({name: _under(precision, step, device) for name, step in steps.items()}, args.repetitions)
         results[precision] = summary(timings, OURS)
+        warn_of_noise({f"{name} ({precision})": timing for name, timing in timings.items()})
         lines += [[f"{line[0]} ({precision})", *line[1:]] for line in rows(timings, OURS)]
     if not args.json:
         print(f"gate: losses and gradients agree, largest relative difference {gate:.1e}")

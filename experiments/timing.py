@@ -15,6 +15,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from inbatch.provenance import commit
+
+# Quartiles further apart than this share of the median: the median is then no measurement to compare with.
+NOISY = 0.5
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -33,6 +38,12 @@ class Timing:
             return min(self.seconds), max(self.seconds)
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return low, high
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the quartiles are more than half the median apart."""
+        low, high = self.quartiles()
+        return high - low > NOISY * self.median
 
 
 def interleave(contestants: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, Timing]:
@@ -85,7 +96,7 @@ def gemm_rate(dtype: torch.dtype, device: str, size: int) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Say what a measurement was taken on."""
+    """Say what was measured, when and on what."""
     import inbatch
 
     processor = platform.processor() or platform.machine()
@@ -101,6 +112,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "inbatch": inbatch.__version__,
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
     }
     if torch.cuda.is_available():
@@ -109,11 +121,15 @@ def machine() -> dict[str, Any]:
 
 
 def rows(timings: dict[str, Timing], ours: str, work: float | None = None) -> list[list[str]]:
-    """Lay out timings for a table: name, median, quartiles, ratio to ours, and useful GFLOP/s where ``work`` is given."""
+    """Lay out timings for a table: name, median, quartiles, ratio to ours, and useful GFLOP/s where ``work`` is given.
+
+    Quartiles of a noisy timing have an asterisk.
+    """
     lines = []
     for name, timing in timings.items():
         low, high = timing.quartiles()
-        line = [name, f"{timing.median:.3f}", f"{low:.3f}–{high:.3f}", f"{timing.median / timings[ours].median:.2f}×"]
+        quartiles = f"{low:.3f}–{high:.3f}" + "*" * timing.noisy
+        line = [name, f"{timing.median:.3f}", quartiles, f"{timing.median / timings[ours].median:.2f}×"]
         lines.append(line if work is None else [*line, f"{work / timing.median / 1e9:.0f}"])
     return lines
 
@@ -125,6 +141,7 @@ def summary(timings: dict[str, Timing], ours: str) -> dict[str, Any]:
             "median_s": timing.median,
             "quartiles_s": timing.quartiles(),
             "ratio_to_ours": timing.median / timings[ours].median,
+            "noisy": timing.noisy,
             "seconds": timing.seconds,
         }
         for name, timing in timings.items()
@@ -134,3 +151,14 @@ def summary(timings: dict[str, Timing], ours: str) -> dict[str, Any]:
 def notes(absent: Sequence[str]) -> str:
     """Name the peers that were skipped."""
     return "Skipped: " + "; ".join(absent) + "." if absent else ""
+
+
+def warn_of_noise(timings: dict[str, Timing]) -> None:
+    """Name the noisy contestants on stderr; nothing where there are none."""
+    noisy = {name: timing.quartiles() for name, timing in timings.items() if timing.noisy}
+    if noisy:
+        found = "; ".join(f"{name} {low:.3g}–{high:.3g} s" for name, (low, high) in noisy.items())
+        print(
+            f"noisy: quartiles more than {NOISY:.0%} of the median apart (* in a table): {found}. Repeat on an idle machine.",
+            file=sys.stderr,
+        )

@@ -15,13 +15,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from inbatch.allocator import keep_freed_memory
 from inbatch.callbacks.checkpoint import Checkpoints, WholeFiles, resumable, step_of
 from inbatch.callbacks.checks import Checks
 from inbatch.callbacks.evaluation import Evaluation
+from inbatch.callbacks.events import Events
 from inbatch.callbacks.first_screen import FirstScreen
 from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
@@ -252,8 +252,7 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     ]
     logger = given.pop("logger")
     if logger is None or logger is True:
-        beyond = 0 if step is None else step + 1  # what a dead run wrote after its last checkpoint is taken back
-        logger = TensorBoardLogger(folder.path, "", "tensorboard", default_hp_metric=False, purge_step=beyond)
+        logger = Events(folder.path, yaml.safe_load(cli.dump()), step)
     loggers = [MetricsFile(folder.metrics, step), *_as_list(logger or None)]
     given["plugins"] = [*_as_list(given.get("plugins")), files]
     given["default_root_dir"] = given.get("default_root_dir") or str(folder.path)

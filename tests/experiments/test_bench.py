@@ -10,7 +10,18 @@ from inbatch import cli
 from inbatch.errors import InbatchError
 from inbatch.experiments import bench_kernels, bench_train, contestants
 from inbatch.experiments.regimes import REGIMES
-from inbatch.experiments.timing import Timing, gemm_rate, interleave, machine, notes, peak_bytes, rows, summary
+from inbatch.experiments.timing import (
+    Timing,
+    gemm_rate,
+    interleave,
+    machine,
+    notes,
+    peak_bytes,
+    rows,
+    summary,
+    warn_of_noise,
+)
+from inbatch.provenance import commit
 
 SMALL = ["bench", "kernels", "--rows", "64", "--dim", "16"]
 
@@ -169,6 +180,30 @@ def test_medians_quartiles_ratios():
     assert notes(["x", "y"]) == "Skipped: x; y."
 
 
+def test_timings_whose_quartiles_are_far_apart_are_named(capsys):
+    timings = {"calm": Timing((2.0, 2.5, 3.0)), "torn": Timing((1.5, 2.0, 4.0))}  # quartiles 0.5 and 1.25 apart
+    assert (timings["calm"].noisy, timings["torn"].noisy) == (False, True)
+    assert Timing((3.0, 4.0, 5.0, 6.0, 7.0)).noisy is False  # at most half is not noisy
+    assert [line[2] for line in rows(timings, "calm")] == ["2.250–2.750", "1.750–3.000*"]
+    assert [found["noisy"] for found in summary(timings, "calm").values()] == [False, True]
+    warn_of_noise(timings)
+    warning = capsys.readouterr().err
+    assert "torn 1.75–3 s. Repeat on an idle machine." in warning
+    assert "calm" not in warning
+    warn_of_noise({"calm": timings["calm"]})
+    assert capsys.readouterr().err == ""
+
+
+def test_a_noisy_benchmark_says_so(monkeypatch, capsys):
+    torn = Timing((1.0, 2.0, 9.0))
+    monkeypatch.setattr(bench_kernels, "interleave", lambda steps, repetitions: dict.fromkeys(steps, torn))
+    monkeypatch.setattr(bench_kernels, "gemm_rate", lambda dtype, device, size: 1e9)
+    assert cli.main([*SMALL, "--only-ours", "--json"]) == 0
+    screen = capsys.readouterr()
+    assert json.loads(screen.out)["shapes"][0]["timings"]["inbatch float32"]["noisy"]
+    assert "noisy: " in screen.err
+
+
 def test_peak_bytes_counts_what_is_alive_at_once():
     def run():
         a = torch.ones(1 << 20)
@@ -182,4 +217,5 @@ def test_the_machine_is_named():
     facts = machine()
     assert facts["torch"] == torch.__version__
     assert facts["processor"]
+    assert facts["commit"] == commit()
     assert gemm_rate(torch.float32, "cpu", 64) > 0

@@ -189,6 +189,16 @@ def test_loggers_are_as_asked_for(fit: Callable[..., Any], run_folder: Path, val
     assert (run_folder / "run" / "tensorboard").exists() == (value == "true")
 
 
+def test_tensorboard_can_compare_runs_by_their_settings(fit: Callable[..., Any], run_folder: Path):
+    assert fit("--run_dir=run", "--trainer.max_steps=2", "--model.optimizer.init_args.lr=0.02").code == 0
+    found = yaml.safe_load((run_folder / "run" / "tensorboard" / "hparams.yaml").read_text())
+    assert found["model.optimizer.init_args.lr"] == 0.02
+    assert (found["data.batch_size"], found["model.chunk_tokens"], found["seed_everything"]) == (16, 128, 0)
+    assert found["model.objective.init_args.temperature"] == 0.05
+    assert found["model.encoder.init_args.backbone.class_path"].endswith("TinyRandom")
+    assert any(b"model.optimizer.init_args.lr" in path.read_bytes() for path in run_folder.rglob("events.*"))
+
+
 def test_bf16_autocast_and_clipping_train(fit: Callable[..., Any], run_folder: Path):
     options = ("--trainer.precision=bf16-mixed", "--trainer.gradient_clip_val=1.0", "--trainer.max_steps=3")
     outcome = fit("--run_dir=run", *options)
