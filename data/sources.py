@@ -38,8 +38,8 @@ class Source:
             ``environment``, the docstrings and code of the Python packages installed on this machine; ``columns`` may name its
             column ``neighbour``, too, another docstring of the anchor's module.
         columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …}``; columns left out are
-            ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. By name, then by order, if
-            not given.
+            ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. If not given, names decide where
+            every column has a known one, and the order where none has.
         view: what a row becomes: ``same`` text twice, ``pair``, ``triplet`` with hard negatives, ``scored`` pair; ``auto`` takes
             every role that was found.
         negatives: hard negatives a row where a column holds lists of them; drawn anew at each visit. As many as every row has,
@@ -77,7 +77,7 @@ def load(source: Source) -> Table:
     if source.instruction is not None and roles.instruction is not None:
         raise UsageError(
             f"{source.path}: expected an instruction or a column of instructions; got {source.instruction!r} and the column "
-            f"{roles.instruction}. Drop one of the two."
+            f"{roles.instruction}. Drop the setting, or set columns to {roles.without_instruction}."
         )
     table = make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
     return replace(table, instruction=source.instruction)
@@ -87,7 +87,8 @@ def _open(source: Source) -> tuple[Dataset, Roles]:
     if source.path.startswith(("{", "[")):  # what the command line could not read as a source, and took for a path
         names = ", ".join(field.name for field in fields(Source))
         raise UsageError(
-            f"expected a path, or a source or list of sources with fields out of {names}; got {source.path[:200]}. Set data.sources."
+            f"expected a path, or a source or list of sources with fields out of {names}; got {source.path[:200]}. Set data.sources as "
+            "'--data.sources={path: FILE, columns: {anchor: NAME, positive: NAME}}', in quotes and with a blank behind each colon and comma."
         )
     path = Path(source.path).expanduser()
     if source.path.startswith(_HUB):
@@ -128,7 +129,7 @@ def _file(path: Path, source: Source) -> tuple[Dataset, Roles]:
         )
     header = True not in numbered
     kinds = peek(path, header)
-    roles = resolve(kinds, source.columns, str(path))
+    roles = resolve(kinds, source.columns, source.path)
     schema, batches = read(path, kinds, roles, header)
     state = path.stat()
     place = hashlib.sha256(json.dumps([str(path.resolve()), roles.used, header]).encode()).hexdigest()[:16]
