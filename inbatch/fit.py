@@ -27,7 +27,7 @@ from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import Signals, Stopped, stop_outside_of_training
-from inbatch.config import explain, locate_configs
+from inbatch.config import explain, keep_path, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import InbatchError, UsageError, own_error
 from inbatch.finish import describe_result, finish
@@ -120,7 +120,7 @@ class FitCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=list(arguments),
+            args=keep_path(arguments),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
