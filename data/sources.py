@@ -17,6 +17,7 @@ from inbatch.data.environment import environment_pairs, with_neighbours
 from inbatch.data.files import SUFFIXES, arrow_kind, peek, read
 from inbatch.data.tables import Table, View, make_table
 from inbatch.errors import MissingError, UsageError
+from inbatch.hub import offline_if_unreachable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -177,7 +178,8 @@ def _hub(source: Source) -> Dataset:
     arguments = [repr(source.path), *([repr(source.subset)] if source.subset else [])]
     command = f'python -c "from datasets import load_dataset; load_dataset({", ".join(arguments)})"'
     try:
-        return load_dataset(source.path, source.subset, split=split)
+        with offline_if_unreachable():
+            return load_dataset(source.path, source.subset, split=split)
     except ValueError as error:  # an unknown subset or split; the message lists those that there are
         raise UsageError(
             f"{source.path}: {' '.join(str(error).split())[:300]}. Set split and subset of the source."
@@ -197,7 +199,8 @@ def _hub_file(address: str) -> Path:
     if len(parts) < 3 or not all(parts):
         raise UsageError(f"expected {_HUB}OWNER/NAME/FILE; got {address}. A whole data set is written OWNER/NAME.")
     try:
-        return Path(hf_hub_download(repository, file, repo_type="dataset"))
+        with offline_if_unreachable():
+            return Path(hf_hub_download(repository, file, repo_type="dataset"))
     except (OSError, ValueError) as error:
         raise MissingError(
             f"{file} of the data set {repository} is not on this machine and cannot be fetched now ({_first_line(error)}). "

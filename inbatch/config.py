@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from inbatch.arguments import suggest
-from inbatch.errors import MissingError, UsageError
+from inbatch.errors import MissingError, UsageError, own_error
 
 
 def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
@@ -174,6 +174,23 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
         if hint := _near_class("".join(path)):
             return UsageError(f"there is no class {''.join(path)}{hint}")
     return UsageError(_shorten(text))
+
+
+def in_a_run(error: Exception, evaluators: Mapping[str, Any]) -> Exception:
+    """Find what is ours in an error of building a run, and say ``--data-dir``, an option of ``inbatch evaluate``, as a run has it.
+
+    Args:
+        error: of the parser, or of a part.
+        evaluators: their configurations, by name.
+    """
+    found = own_error(error)
+    if found is None:
+        return error  # of a setting that may be null the parser says only that no type of it fits
+    if "--data-dir" not in str(found):
+        return found
+    names = [name for name, given in evaluators.items() if "data_dir" in (given.get("init_args") or {})]
+    option = f"--evaluators.{names[0] if len(names) == 1 else 'NAME'}.init_args.data_dir"
+    return type(found)(str(found).replace("--data-dir", option))
 
 
 def _no_option(wrong: str, keys: list[str]) -> UsageError:

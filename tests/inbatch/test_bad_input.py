@@ -38,6 +38,8 @@ MISTAKES = [
     # Evaluation.
     (["--evaluate_every=2"], 2, "expected evaluators"),
     (["--evaluators.a.class_path=fit_helpers.Similarity", "--evaluate_every=0"], 2, "expected evaluate_every >= 1"),
+    (["--evaluators.dev.class_path=inbatch.experiments.sts.Sts", "--evaluators.dev.init_args.data_dir=nowhere", "--evaluate_every=2"],
+     3, "then give that folder as --evaluators.dev.init_args.data_dir."),
     (["--monitor=val/a/cosine"], 2, "expected monitor to be a tag of an evaluator (none)"),
     # Data.
     (["--data.batch_size=41"], 2, "batch_size 41 is larger than the 40 rows"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inbatch.config import explain, find_config, keep_path, locate_configs
+from inbatch.config import explain, find_config, in_a_run, keep_path, locate_configs
 from inbatch.errors import MissingError, UsageError
 
 KEYS = ["trainer.max_steps", "data.batch_size", "run_dir"]
@@ -106,3 +106,18 @@ def test_complaints_become_one_sentence(complaint: str, sentence: str):
     assert sentence in said
     assert "\n" not in said
     assert len(said) < 500
+
+
+def test_an_evaluators_folder_is_asked_for_as_a_run_takes_it():
+    sts, other = {"init_args": {"data_dir": None}}, {"class_path": "other"}
+    error = MissingError("expected STS. Give --data-dir.")
+    assert str(in_a_run(error, {"dev": sts, "b": other})).endswith("Give --evaluators.dev.init_args.data_dir.")
+    assert str(in_a_run(error, {"a": sts, "b": sts})).endswith("Give --evaluators.NAME.init_args.data_dir.")
+    assert isinstance(in_a_run(error, {}), MissingError)
+
+
+def test_what_is_ours_in_an_error_is_found():
+    ours, theirs = UsageError("ours"), ValueError("theirs")
+    assert in_a_run(theirs, {}) is theirs
+    theirs.__cause__ = ours
+    assert in_a_run(theirs, {}) is ours
