@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module, resources
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 
 from inbatch.arguments import suggest
-from inbatch.errors import MissingError, UsageError, own_error
+from inbatch.errors import InbatchError, MissingError, UsageError, own_error
 
 
 def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
@@ -191,6 +192,15 @@ def in_a_run(error: Exception, evaluators: Mapping[str, Any]) -> Exception:
     names = [name for name, given in evaluators.items() if "data_dir" in (given.get("init_args") or {})]
     option = f"--evaluators.{names[0] if len(names) == 1 else 'NAME'}.init_args.data_dir"
     return type(found)(str(found).replace("--data-dir", option))
+
+
+def with_arguments(error: InbatchError, arguments: Sequence[str]) -> InbatchError:
+    """Put the arguments of a run where an error names a command that takes the same ones, ``--config …``."""
+    if "--config …" in str(error):
+        pairs = zip(["", *arguments], arguments)  # a word and the one before it
+        kept = [word for before, word in pairs if "--fresh" not in (before, word.partition("=")[0])]
+        error.args = (str(error).replace("--config …", shlex.join(kept)),)
+    return error
 
 
 def _no_option(wrong: str, keys: list[str]) -> UsageError:

@@ -27,7 +27,7 @@ from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import Signals, Stopped, stop_outside_of_training
-from inbatch.config import explain, in_a_run, keep_path, locate_configs
+from inbatch.config import explain, in_a_run, keep_path, locate_configs, with_arguments
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import InbatchError, MissingError, UsageError
 from inbatch.finish import describe_result, finish
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0  # what stopped the run is told once, by rank 0
     except InbatchError as error:
         folder.discard_if_new(keep=error.exit_code not in (2, 3))
-        raise
+        raise with_arguments(error, arguments) from error.__cause__
     except MisconfigurationException as error:
         folder.discard_if_new()
         raise UsageError(" ".join(str(error).split())) from error

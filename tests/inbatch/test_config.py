@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inbatch.config import explain, find_config, in_a_run, keep_path, locate_configs
+from inbatch.config import explain, find_config, in_a_run, keep_path, locate_configs, with_arguments
 from inbatch.errors import MissingError, UsageError
 
 KEYS = ["trainer.max_steps", "data.batch_size", "run_dir"]
@@ -114,6 +114,14 @@ def test_an_evaluators_folder_is_asked_for_as_a_run_takes_it():
     assert str(in_a_run(error, {"dev": sts, "b": other})).endswith("Give --evaluators.dev.init_args.data_dir.")
     assert str(in_a_run(error, {"a": sts, "b": sts})).endswith("Give --evaluators.NAME.init_args.data_dir.")
     assert isinstance(in_a_run(error, {}), MissingError)
+
+
+def test_a_command_that_takes_the_same_arguments_is_given_with_them():
+    error = MissingError("Make it: inbatch synthesize reference-scores --config …; then go on.")
+    arguments = ["--config", "my row.yaml", "--fresh", "true", "--data.batch_size=2", "--fresh=true"]
+    said = str(with_arguments(error, arguments))
+    assert said.endswith("reference-scores --config 'my row.yaml' --data.batch_size=2; then go on.")
+    assert str(with_arguments(UsageError("expected more."), arguments)) == "expected more."
 
 
 def test_what_is_ours_in_an_error_is_found():
