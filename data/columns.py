@@ -197,9 +197,9 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
 
 def _undecided(why: str, kinds: Mapping[str, str], where: str) -> UsageError:
     return UsageError(
-        f"{where}: cannot decide the roles of the columns {', '.join(kinds)}: {why}. Set columns: who has which of the roles "
-        f"{', '.join(SETTINGS)}; the rest is ignored. That is --columns ROLE=NAME, or for inbatch fit, if this is meant: "
-        f"{as_option(where, _guess(kinds))}"
+        f"{where}: cannot decide the roles of the columns {', '.join(kinds)}: {why}. Say which has which of the "
+        f"roles {', '.join(SETTINGS)}; those left out are ignored. In inbatch evaluate and search that is --columns ROLE=NAME, in inbatch "
+        f"fit, if this is meant: {as_option(where, _guess(kinds))}"
     )
 
 

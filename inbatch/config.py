@@ -106,7 +106,7 @@ def keep_path(arguments: Sequence[str]) -> list[str]:
         The arguments, the file given as ``--data.sources.path`` besides.
 
     Raises:
-        UsageError: if ``--data.sources.columns`` is no mapping.
+        UsageError: if ``--data.sources.columns`` is no mapping, or a shell has taken a source apart.
     """
     words: list[str] = []
     rest = iter(arguments)
@@ -120,6 +120,10 @@ def keep_path(arguments: Sequence[str]) -> list[str]:
             words += [value] if value else []
         if option == "--data.sources.columns" and not isinstance(_parsed(value), dict | None):
             raise UsageError(f"expected columns as {{anchor: NAME, positive: NAME}}, {_QUOTED}; got {value}.")
+        if option == "--data.sources" and re.match(
+            "(path|columns):", value
+        ):  # what a shell makes of braces without blanks
+            raise UsageError(f"expected a path or a source {_QUOTED}; got {value}.")
         later = [other for other in arguments if other.startswith("--data.sources.")]
         if option == "--data.sources" and value and later and not value.startswith(("{", "[")):
             words.append(f"--data.sources.path={value}")

@@ -90,9 +90,7 @@ def test_what_cannot_be_decided_is_refused_with_the_setting(kinds, why):
     with pytest.raises(UsageError, match=why) as error:
         resolve(kinds, None, "rows.csv")
     assert str(error.value).startswith("rows.csv: ")
-    assert "Set columns: who has which of the roles anchor, positive, negatives, score, instruction;" in str(
-        error.value
-    )
+    assert "Say which has which of the roles anchor, positive, negatives, score, instruction;" in str(error.value)
     assert "'--data.sources={path: rows.csv, columns: {anchor: " in str(error.value)
 
 

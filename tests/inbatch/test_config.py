@@ -70,6 +70,12 @@ def test_a_file_stands_beside_the_fields_of_its_source(words: list[str]):
         assert keep_path(alone) == alone
 
 
+@pytest.mark.parametrize("value", ["path:a.csv", "columns:anchor:q"])
+def test_a_source_that_a_shell_took_apart_is_answered_with_how_to_write_it(value: str):
+    with pytest.raises(UsageError, match=f"and the whole in quotes: '--data.sources={{path: .*; got {value}"):
+        keep_path([f"--data.sources={value}"])
+
+
 @pytest.mark.parametrize("value", ["{anchor:q,positive:a}", "anchor:q", "{anchor:", "q", "[q, a]", "{anchor: q"])
 def test_columns_that_are_no_mapping_are_answered_with_how_to_write_them(value: str):
     with pytest.raises(UsageError) as error:
