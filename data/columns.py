@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from inbatch.errors import UsageError
 
@@ -17,6 +21,7 @@ _NAMES = {
     "negatives": "negative negatives neg hard_neg hard_negative hard_negatives",
     "score": "score scores label labels similarity",
     "text": "text sentence",
+    "instruction": "instruction",
 }
 _ROLE = {name: role for role, names in _NAMES.items() for name in names.split()}
 _NUMBERED = re.compile(r"(?:negative|neg|hard_neg|hard_negative)_?(\d+)")
@@ -34,7 +39,7 @@ class Roles:
         positive: the column of what they should find; None: the anchor's text again.
         negatives: columns of hard negatives; a single one may hold lists of texts.
         score: the column of similarities.
-        instruction: the column of what each row asks for; only where it is set.
+        instruction: the column of what each row asks for; only where it is set or has this name.
         how: how they were found: ``as set``, ``by name`` or ``by order``.
     """
 
@@ -55,6 +60,17 @@ class Roles:
         """All columns that are read, each once."""
         return (*self.texts, *(name for name in (self.score, self.instruction) if name is not None))
 
+    @property
+    def setting(self) -> dict[str, str | list[str]]:
+        """The mapping that gives the same roles."""
+        found = {role: getattr(self, role) for role in SETTINGS}
+        return {role: list(names) if isinstance(names, tuple) else names for role, names in found.items() if names}
+
+    @property
+    def without_instruction(self) -> str:
+        """The mapping that gives the same roles but the instruction's, as YAML."""
+        return _as_yaml({role: names for role, names in self.setting.items() if role != "instruction"})
+
     def __str__(self) -> str:
         positive = "the same text" if self.positive is None else self.positive
         parts = [f"anchor = {self.anchor}", f"positive = {positive}"]
@@ -71,7 +87,8 @@ def resolve(
 
     A given mapping decides, and all other columns are left out. Else names decide: case is ignored, all columns must have a known
     name, and no role may be claimed twice. If no column has a known name, the order does: one text is the anchor and its own
-    positive; two are anchor and positive; further ones are hard negatives; a last column of numbers is the score.
+    positive; two are anchor and positive; further ones are hard negatives; a last column of numbers is the score. A column
+    ``instruction`` is one beside known names only; by order it is a text as any other.
 
     Args:
         kinds: what each column holds, in the order of the file: `TEXT`, `TEXTS`, `NUMBER`, `DIGITS` or `OTHER`.
@@ -84,7 +101,7 @@ def resolve(
     """
     if columns is not None:
         roles = _as_set(kinds, columns, where)
-    elif any(_role_of(name) for name in kinds):
+    elif any(_role_of(name) not in (None, "instruction") for name in kinds):
         roles = _by_name(kinds, where)
     else:
         roles = _by_order(kinds, where)
@@ -141,7 +158,8 @@ def _by_name(kinds: Mapping[str, str], where: str) -> Roles:
     if len(negatives) > 1:
         negatives = [name for _, name in sorted(zip(numbers, negatives))]
     positive = found.get("positive", [None])[0]
-    return Roles(found["anchor"][0], positive, tuple(negatives), found.get("score", [None])[0], "by name")
+    score, instruction = (found.get(role, [None])[0] for role in ("score", "instruction"))
+    return Roles(found["anchor"][0], positive, tuple(negatives), score, "by name", instruction)
 
 
 def _by_order(kinds: Mapping[str, str], where: str) -> Roles:
@@ -179,6 +197,39 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
 
 def _undecided(why: str, kinds: Mapping[str, str], where: str) -> UsageError:
     return UsageError(
-        f"{where}: cannot decide the roles of the columns {', '.join(kinds)}: {why}. "
-        "Set columns to {anchor: NAME, positive: NAME, negatives: [NAMES], score: NAME}; columns that it leaves out are ignored."
+        f"{where}: cannot decide the roles of the columns {', '.join(kinds)}: {why}. Say which has which of the "
+        f"roles {', '.join(SETTINGS)}; those left out are ignored. In inbatch evaluate and search that is --columns ROLE=NAME, in inbatch "
+        f"fit, if this is meant: {as_option(where, _guess(kinds))}"
     )
+
+
+def as_option(path: str, columns: Mapping[str, str | Sequence[str]]) -> str:
+    """Write a source with its columns as the option of ``inbatch fit``, quoted for a shell."""
+    return shlex.quote(f"--data.sources={_as_yaml({'path': path, 'columns': dict(columns)})}")
+
+
+def _as_yaml(value: dict[str, Any]) -> str:
+    return yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")
+    ).strip()
+
+
+def _guess(kinds: Mapping[str, str]) -> dict[str, str | list[str]]:
+    """Propose roles for columns that leave them open: by name, and the first other texts as anchor and positive."""
+    fits = {"score": (NUMBER, DIGITS), "instruction": (TEXT,), "anchor": (TEXT, DIGITS)}
+    known: dict[str, list[str]] = {role: [] for role in SETTINGS}
+    open_: list[str] = []
+    for name, kind in kinds.items():
+        role = _role_of(name)
+        if role in known and kind in fits.get(role, _TEXTUAL):
+            known[role].append(name)
+        elif kind == TEXT and role in (None, "text"):
+            open_.append(name)
+    anchor = known["anchor"] or open_[:1] or ["NAME"]
+    rest = [name for name in open_ if name not in anchor]
+    positive = known["positive"] or rest[:1]
+    guess: dict[str, str | list[str]] = {"anchor": anchor[0], "positive": (positive or ["NAME"])[0]}
+    negatives = known["negatives"]
+    if negatives:
+        guess["negatives"] = negatives if all(kinds[name] != TEXTS for name in negatives) else negatives[:1]
+    return guess | {role: known[role][0] for role in ("score", "instruction") if known[role]}

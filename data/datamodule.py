@@ -120,6 +120,11 @@ class EmbeddingDataModule(LightningDataModule):
         ]
         return torch.tensor(found).view(-1, 3)
 
+    @property
+    def without_instructions(self) -> str:
+        """Which settings leave the instructions of the rows out."""
+        return "; ".join(_without_instructions(table) for table in self.tables)
+
     def longest_instructions(self, count: int = 64) -> list[str]:
         """Return the longest instructions of the rows, by characters, each once."""
         found: set[str] = set()
@@ -233,7 +238,8 @@ def _check_alike(tables: list[Table], mixed: bool) -> None:
         if table.instructed != first.instructed:
             with_, without = (first, table) if first.instructed else (table, first)
             raise UsageError(
-                f"rows of {with_.name} have instructions, those of {without.name} have none. Set instruction on each source."
+                f"rows of {with_.name} have instructions, those of {without.name} have none. Set instruction on each source, or leave "
+                f"them out: {_without_instructions(with_)}."
             )
         if not mixed:
             continue
@@ -242,6 +248,13 @@ def _check_alike(tables: list[Table], mixed: bool) -> None:
                 f"rows of {first.name} and {table.name} cannot stand in one batch: {first.negatives} and {table.negatives} hard "
                 "negatives a row, or scores in one of them only. Set data.single_source to true, or view: pair on each source."
             )
+
+
+def _without_instructions(table: Table) -> str:
+    """Say which setting of its source leaves a table's instructions out."""
+    if table.instruction is not None:
+        return f"remove instruction from {table.name}"
+    return f"set columns of {table.name} to {table.roles.without_instruction}"
 
 
 def _shorten(cell: Any) -> str:

@@ -17,6 +17,7 @@ from inbatch.data.environment import environment_pairs, with_neighbours
 from inbatch.data.files import SUFFIXES, arrow_kind, peek, read
 from inbatch.data.tables import Table, View, make_table
 from inbatch.errors import MissingError, UsageError
+from inbatch.hub import offline_if_unreachable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,8 +39,8 @@ class Source:
             ``environment``, the docstrings and code of the Python packages installed on this machine; ``columns`` may name its
             column ``neighbour``, too, another docstring of the anchor's module.
         columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …}``; columns left out are
-            ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. By name, then by order, if
-            not given.
+            ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. If not given, names decide where
+            every column has a known one, and the order where none has.
         view: what a row becomes: ``same`` text twice, ``pair``, ``triplet`` with hard negatives, ``scored`` pair; ``auto`` takes
             every role that was found.
         negatives: hard negatives a row where a column holds lists of them; drawn anew at each visit. As many as every row has,
@@ -77,7 +78,7 @@ def load(source: Source) -> Table:
     if source.instruction is not None and roles.instruction is not None:
         raise UsageError(
             f"{source.path}: expected an instruction or a column of instructions; got {source.instruction!r} and the column "
-            f"{roles.instruction}. Drop one of the two."
+            f"{roles.instruction}. Drop the setting, or set columns to {roles.without_instruction}."
         )
     table = make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
     return replace(table, instruction=source.instruction)
@@ -87,7 +88,8 @@ def _open(source: Source) -> tuple[Dataset, Roles]:
     if source.path.startswith(("{", "[")):  # what the command line could not read as a source, and took for a path
         names = ", ".join(field.name for field in fields(Source))
         raise UsageError(
-            f"expected a path, or a source or list of sources with fields out of {names}; got {source.path[:200]}. Set data.sources."
+            f"expected a path, or a source or list of sources with fields out of {names}; got {source.path[:200]}. Set data.sources as "
+            "'--data.sources={path: FILE, columns: {anchor: NAME, positive: NAME}}', in quotes and with a blank behind each colon and comma."
         )
     path = Path(source.path).expanduser()
     if source.path.startswith(_HUB):
@@ -128,7 +130,7 @@ def _file(path: Path, source: Source) -> tuple[Dataset, Roles]:
         )
     header = True not in numbered
     kinds = peek(path, header)
-    roles = resolve(kinds, source.columns, str(path))
+    roles = resolve(kinds, source.columns, source.path)
     schema, batches = read(path, kinds, roles, header)
     state = path.stat()
     place = hashlib.sha256(json.dumps([str(path.resolve()), roles.used, header]).encode()).hexdigest()[:16]
@@ -176,7 +178,8 @@ def _hub(source: Source) -> Dataset:
     arguments = [repr(source.path), *([repr(source.subset)] if source.subset else [])]
     command = f'python -c "from datasets import load_dataset; load_dataset({", ".join(arguments)})"'
     try:
-        return load_dataset(source.path, source.subset, split=split)
+        with offline_if_unreachable():
+            return load_dataset(source.path, source.subset, split=split)
     except ValueError as error:  # an unknown subset or split; the message lists those that there are
         raise UsageError(
             f"{source.path}: {' '.join(str(error).split())[:300]}. Set split and subset of the source."
@@ -196,7 +199,8 @@ def _hub_file(address: str) -> Path:
     if len(parts) < 3 or not all(parts):
         raise UsageError(f"expected {_HUB}OWNER/NAME/FILE; got {address}. A whole data set is written OWNER/NAME.")
     try:
-        return Path(hf_hub_download(repository, file, repo_type="dataset"))
+        with offline_if_unreachable():
+            return Path(hf_hub_download(repository, file, repo_type="dataset"))
     except (OSError, ValueError) as error:
         raise MissingError(
             f"{file} of the data set {repository} is not on this machine and cannot be fetched now ({_first_line(error)}). "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.hub import offline_if_unreachable
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def read_hub(names: Iterable[str] = tuple(STS_SETS)) -> tuple[list[Pairs], list[
 
 HOW_TO_FETCH = (
     "Fetch it with `git clone https://github.com/princeton-nlp/SimCSE && cd SimCSE/SentEval/data/downstream && "
-    "bash download_dataset.sh`, then give that folder as --data-dir (data_dir in a configuration)."
+    "bash download_dataset.sh`, then give that folder as --data-dir."
 )
 
 
@@ -194,7 +195,8 @@ def _load(name: str) -> Pairs:
     import datasets
 
     try:
-        data = datasets.load_dataset(known.hub, split=known.split)
+        with offline_if_unreachable():
+            data = datasets.load_dataset(known.hub, split=known.split)
     except (
         OSError,
         ValueError,
@@ -202,7 +204,7 @@ def _load(name: str) -> Pairs:
         raise MissingError(
             f"expected {name} from the hub's data set {known.hub}; it could be neither downloaded nor found in the cache "
             f"({type(error).__name__}). Fetch it with `hf download --repo-type dataset {known.hub}` where there is a network, "
-            "or give a folder in SentEval's layout: --data-dir, or in a run --evaluators.NAME.init_args.data_dir."
+            "or give a folder in SentEval's layout as --data-dir."
         ) from error
     columns = (data[column] for column in ("sentence1", "sentence2", "score"))
     return _check(name, known.hub, [(*row, "") for row in zip(*columns)], known.rows)

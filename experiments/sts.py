@@ -97,7 +97,7 @@ class Sts:
         if not self.sets or (sets and self.missing):
             raise MissingError(
                 f"expected {', '.join(self.missing if sets else names)} in {self.source}; not there. "
-                f"{senteval.HOW_TO_FETCH if data_dir else 'The hub has no such set in the split that papers use: set data_dir.'}"
+                f"{senteval.HOW_TO_FETCH if data_dir else 'The hub has no such set in the split that papers use: give --data-dir.'}"
             )
         self._encode = {"max_length": max_length, "token_budget": token_budget, "progress": progress}
 

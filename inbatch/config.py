@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 
 from inbatch.arguments import suggest
-from inbatch.errors import MissingError, UsageError
+from inbatch.errors import InbatchError, MissingError, UsageError, own_error
 
 
 def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
@@ -93,6 +94,51 @@ def _refuse_linked_keys(path: Path) -> None:
             )
 
 
+# How the columns of one's own file are said.
+OWN_SOURCE = "'--data.sources={path: FILE, columns: {anchor: NAME, positive: NAME}}'"
+_QUOTED = f"with a blank behind each colon and comma, and the whole in quotes: {OWN_SOURCE}"
+
+
+def keep_path(arguments: Sequence[str]) -> list[str]:
+    """Let ``--data.sources=FILE`` stand before ``--data.sources.KEY=…``: the parser would forget the file.
+
+    Returns:
+        The arguments, the file given as ``--data.sources.path`` besides.
+
+    Raises:
+        UsageError: if ``--data.sources.columns`` is no mapping, or a shell has taken a source apart.
+    """
+    words: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        words.append(word)
+        option, equals, value = word.partition("=")
+        if not option.startswith("--data.sources"):
+            continue
+        if not equals:
+            value = next(rest, "")
+            words += [value] if value else []
+        if option == "--data.sources.columns" and not isinstance(_parsed(value), dict | None):
+            raise UsageError(f"expected columns as {{anchor: NAME, positive: NAME}}, {_QUOTED}; got {value}.")
+        if option == "--data.sources" and re.match(
+            "(path|columns):", value
+        ):  # what a shell makes of braces without blanks
+            raise UsageError(f"expected a path or a source {_QUOTED}; got {value}.")
+        later = [other for other in arguments if other.startswith("--data.sources.")]
+        if option == "--data.sources" and value and later and not value.startswith(("{", "[")):
+            words.append(f"--data.sources.path={value}")
+    return words
+
+
+def _parsed(value: str) -> Any:
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+    # `{anchor:question}` is a mapping of a name with a colon to nothing.
+    return value if isinstance(found, dict) and None in found.values() else found
+
+
 def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError:
     """Turn a complaint of the parser into one sentence that names the wrong key and the near one.
 
@@ -104,19 +150,28 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
     lines = [line.strip() for line in str(error.message).splitlines() if line.strip()]
     text = " ".join(lines)
     keys = list(options)
+    if "inbatch.data.sources.Source" in text and re.search(r"\bpath=None", text):
+        return UsageError(
+            f"data.sources: expected a path beside its other fields; got none. Set --data.sources.path=FILE as well, or {OWN_SOURCE}"
+        )
     if match := re.search(r"[Uu]nrecognized arguments: (.*)", text):
         wrong = match[1].split()[0].split("=")[0]
-        return UsageError(f"there is no option {wrong}{suggest(wrong.lstrip('-'), keys)}")
+        if not wrong.startswith("-"):
+            return UsageError(
+                f"{wrong} belongs to no option; a value with blanks stands in quotes, such as {OWN_SOURCE}"
+            )
+        return _no_option(wrong, keys)
     if match := re.search(r"Group '(.+?)' does not accept option '(.+?)'", text):
-        wrong = f"{match[1]}.{match[2]}"
-        return UsageError(f"there is no option {wrong}{suggest(wrong, keys)}")
+        return _no_option(f"{match[1]}.{match[2]}", keys)
     if match := re.search(r"Option '(.+?)' is not accepted", text):
         owner = re.findall(r"class_path[ =]'(.+?)'", text)
         if not owner:
-            wrong = match[1]
-            return UsageError(f"there is no option {wrong}{suggest(wrong, keys)}")
+            return _no_option(match[1], keys)
         known = _parameters(owner[-1])
-        near = suggest(match[1], known) or (f". It has {', '.join(known)}" if known else "")
+        # Other libraries abbreviate, as peft does: r is the rank.
+        longer = [name for name in known if name.startswith(match[1])]
+        near = f". Did you mean {longer[0]}?" if len(longer) == 1 else suggest(match[1], known)
+        near = near or (f". It has {', '.join(known)}" if known else "")
         return UsageError(f"{owner[-1]} has no option {match[1]}{near}")
     if match := re.search(r"[kK]ey \"?(.+?)\"? is required", text):
         return UsageError(f"expected {match[1]} to be set; it is not. Set it in a --config file or as --{match[1]}.")
@@ -124,6 +179,38 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
         if hint := _near_class("".join(path)):
             return UsageError(f"there is no class {''.join(path)}{hint}")
     return UsageError(_shorten(text))
+
+
+def in_a_run(error: Exception, evaluators: Mapping[str, Any]) -> Exception:
+    """Find what is ours in an error of building a run, and say ``--data-dir``, an option of ``inbatch evaluate``, as a run has it.
+
+    Args:
+        error: of the parser, or of a part.
+        evaluators: their configurations, by name.
+    """
+    found = own_error(error)
+    if found is None:
+        return error  # of a setting that may be null the parser says only that no type of it fits
+    if "--data-dir" not in str(found):
+        return found
+    names = [name for name, given in evaluators.items() if "data_dir" in (given.get("init_args") or {})]
+    option = f"--evaluators.{names[0] if len(names) == 1 else 'NAME'}.init_args.data_dir"
+    return type(found)(str(found).replace("--data-dir", option))
+
+
+def with_arguments(error: InbatchError, arguments: Sequence[str]) -> InbatchError:
+    """Put the arguments of a run where an error names a command that takes the same ones, ``--config …``."""
+    if "--config …" in str(error):
+        pairs = zip(["", *arguments], arguments)  # a word and the one before it
+        kept = [word for before, word in pairs if "--fresh" not in (before, word.partition("=")[0])]
+        error.args = (str(error).replace("--config …", shlex.join(kept)),)
+    return error
+
+
+def _no_option(wrong: str, keys: list[str]) -> UsageError:
+    if wrong in ("--columns", "--data.columns", "data.columns", "columns"):
+        return UsageError(f"there is no option {wrong}: columns belong to a source. Write {OWN_SOURCE}")
+    return UsageError(f"there is no option {wrong}{suggest(wrong.lstrip('-'), keys)}")
 
 
 def _shorten(text: str) -> str:

@@ -27,9 +27,9 @@ from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import Signals, Stopped, stop_outside_of_training
-from inbatch.config import explain, locate_configs
+from inbatch.config import explain, in_a_run, keep_path, locate_configs, with_arguments
 from inbatch.data.datamodule import EmbeddingDataModule
-from inbatch.errors import InbatchError, UsageError, own_error
+from inbatch.errors import InbatchError, MissingError, UsageError
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
@@ -120,7 +120,7 @@ class FitCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=list(arguments),
+            args=keep_path(arguments),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -160,8 +160,8 @@ class FitCLI(LightningCLI):
         """Make the model, the data module and the evaluators."""
         try:
             self.config_init = self.parser.instantiate_classes(self.config)
-        except ValueError as error:  # of a setting that may be null the parser says only that no type of it fits
-            raise (own_error(error) or error) from None
+        except (ValueError, MissingError) as error:
+            raise in_a_run(error, self.config.evaluators) from None
         self.model, self.datamodule = self.config_init.model, self.config_init.data
 
     def dump(self) -> str:
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0  # what stopped the run is told once, by rank 0
     except InbatchError as error:
         folder.discard_if_new(keep=error.exit_code not in (2, 3))
-        raise
+        raise with_arguments(error, arguments) from error.__cause__
     except MisconfigurationException as error:
         folder.discard_if_new()
         raise UsageError(" ".join(str(error).split())) from error

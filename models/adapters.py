@@ -40,7 +40,7 @@ class Lora:
         rank: rows of A and columns of B.
         alpha: scale of the update, divided by the rank.
         dropout: on the input of A, in training.
-        targets: ends of module names, such as ``[query, value]``; None for every linear layer of the backbone.
+        targets: ends of module names, such as ``[query, value]``, or one of them; None for every linear layer of the backbone.
 
     Source: Hu et al. 2021, arXiv 2106.09685.
     """
@@ -48,7 +48,7 @@ class Lora:
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
-    targets: list[str] | None = None
+    targets: list[str] | str | None = None
 
     def __post_init__(self):
         if self.rank < 1:
@@ -66,12 +66,14 @@ def attach(network: PreTrainedModel, lora: Lora) -> PeftModel:
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
+    # As one string peft would take them for a regular expression.
+    targets = [lora.targets] if isinstance(lora.targets, str) else lora.targets
     config = LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft only multiplies with it
         lora_dropout=lora.dropout,
-        target_modules=lora.targets or "all-linear",
+        target_modules=targets or "all-linear",
         # Where a class insists on its pooler, an adapter on it would never get a gradient.
         exclude_modules=_POOLER if any(re.fullmatch(_POOLER, name) for name, _ in network.named_modules()) else None,
     )
@@ -84,7 +86,7 @@ def attach(network: PreTrainedModel, lora: Lora) -> PeftModel:
         )
         raise UsageError(
             f"expected LoRA targets that name modules of {type(network).__name__}; got {lora.targets}. "
-            f"Its linear layers end in {', '.join(linear)}."
+            f"Its linear layers end in {', '.join(linear)}; null takes all of them. Set lora.targets."
         ) from error
 
 

@@ -31,10 +31,16 @@ def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int, pr
     for part in parts(objective):
         part.check(facts)
     prompts = [encoder.prompts[side] for side in data.max_length]
-    if data.instructed != any(INSTRUCTION in prompt for prompt in prompts):
+    placed = any(INSTRUCTION in prompt for prompt in prompts)
+    if data.instructed and not placed:
         raise UsageError(
-            f"expected rows with instructions and a prompt with {INSTRUCTION}, or neither; got one of the two. Set encoder.prompts, "
-            "and instruction or columns.instruction on data.sources."
+            f"expected a prompt with {INSTRUCTION}, as the rows have instructions; got none. Set encoder.prompts, or leave the instructions "
+            f"out: {data.without_instructions}."
+        )
+    if placed and not data.instructed:
+        raise UsageError(
+            f"expected rows with instructions, as a prompt has a place for them; got none. Set instruction or columns.instruction on "
+            f"data.sources, or encoder.prompts without {INSTRUCTION}."
         )
     tokenizer = encoder.tokenizer
     for side, length in data.max_length.items():

@@ -96,5 +96,5 @@ def _from_hub(name: str) -> Path:
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise MissingError(
             f"expected a model called {name!r}: there is no such folder here, nor is it in the local Hugging Face cache, "
-            f"and the hub did not give it ({type(error).__name__}). Fetch it with `hf download {name}`."
+            f"and the hub did not give it ({type(error).__name__}). Fetch it with `hf download {name}`, a gated model after `hf auth login`."
         ) from error

@@ -1,6 +1,7 @@
 """What the README shows, works: its Python runs, its commands and files exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from inbatch import cli
 from inbatch.callbacks.signals import EXIT_CODES
 from inbatch.cli import VERBS
-from inbatch.config import find_config
+from inbatch.config import find_config, locate_configs
 from inbatch.errors import MissingError, TrainingError, UsageError
+from inbatch.fit import FitCLI
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -31,6 +33,14 @@ def test_its_commands_are_verbs_and_its_configs_exist():
     assert len(configs) >= 3
     for name in configs:
         assert find_config(name).is_file()
+
+
+def test_its_way_to_name_columns_can_be_read():
+    (line,) = re.findall(r"`('--data\.sources=.+?')`", README)
+    third = re.search(r"^\.venv/bin/inbatch fit (.+)$", README, re.MULTILINE)
+    assert third
+    source = FitCLI(locate_configs(shlex.split(f"{third[1]} {line}"))[0]).config.data.sources
+    assert (source.path, source.columns) == ("pairs.csv", {"anchor": "question", "positive": "reply"})
 
 
 @pytest.mark.parametrize("target", ["quickstart", "test"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +70,9 @@ def test_names_decide_whatever_the_order(names):
 @pytest.mark.parametrize(
     ("kinds", "why"),
     [
-        (texts("query", "pos", "neg", "instruction"), "no role is known for instruction"),
+        (texts("query", "pos", "neg", "id"), "no role is known for id"),
+        (texts("text", "instruction"), "role of text is open"),
+        (texts("anchor", "instruction"), "known as the positive"),
         (texts("query", "question", "answer"), "query and question may all be the anchor"),
         (texts("anchor", "positive", "answer"), "positive and answer may all be the positive"),
         (texts("text", "answer"), "role of text is open"),
@@ -86,7 +90,44 @@ def test_what_cannot_be_decided_is_refused_with_the_setting(kinds, why):
     with pytest.raises(UsageError, match=why) as error:
         resolve(kinds, None, "rows.csv")
     assert str(error.value).startswith("rows.csv: ")
-    assert "Set columns to {anchor: NAME" in str(error.value)
+    assert "Say which has which of the roles anchor, positive, negatives, score, instruction;" in str(error.value)
+    assert "'--data.sources={path: rows.csv, columns: {anchor: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "columns"),
+    [
+        ({"id": NUMBER} | texts("question", "answer"), "{anchor: question, positive: answer}"),
+        (texts("id", "question", "answer"), "{anchor: question, positive: answer}"),
+        (texts("alpha", "positive", "beta") | {"label": DIGITS}, "{anchor: alpha, positive: positive, score: label}"),
+        (texts("text", "title"), "{anchor: text, positive: title}"),
+        (texts("query", "question", "answer"), "{anchor: query, positive: answer}"),
+        (texts("anchor", "body", "neg", "neg_1"), "{anchor: anchor, positive: body, negatives: [neg, neg_1]}"),
+        (texts("anchor", "body", "neg") | {"neg_1": TEXTS}, "{anchor: anchor, positive: body, negatives: [neg]}"),
+        (
+            texts("query", "pos", "Instruction", "id"),
+            "{anchor: query, positive: pos, instruction: Instruction}",
+        ),
+        (texts("a") | {"meta": OTHER}, "{anchor: a, positive: NAME}"),
+        ({"meta": OTHER}, "{anchor: NAME, positive: NAME}"),
+        (texts("a: b", "it's", "positive", "answer"), "{anchor: 'a: b', positive: positive}"),
+    ],
+)
+def test_the_line_that_may_be_meant_is_given_and_can_be_read_by_a_shell(kinds, columns):
+    with pytest.raises(UsageError) as error:
+        resolve(kinds, None, "my rows.csv")
+    (line,) = shlex.split(str(error.value).partition("if this is meant: ")[2])
+    assert line == f"--data.sources={{path: my rows.csv, columns: {columns}}}"
+
+
+def test_an_instruction_is_one_beside_known_names_only():
+    roles = resolve(texts("instruction", "query", "positive", "negative"), None, "file")
+    assert roles == Roles("query", "positive", ("negative",), None, "by name", "instruction")
+    assert roles.without_instruction == "{anchor: query, positive: positive, negatives: [negative]}"
+    assert resolve(texts("instruction", "output"), None, "file") == Roles("instruction", "output", how="by order")
+    kinds = texts("query", "positive", "instructions")
+    with pytest.raises(UsageError, match="no role is known for instructions"):
+        resolve(kinds, None, "file")
 
 
 def test_a_given_mapping_decides_and_ignores_the_rest():

@@ -8,8 +8,9 @@ import huggingface_hub
 import pytest
 
 from inbatch.data import files, sources
+from inbatch.data.columns import Roles
 from inbatch.data.sources import Source, as_sources, load
-from inbatch.errors import InbatchError, MissingError, UsageError
+from inbatch.errors import MissingError, UsageError
 
 PAIRS = {"query": ["a", "b"], "answer": ["x", "y"]}
 
@@ -187,7 +188,6 @@ def test_real_files(test_data: Path):
     wiki = load(Source(str(test_data / "wiki_sentences.txt")))
     assert (len(wiki), wiki.dropped, wiki.roles.positive) == (11_915, 0, None)
     path = str(test_data / "medi_nli_sample.jsonl")
-    with pytest.raises(InbatchError, match="no role is known for instruction"):
-        load(Source(path))
+    assert load(Source(path)).roles == Roles("query", "pos", ("neg",), None, "by name", "instruction")
     nli = load(Source(path, columns={"anchor": "query", "positive": "pos", "negatives": ["neg"]}))
     assert (len(nli), nli.negatives) == (1000, 1)

@@ -1,14 +1,19 @@
 """Every experiment file parses against the signatures, says what it claims, and runs two steps on a tiny backbone."""
 
+import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from fit_helpers import lines_of
 from tiny_rows import tiny_row
 
 from inbatch import cli
 from inbatch.config import command_for
 from inbatch.fit import FitCLI
+from inbatch.models.data_checks import check_data
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 SHARED = {"base.yaml", "shared.yaml"}
@@ -159,6 +164,36 @@ def test_the_stage_before_is_the_one_whose_export_is_read(row):
     run = command.rpartition("--run_dir runs/")[2]
     assert command == command_for(run)
     assert f"name: runs/{run}/export" in (FOLDER / row).read_text()
+
+
+COLUMNS = re.compile(r"(\S+) has the columns ([\w, ]+\w)")
+WITH_FILE = [row for row in ROWS if COLUMNS.search((FOLDER / row).read_text())]
+
+
+def test_the_header_says_which_columns_a_file_of_its_command_has():
+    commands = {row for row in ROWS if "=" in _mentioned(row, "Command").partition("--data.")[2]}
+    assert commands
+    assert commands <= set(WITH_FILE)
+
+
+@pytest.mark.parametrize("row", WITH_FILE)
+def test_the_command_reads_the_file_that_the_header_describes(row, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (FOLDER / row).read_text()
+    name, columns = COLUMNS.search(text).groups()
+    rows = [{column: f"{column} {number}" for column in columns.split(", ")} for number in range(8)]
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    Path(name).write_text("\n".join(map(json.dumps, rows) if name.endswith(".jsonl") else lines))
+    source = yaml.safe_load(text)["data"].get("sources", "none.csv")
+    Path("source.yaml").write_text(yaml.safe_dump({"data": {"sources": source}}))
+    given = [word for word in shlex.split(_mentioned(row, "Command")) if word.startswith("--data.")]
+    assert name in str(given or source)
+    tiny = tiny_row([FOLDER / name for name in configs(row)], tmp_path)
+    cli = FitCLI([*tiny, "--data.sources=none.csv", "--config", "source.yaml", *given, "--data.max_length=100"])
+    cli.build()
+    check_data(cli.model.encoder, cli.model.objective, cli.datamodule, 1, "32-true")
+    (table,) = cli.datamodule.tables
+    assert (len(table), sorted(table.roles.used)) == (8, sorted(columns.split(", ")))
 
 
 @pytest.mark.parametrize("row", ROWS)

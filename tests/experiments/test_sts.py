@@ -97,7 +97,7 @@ def test_an_empty_folder_and_a_wanted_set_that_is_not_there_are_refused(tmp_path
         sts.Sts(str(tmp_path))
     with pytest.raises(MissingError, match=r"expected STS-B-dev in"):
         sts.Sts(str(tmp_path), ["STS-B-dev"])
-    with pytest.raises(MissingError, match="data_dir"):
+    with pytest.raises(MissingError, match="--data-dir"):
         sts.Sts(None, ["SICK-R"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,10 @@ def test_a_stopped_run_is_gone_on_with_and_new_rows_are_added(tmp_path, monkeypa
 def test_the_run_reads_them_whatever_the_order_of_its_rows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = write(tmp_path)
-    assert cli.main(["fit", *options]) == 3
-    assert "inbatch synthesize reference-scores" in capsys.readouterr().err
-    assert cli.main(["synthesize", "reference-scores", *options]) == 0
+    assert cli.main(["fit", *options, "--fresh=true"]) == 3
+    command = capsys.readouterr().err.partition("Make them with the arguments of this run: inbatch ")[2]
+    assert shlex.split(command) == ["synthesize", "reference-scores", *options]
+    assert cli.main(shlex.split(command)) == 0
     assert "24 scores, 24 of them new" in capsys.readouterr().out
     lines = (tmp_path / "triples.csv").read_text().splitlines()
     (tmp_path / "triples.csv").write_text("\n".join([lines[0], *lines[:3:-1]]) + "\n")
@@ -120,7 +122,9 @@ def test_the_run_reads_them_whatever_the_order_of_its_rows(tmp_path, monkeypatch
     assert cli.main(["fit", *options, "--seed_everything=1", "--run_dir=more"]) == 2
     assert "made with encoder" in capsys.readouterr().err  # another seed draws other tokens
     assert cli.main(["fit", *options, "--run_dir=more"]) == 2
-    assert "2 of 26 have none" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 of 26 have none" in said
+    assert f"inbatch synthesize reference-scores {shlex.join(options)} --run_dir=more; they are kept by text" in said
 
 
 def test_each_instruction_has_a_score_with_its_anchor(tmp_path):

@@ -38,6 +38,8 @@ MISTAKES = [
     # Evaluation.
     (["--evaluate_every=2"], 2, "expected evaluators"),
     (["--evaluators.a.class_path=fit_helpers.Similarity", "--evaluate_every=0"], 2, "expected evaluate_every >= 1"),
+    (["--evaluators.dev.class_path=inbatch.experiments.sts.Sts", "--evaluators.dev.init_args.data_dir=nowhere", "--evaluate_every=2"],
+     3, "then give that folder as --evaluators.dev.init_args.data_dir."),
     (["--monitor=val/a/cosine"], 2, "expected monitor to be a tag of an evaluator (none)"),
     # Data.
     (["--data.batch_size=41"], 2, "batch_size 41 is larger than the 40 rows"),
@@ -45,7 +47,13 @@ MISTAKES = [
     (["--data.sources=empty.csv"], 2, "empty.csv"),
     (["--data.sources=latin.csv"], 2, "latin.csv"),
     (["--data.sources=ragged.csv"], 2, "ragged.csv"),
-    (["--data.sources=undecided.csv"], 2, "undecided.csv"),
+    (["--data.sources=undecided.csv"], 2, "'--data.sources={path: undecided.csv, columns: {anchor: alpha, positive: positive}}'"),
+    (["--data.sources.columns={anchor: alpha}"], 2, "expected a path beside its other fields; got none. Set --data.sources.path=FILE"),
+    (["--data.sources.path=a.csv", "--data.sources.columns={anchor:a}"], 2, "with a blank behind each colon"),
+    (["--data.sources={path:a.csv,columns:{anchor:a}}"], 2, "with a blank behind each colon"),
+    (["--data.columns={anchor: a}"], 2, "columns belong to a source. Write '--data.sources={path: FILE,"),
+    (["--columns", "anchor=a"], 2, "columns belong to a source. Write '--data.sources={path: FILE,"),
+    (["--model.encoder.init_args.backbone.init_args.lora={r: 8}"], 2, "Lora has no option r. Did you mean rank?"),
     # Files and models.
     (["--config=nowhere.yaml"], 3, "no configuration file nowhere.yaml"),
     (["--config=quickstrat.yaml"], 3, "Did you mean quickstart.yaml?"),
@@ -89,6 +97,20 @@ def test_a_mistake_is_answered_in_one_sentence(
     assert "Traceback" not in outcome.err
     assert len(said) < 600
     assert not (run_folder / "run").exists()
+
+
+@pytest.mark.usefixtures("bad_files")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data.sources={path: undecided.csv, columns: {anchor: beta, positive: positive}}"],
+        ["--data.sources=undecided.csv", "--data.sources.columns={anchor: beta, positive: positive}"],
+    ],
+)
+def test_columns_of_a_file_are_said_on_the_command_line(fit: Callable[..., Any], words: list[str]):
+    outcome = fit("--run_dir=run", *words, "--data.batch_size=2", "--trainer.max_steps=2")
+    assert outcome.code == 0, outcome.err
+    assert "anchor = beta; positive = positive (as set)" in outcome.out
 
 
 def test_a_mistake_that_shows_after_steps_keeps_what_they_measured(fit: Callable[..., Any], run_folder: Path):

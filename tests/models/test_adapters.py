@@ -56,6 +56,14 @@ def test_targets_choose_layers():
     assert all(".query." in name for name in names)
 
 
+def test_one_target_may_be_given_without_a_list():
+    one, listed = (TinyRandom(lora=Lora(rank=2, targets=targets)) for targets in ("query", ["query"]))
+    names = [name for name, parameter in one.named_parameters() if parameter.requires_grad]
+    assert names
+    assert all(".query.lora_" in name for name in names)
+    assert names == [name for name, parameter in listed.named_parameters() if parameter.requires_grad]
+
+
 def test_targets_that_match_nothing_are_refused_with_those_that_would():
     with pytest.raises(UsageError, match=r"nope.*query"):
         TinyRandom(lora=Lora(targets=["nope"]))

@@ -52,7 +52,9 @@ def test_what_can_be_no_hub_id_is_refused_without_asking_the_hub(name, monkeypat
 @pytest.mark.usefixtures("offline")
 def test_a_hub_model_that_is_not_cached_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(MissingError, match=r"hf download someone/some-model`") as error:
+    with pytest.raises(
+        MissingError, match=r"hf download someone/some-model`, a gated model after `hf auth login`"
+    ) as error:
         locate("someone/some-model")
     assert error.value.exit_code == 3
 
