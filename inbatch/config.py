@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from importlib import import_module, resources
 from pathlib import Path
@@ -25,6 +26,7 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     Raises:
         MissingError: if there is no such file.
         UsageError: if ``--config`` is the last argument, or a file sets what another option decides.
+        SystemExit: with code 0, after printing what there is in it, if a packaged folder such as ``gcse/`` is named.
     """
     located, name = [], None
     rest = iter(arguments)
@@ -37,6 +39,9 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
             value = next(rest, "")
         if not value:
             raise UsageError(f"expected a YAML file after {option}; got nothing")
+        if _is_packaged_folder(value):
+            print(list_folder(value))
+            raise SystemExit(0)
         path = find_config(value)
         _refuse_linked_keys(path)
         located += [option, str(path)]
@@ -48,13 +53,37 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 def find_config(value: str) -> Path:
     """Return the path of a configuration file, of this folder or packaged (such as ``simcse/unsup-bert-base.yaml``)."""
-    packaged = Path(str(resources.files("inbatch.experiments")))
-    for path in (Path(value), packaged / value):
+    for path in (Path(value), _packaged() / value):
         if path.is_file():
             return path
-    names = sorted(str(path.relative_to(packaged)) for path in packaged.rglob("*.yaml"))
-    hint = suggest(value, names) or _packaged(value, names)
+    names = _names()
+    hint = suggest(value, names) or _what_there_is(value, names)
     raise MissingError(f"there is no configuration file {value}, neither here nor among the packaged ones{hint}")
+
+
+def list_folder(folder: str) -> str:
+    """Lay out the files of a packaged folder such as ``gcse``: a name and the beginning of its header each, and how to use one."""
+    names = [name for name in _names() if name.startswith(f"{folder.rstrip('/')}/")]
+    width = max(map(len, names))
+    lines = [f"packaged in {folder.rstrip('/')}/ (nothing was trained):"]
+    for name in names:
+        header = (_packaged() / name).read_text("utf8").splitlines()[0]
+        about = re.sub(r"^# (Claim +)?", "", header)
+        lines.append(f"  {name:<{width}}  {textwrap.shorten(about, 80, placeholder=' ...')}")
+    row = next(name for name in names if not name.endswith("/shared.yaml"))
+    return "\n".join([*lines, f"to train one, such as the first row: inbatch fit {options_for(row)}"])
+
+
+def options_for(value: str) -> str:
+    """Return the ``--config`` options that run a configuration file: of a packaged row those in its header, which name what it stands on."""
+    path = _packaged() / value
+    command = _command(path) if path.is_file() else None
+    return " ".join(re.findall(r"--config \S+", command or "")) or f"--config {value}"
+
+
+def names_config(word: str) -> bool:
+    """Say whether a word means a configuration: a YAML file, or a packaged folder of them."""
+    return word.endswith((".yaml", ".yml")) or _is_packaged_folder(word)
 
 
 def command_for(run: str) -> str | None:
@@ -62,22 +91,41 @@ def command_for(run: str) -> str | None:
 
     None where there is no such row.
     """
-    packaged = Path(str(resources.files("inbatch.experiments")))
-    for path in sorted(packaged.rglob("*.yaml")):
-        if "-".join(path.relative_to(packaged).with_suffix("").parts) == run:
-            found = re.search(r"^# Command +(.+)$", path.read_text("utf8"), re.MULTILINE)
-            return found and f"{found[1].split(' --run_dir ')[0]} --run_dir runs/{run}"
+    for name in _names():
+        if "-".join(Path(name).with_suffix("").parts) == run:
+            command = _command(_packaged() / name)
+            return command and f"{command.split(' --run_dir ')[0]} --run_dir runs/{run}"
     return None
 
 
-def _packaged(value: str, names: list[str]) -> str:
+def _command(path: Path) -> str | None:
+    found = re.search(r"^# Command +(.+)$", path.read_text("utf8"), re.MULTILINE)
+    return found and found[1]
+
+
+def _packaged() -> Path:
+    return Path(str(resources.files("inbatch.experiments")))
+
+
+def _names() -> list[str]:
+    return sorted(str(path.relative_to(_packaged())) for path in _packaged().rglob("*.yaml"))
+
+
+def _is_packaged_folder(value: str) -> bool:
+    return any(name.startswith(f"{value.rstrip('/')}/") for name in _names())
+
+
+def _what_there_is(value: str, names: list[str]) -> str:
     """List the packaged files of the folder that was named, or else the folders."""
     folder = f"{value.split('/')[0]}/"
     if below := [name for name in names if name.startswith(folder)]:
         return f". Packaged in {folder} are: {', '.join(below)}"
-    top = [name for name in names if "/" not in name]
+    return f". Packaged are: {', '.join(name for name in names if '/' not in name)}, and {_folders(names)}"
+
+
+def _folders(names: list[str]) -> str:
     folders = sorted({f"{name.split('/')[0]}/" for name in names if "/" in name})
-    return f". Packaged are: {', '.join(top)}, and rows in {', '.join(folders)}; --config {folders[0]} lists a folder's"
+    return f"rows in {', '.join(folders)}; --config {folders[0]} lists a folder's"
 
 
 def _refuse_linked_keys(path: Path) -> None:
@@ -106,7 +154,14 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
     keys = list(options)
     if match := re.search(r"[Uu]nrecognized arguments: (.*)", text):
         wrong = match[1].split()[0].split("=")[0]
+        if names_config(wrong):
+            return UsageError(f"{wrong} is no option. Did you mean {options_for(wrong)}?")
         return UsageError(f"there is no option {wrong}{suggest(wrong.lstrip('-'), keys)}")
+    if match := re.search(r"following arguments are required: (.*)", text):
+        return UsageError(
+            f"expected {match[1]} to be set. Give --config base.yaml --config ROW.yaml, or set what is missing; there are "
+            f"{_folders(_names())}."
+        )
     if match := re.search(r"Group '(.+?)' does not accept option '(.+?)'", text):
         wrong = f"{match[1]}.{match[2]}"
         return UsageError(f"there is no option {wrong}{suggest(wrong, keys)}")

@@ -43,8 +43,9 @@ class Evaluation(Callback):
         if every is not None and every < 1:
             raise UsageError(f"expected evaluate_every >= 1 or null; got {every}.")
         if (every or first) and not evaluators:
+            setting, off = ("evaluate_every", "null") if every else ("evaluate_first", "false")
             raise UsageError(
-                "expected evaluators, as evaluate_every or evaluate_first is set; got none. Set evaluators."
+                f"expected evaluators, as {setting} is set; got none. Set evaluators, or set {setting} to {off}."
             )
         if monitor is not None and (
             every is None or monitor.split("/")[:2] not in [["val", name] for name in evaluators]

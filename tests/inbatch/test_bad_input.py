@@ -36,7 +36,8 @@ MISTAKES = [
      2, "nothing is trainable"),
     (["--trainer.devices=2", "--trainer.strategy=nonsense"], 2, "the trainer refuses its settings: You selected an invalid strategy name"),
     # Evaluation.
-    (["--evaluate_every=2"], 2, "expected evaluators"),
+    (["--evaluate_every=2"], 2, "as evaluate_every is set; got none. Set evaluators, or set evaluate_every to null."),
+    (["--evaluate_first=true"], 2, "Set evaluators, or set evaluate_first to false."),
     (["--evaluators.a.class_path=fit_helpers.Similarity", "--evaluate_every=0"], 2, "expected evaluate_every >= 1"),
     (["--monitor=val/a/cosine"], 2, "expected monitor to be a tag of an evaluator (none)"),
     # Data.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inbatch.config import explain, find_config, locate_configs
+from inbatch.config import explain, find_config, list_folder, locate_configs, names_config, options_for
 from inbatch.errors import MissingError, UsageError
 
 KEYS = ["trainer.max_steps", "data.batch_size", "run_dir"]
@@ -46,8 +46,55 @@ def test_a_missing_file_is_answered_with_the_near_or_the_folders_or_what_is_in_o
     ):
         find_config("/zzz")
     with pytest.raises(MissingError, match=r"Packaged in simcse/ are: simcse/cpu-minilm\.yaml, .*-mlm\.yaml") as error:
-        find_config("simcse/")
+        find_config("simcse/zzzzzzzzzzzzzzzzzzzzzzzzzzzz")
     assert "promcse" not in str(error.value)
+
+
+FOLDERS = sorted({path.parent.name for path in find_config("base.yaml").parent.glob("*/*.yaml")})
+
+
+def test_there_are_folders_of_rows():
+    assert len(FOLDERS) > 20
+    assert {"small-llm", "gcse"} <= set(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_lists_its_rows_and_is_no_mistake(folder: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        locate_configs(["--config", f"{folder}/"])
+    assert left.value.code == 0
+    first, *files, last = capsys.readouterr().out.splitlines()
+    assert first == f"packaged in {folder}/ (nothing was trained):"
+    assert sorted(line.split()[0] for line in files) == sorted(
+        f"{folder}/{path.name}" for path in find_config("base.yaml").parent.glob(f"{folder}/*.yaml")
+    )
+    assert all(len(line.split()) > 3 and "# " not in line and len(line) < 140 for line in files)
+    options = last.partition("inbatch fit ")[2].split()
+    assert options[-1].startswith(f"{folder}/")
+    assert "shared.yaml" not in options[-1]
+    locate_configs(options)
+
+
+def test_a_list_shows_the_claims_cut_to_a_line():
+    listed = list_folder("gcse")
+    assert "gcse/bert-base.yaml             GCSE, BERT-base: average of 7 STS tasks 81.98 (README" in listed
+    assert "gcse/shared.yaml                What GCSE's rows share" in listed
+    assert list_folder("gcse/") == listed
+
+
+def test_a_row_stands_on_the_files_that_its_header_names():
+    assert options_for("simcse/sup-bert-base.yaml") == (
+        "--config base.yaml --config simcse/shared.yaml --config simcse/sup-bert-base.yaml"
+    )
+    assert options_for("base.yaml") == "--config base.yaml"
+    assert options_for("mine.yaml") == "--config mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("word", "means"), [("a.yaml", True), ("b.yml", True), ("gcse/", True), ("gcs", False), ("minilm", False)]
+)
+def test_words_that_mean_a_configuration(word: str, means: bool):
+    assert names_config(word) == means
 
 
 def test_a_file_may_not_set_what_the_seed_decides(tmp_path: Path):
@@ -63,6 +110,12 @@ def test_a_file_may_not_set_what_the_seed_decides(tmp_path: Path):
     ("complaint", "sentence"),
     [
         ("unrecognized arguments: --trainer.max_stepz=3", "no option --trainer.max_stepz. Did you mean trainer.max_steps?"),
+        ("unrecognized arguments: simcse/sup-bert-base.yaml", "is no option. Did you mean --config base.yaml --config simcse/shared"),
+        ("unrecognized arguments: gcse/", "gcse/ is no option. Did you mean --config gcse/?"),
+        ("unrecognized arguments: word", "there is no option word"),
+        ("the following arguments are required: model.encoder, data.sources",
+         "expected model.encoder, data.sources to be set. Give --config base.yaml --config ROW.yaml"),
+        ("the following arguments are required: a", "rows in angle/"),
         ("Group 'data' does not accept option 'batchsize'", "no option data.batchsize. Did you mean data.batch_size?"),
         ("Option 'rundir' is not accepted", "there is no option rundir. Did you mean run_dir?"),
         (

@@ -95,8 +95,11 @@ def test_a_resumed_run_knows_the_best_and_what_was_done():
     ("options", "sentence"),
     [
         ({"every": 0}, "expected evaluate_every >= 1 or null; got 0"),
-        ({"evaluators": {}, "every": 1}, "expected evaluators, as"),
-        ({"evaluators": {}, "first": True}, "expected evaluators, as"),
+        (
+            {"evaluators": {}, "every": 1},
+            "expected evaluators, as evaluate_every is set; got none. Set evaluators, or set evaluate_every to null.",
+        ),
+        ({"evaluators": {}, "first": True}, "set evaluate_first to false"),
         ({"every": 1, "monitor": "val/b/score"}, "expected monitor to be a tag of an evaluator"),
         ({"every": 1, "monitor": "score"}, "expected monitor to be a tag of an evaluator"),
         ({"monitor": "val/a/score"}, "and evaluate_every=None"),
