@@ -26,13 +26,14 @@ from inbatch.callbacks.first_screen import FirstScreen
 from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
-from inbatch.callbacks.signals import Signals, Stopped, stop_outside_of_training
+from inbatch.callbacks.signals import OutOfTime, Signals, Stopped, stop_outside_of_training
 from inbatch.config import explain, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import InbatchError, UsageError, own_error
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
+from inbatch.objectives import asks_for_list, list_objectives, objectives, wrong_objective
 from inbatch.provenance import provenance
 from inbatch.run_folder import RunFolder
 
@@ -77,21 +78,6 @@ class RunOptions:
     mode: Literal["max", "min"] = "max"
 
 
-class OutOfTime(InbatchError):
-    """``trainer.max_time`` is over before the last step.
-
-    Args:
-        step: that the checkpoint holds.
-    """
-
-    exit_code = 75
-
-    def __init__(self, step: int) -> None:
-        super().__init__(
-            f"trainer.max_time is over: stopped after step {step}, which is saved. The same command with a longer max_time goes on."
-        )
-
-
 class FitCLI(LightningCLI):
     """The parser of ``inbatch fit``: trainer, model and data by their signatures, and `RunOptions` at the top.
 
@@ -107,6 +93,7 @@ class FitCLI(LightningCLI):
     config_init: Any  # built by `build`: one attribute an option
 
     def __init__(self, arguments: Sequence[str]) -> None:
+        objectives()  # so that the parser knows them: --model.objective=InfoNCE
         super().__init__(
             EmbeddingModule,
             EmbeddingDataModule,
@@ -144,7 +131,7 @@ class FitCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except argparse.ArgumentError as error:
-            raise explain(error, [action.dest for action in parser._actions]) from None
+            raise wrong_objective(error) or explain(error, [action.dest for action in parser._actions]) from None
         trainer = self.config.trainer
         if trainer.max_steps == -1 and trainer.max_epochs is None and trainer.max_time is None:
             raise UsageError(
@@ -174,6 +161,9 @@ def main(arguments: Sequence[str]) -> int:
     # Before any process is forked or started; what the user has set stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _quiet()
+    if asks_for_list(arguments):
+        print(list_objectives())
+        return 0
     located, name = locate_configs(arguments)
     cli = FitCLI(located)
     config = yaml.safe_load(cli.dump())

@@ -19,6 +19,8 @@ MISTAKES = [
     (["--model.optimizer.init_args.wd=1"], 2, "AdamW has no option wd. It has "),
     (["--model.objective.class_path=inbatch.losses.infonce.InfoNC"], 2, "Did you mean inbatch.losses.infonce.InfoNCE?"),
     (["--model.objective.class_path=inbatch.losses.infonc.InfoNCE"], 2, "inbatch.losses.infonc"),
+    (["--model.objective=MultipleNegativesRankingLoss"], 2, "There are Angle, CoSENT, DCLR"),
+    (["--model.objective=InfoNC"], 2, "Did you mean InfoNCE?"),
     (["--model.objective.class_path=fit_helpers.NotAnObjective"], 2, "not correspond to a subclass of Objective"),
     # Values.
     (["--trainer.max_steps=many"], 2, "trainer.max_steps: Expected a int. Got value: many"),
