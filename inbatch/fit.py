@@ -173,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     if (result := folder.result()) is not None:
         if rank_zero_only.rank == 0:
             print(describe_result(folder, result, "finished before"))
+            print("  nothing was trained now; --fresh=true trains anew, in a folder beside this one")
         return 0
     stop_outside_of_training()
     try:

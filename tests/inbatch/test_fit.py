@@ -83,6 +83,7 @@ def test_given_again_a_finished_run_prints_its_result(fit: Callable[..., Any], r
     again = fit("--run_dir=run", *EVALUATED)
     assert (first.code, again.code) == (0, 0)
     assert "finished before: 12 steps" in again.out
+    assert "--fresh=true trains anew" in again.out
     assert "test/pair/cosine" in again.out
     assert (run_folder / "run" / "metrics.jsonl").read_text() == before
 
