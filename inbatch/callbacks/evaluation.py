@@ -113,7 +113,7 @@ class Evaluation(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step)
         if trainer.is_global_zero:
-            print(f"step {step}  " + "  ".join(f"{tag} {value:.4f}" for tag, value in numbers.items()), flush=True)
+            print(f"step {step}  {in_a_line(numbers, self.monitor)}", flush=True)
         if self.monitor is None:
             return
         if self.monitor not in numbers:
@@ -128,6 +128,17 @@ class Evaluation(Callback):
             better = score > self.best_score if self.mode == "max" else score < self.best_score
         if better and step > 0:  # the untrained model has no checkpoint, so it cannot be the best
             self.best_score, self.best_step = score, step
+
+
+def in_a_line(numbers: Mapping[str, float], monitor: str | None = None) -> str:
+    """Write numbers by tag for the screen: each evaluator's name once, and of what it divides further only the monitored number."""
+    words, last = [], ""
+    for tag, value in numbers.items():
+        evaluator, name = "/".join(tag.split("/")[:2]), "/".join(tag.split("/")[2:])
+        if "/" not in name or tag == monitor:
+            words.append(f"{name if evaluator == last else tag} {value:.4f}")
+            last = evaluator
+    return "  ".join(words)
 
 
 def run_evaluators(evaluators: Mapping[str, Evaluator], encoder: Encoder, prefix: str) -> dict[str, float]:

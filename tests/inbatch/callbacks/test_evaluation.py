@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inbatch.callbacks.evaluation import Evaluation, run_evaluators
+from inbatch.callbacks.evaluation import Evaluation, in_a_line, run_evaluators
 from inbatch.errors import UsageError
 
 
@@ -62,6 +62,12 @@ def test_an_evaluator_that_cannot_take_the_encoder_is_refused_before_training():
 def test_each_evaluation_is_a_line_on_the_screen(capsys: pytest.CaptureFixture[str]):
     run(Evaluation({"a": scores(1, 0.25)}, every=2, first=True), steps=2)
     assert capsys.readouterr().out == "step 0  val/a/score 1.0000\nstep 2  val/a/score 0.2500\n"
+
+
+def test_a_line_names_an_evaluator_once_and_leaves_out_what_it_divides_further():
+    numbers = {"val/r/mrr": 0.5, "val/r/recall": 0.25, "val/r/part/mrr": 0.1, "val/r/part/recall": 0.2, "val/s/avg": 70}
+    assert in_a_line(numbers) == "val/r/mrr 0.5000  recall 0.2500  val/s/avg 70.0000"
+    assert in_a_line(numbers, "val/r/part/mrr") == "val/r/mrr 0.5000  recall 0.2500  part/mrr 0.1000  val/s/avg 70.0000"
 
 
 def test_training_that_ends_by_epochs_is_evaluated_at_its_end():
