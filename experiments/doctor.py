@@ -46,7 +46,10 @@ def main(arguments: Sequence[str]) -> int:
         facts, findings = plan_run(run, args.memory)
         return _tell(args, "plan of a run", findings, facts)
     parser.add_argument(
-        "path", metavar="PATH", nargs="?", help="an exported folder, a Hugging Face name or folder, or `minilm`"
+        "path",
+        metavar="PATH",
+        nargs="?",
+        help="the folder of a run or of an export, a Hugging Face name or folder, or `minilm`",
     )
     args = parser.parse_args(arguments)
     if args.memory is not None:
