@@ -39,9 +39,8 @@ from inbatch.run_folder import RunFolder
 
 DESCRIPTION = """Train a model. Later --config files and options win over earlier ones. Every option is a parameter of a class:
 --model.objective.init_args.temperature=0.02 is the objective's temperature. The same command again resumes."""
-EXAMPLE = (
-    "example: inbatch fit --config base.yaml --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200"
-)
+EXAMPLE = """example: inbatch fit --config base.yaml --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200
+--config gcse/ lists the rows of a folder; --model.objective.help lists the objectives."""
 # Rank 0 tells the ranks that it starts which folder it chose. Its process id goes with it: whatever else inherits the variable,
 # such as the ranks of a later run, must not take it for its own.
 CHOSEN_FOLDER = "INBATCH_CHOSEN_FOLDER"
