@@ -15,7 +15,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 quickstart: .venv/.installed-quickstart ## train on this machine's own Python packages, evaluate, search; needs no download but the packages
-	$(BIN)/python -m inbatch.experiments.quickstart $(ARGS)
+	@$(BIN)/python -m inbatch.experiments.quickstart $(ARGS)
 
 # One thread a process: the tests compare sums made in one order, and the processes share the cores.
 test: .venv/.installed-test ## run the tests

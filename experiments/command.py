@@ -14,7 +14,9 @@ from inbatch.templates import INSTRUCTION
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the model's path, its device, and how texts are cut and batched."""
-    parser.add_argument("path", metavar="PATH", help="an exported folder, a Hugging Face name or folder, or `minilm`")
+    parser.add_argument(
+        "path", metavar="PATH", help="the folder of a run or of an export, a Hugging Face name or folder, or `minilm`"
+    )
     parser.add_argument(
         "--pooling", metavar="NAME", help="cls, mean, last, … of a plain network (default: what PATH says, else mean)"
     )

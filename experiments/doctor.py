@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from inbatch import __version__
@@ -45,15 +46,23 @@ def main(arguments: Sequence[str]) -> int:
         facts, findings = plan_run(run, args.memory)
         return _tell(args, "plan of a run", findings, facts)
     parser.add_argument(
-        "path", metavar="PATH", nargs="?", help="an exported folder, a Hugging Face name or folder, or `minilm`"
+        "path",
+        metavar="PATH",
+        nargs="?",
+        help="the folder of a run or of an export, a Hugging Face name or folder, or `minilm`",
     )
     args = parser.parse_args(arguments)
     if args.memory is not None:
         raise UsageError("--memory is for the plan of a run. Give the run, too: --config ...")
     prepare_file(args.out)
     if args.path is not None:
+        from inbatch.config import names_config, options_for
         from inbatch.experiments.inspection import inspect_model
 
+        if names_config(args.path) and not Path(args.path).is_dir():
+            raise UsageError(
+                f"expected a model; {args.path} is a configuration. Did you mean {options_for(args.path)}?"
+            )
         return _tell(args, f"model {args.path}", inspect_model(args.path))
     print("importing and testing; this takes some seconds", file=sys.stderr)
     from inbatch.experiments.installation import check_installation

@@ -33,16 +33,9 @@ def inspect_model(name: str) -> Iterator[Finding]:
     from inbatch.models.encoder import Encoder
     from inbatch.models.names import locate
 
-    path = Path(name).expanduser()
-    if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
-        if not (path / "export").is_dir():
-            raise MissingError(
-                f"expected a model in {name}; it is the folder of a run that has not exported one yet. "
-                "Finish it by giving its `inbatch fit` command again."
-            )
-        yield Finding("run", "ok", f"{name} is the folder of a run; its export is looked at")
-        name = str(path / "export")
     folder = locate(name)
+    if folder == Path(name).expanduser() / "export":
+        yield Finding("run", "ok", f"{name} is the folder of a run; its export is looked at")
     yield Finding("kind", "ok", describe_kind(folder))
     encoder = Encoder.from_pretrained(name)
     yield from _contents(encoder)

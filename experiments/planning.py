@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -139,13 +140,20 @@ def rehearse(
     chunks = 1.0 if whole else min(max(CHUNKS, affordable), shape.rows * shape.views * shape.mean_length / own)
     large = longest * min(24, max(6, WORK / 4 / (flops * longest)))
     scenes = [scene(large / 3, 2), scene(large, 2), *([] if whole else [scene(large / 3, 6)])]
-    line = fit_line([held(cli, texts, one) for one in scenes])
+    count = len(scenes) + (device.type == "cpu")
+
+    def announced(one: Scene, number: int) -> Scene:
+        chunk = "at once" if one.chunk_tokens is None else f"in chunks of {one.chunk_tokens:,} tokens"
+        print(f"rehearsal {number} of {count}: {one.rows:,} rows {chunk}", file=sys.stderr, flush=True)
+        return one
+
+    line = fit_line([held(cli, texts, announced(one, number)) for number, one in enumerate(scenes, 1)])
     if device.type != "cpu":
         return Rehearsed(line, 1.0, 0, 0, int(large))
     fitting = (SHARE * room / LARGEST_HEAP - line.fixed) / max(1.0, line.token)
     last = scene(max(2.0 * longest, min(own, WORK / (flops * STEPS * chunks), fitting)), chunks)
     tokens = last.chunk_tokens or last.rows * shape.views * longest
-    program, start, peak = heap(arguments, last)
+    program, start, peak = heap(arguments, announced(last, count))
     factor = (peak - program) / line.at(tokens, last.rows * shape.views)
     return Rehearsed(line, factor, program, start, tokens)
 

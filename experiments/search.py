@@ -78,6 +78,9 @@ def cached_documents(encoder: Encoder, texts: Sequence[str], name: str, **encode
     kind = pa.list_(pa.float32(), encoder.dim)
 
     def make() -> list[pa.RecordBatch]:
+        if encode.get("progress"):
+            length = encode.get("max_length") or encoder.max_length
+            print(f"encoding {len(texts):,} texts of at most {length} tokens, once: they are kept", file=sys.stderr)
         rows = encoder.encode(texts, prompt_name="document", **encode)
         return [pa.record_batch([pa.FixedSizeListArray.from_arrays(rows.flatten().numpy(), type=kind)], ["embedding"])]
 

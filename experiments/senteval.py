@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from inbatch.arguments import suggest
 from inbatch.errors import MissingError, UsageError
 from inbatch.hub import offline_if_unreachable
 
@@ -134,7 +135,10 @@ def check_names(names: Iterable[str]) -> list[str]:
     """Return the names as a list, or say which of them is no STS set."""
     names = list(names)
     if unknown := [name for name in names if name not in STS_SETS]:
-        raise UsageError(f"expected STS sets among {', '.join(STS_SETS)}; got {', '.join(unknown)}. Set sets.")
+        near = suggest(unknown[0], STS_SETS) or "."
+        raise UsageError(
+            f"expected STS sets among {', '.join(STS_SETS)}; got {', '.join(unknown)}{near} Set --sets (sets in a configuration)."
+        )
     return names
 
 

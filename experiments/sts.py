@@ -176,7 +176,12 @@ def _screen(result: dict[str, Any]) -> str:
         rows.insert(place, ["Avg of 7", "", *(_number(result["avg"][column]) for column in ("all", "mean", "wmean"))])
         note = "Avg: of the scores rounded to two decimals, test sets only, as papers compute it."
     else:
-        note = f"No average: it is over all {len(TEST_SETS)} test sets, and {len(tests)} are here. --data-dir takes a folder that has them."
+        note = f"No average: that is over all {len(TEST_SETS)} test sets, "
+        absent = [name for name in TEST_SETS if name in result["skipped"]]
+        if absent:
+            note += f"and {', '.join(absent)} {'are' if len(absent) > 1 else 'is'} not here. --data-dir takes a folder that has all."
+        else:
+            note += f"of which --sets names {len(tests) or 'none'}."
     if "SICK-R" in result["sets"]:
         note += f" SICK-R: SentEval's test part of {result['sets']['SICK-R']['pairs']:,} pairs, not the 9,927 of MTEB."
     title = (

@@ -14,8 +14,13 @@ from inbatch.errors import UsageError
 
 def suggest(wrong: str, names: Iterable[str]) -> str:
     """Return ``". Did you mean X?"`` for the nearest of ``names``, or ``""`` if none is near."""
-    near = difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)
-    return f". Did you mean {near[0]}?" if near else ""
+    near = nearest(wrong, names)
+    return f". Did you mean {near}?" if near else ""
+
+
+def nearest(wrong: str, names: Iterable[str]) -> str:
+    """Return the name that ``wrong`` was probably meant to be, or ``""`` if none is near."""
+    return next(iter(difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)), "")
 
 
 class Parser(argparse.ArgumentParser):

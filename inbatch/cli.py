@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from inbatch import __version__
-from inbatch.arguments import Parser, suggest
+from inbatch.arguments import Parser, nearest
 from inbatch.errors import InbatchError, UsageError
 
 # verb: (module, what it does). A module has configure(parser) and run(args), or main(arguments) if it parses by itself.
@@ -31,6 +31,8 @@ VERBS = {
         "check the installation, a saved model, or the memory that a run will need",
     ),
 }
+# What other programs call a verb.
+OTHER_NAMES = {"train": "fit", "embed": "encode"}
 EXIT_CODES = """exit codes:
   0 done   1 any other failure   2 wrong usage, configuration or data   3 something is not there
   4 training cannot go on   75 stopped by SIGTERM after a checkpoint   130 interrupted"""
@@ -65,7 +67,9 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        raise UsageError(f"there is no verb {verb!r}{suggest(verb, VERBS)} (`inbatch --help` lists them)")
+        near = nearest(verb, [*VERBS, *OTHER_NAMES])
+        hint = f". Did you mean {OTHER_NAMES.get(near, near)}?" if near else ""
+        raise UsageError(f"there is no verb {verb!r}{hint} (`inbatch --help` lists them)")
     module = import_module(VERBS[verb][0])
     if hasattr(module, "main"):
         return module.main(rest) or 0

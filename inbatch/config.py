@@ -1,20 +1,18 @@
-"""Where a run's YAML files are found, and what the parser's complaints mean in one sentence."""
+"""Where a run's YAML files are found, and what is set right in its arguments before they are parsed."""
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module, resources
+import textwrap
+from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from inbatch.arguments import suggest
-from inbatch.errors import InbatchError, MissingError, UsageError, own_error
+from inbatch.errors import MissingError, UsageError
 
 
 def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
@@ -26,6 +24,7 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     Raises:
         MissingError: if there is no such file.
         UsageError: if ``--config`` is the last argument, or a file sets what another option decides.
+        SystemExit: with code 0, after printing what there is in it, if a packaged folder such as ``gcse/`` is named.
     """
     located, name = [], None
     rest = iter(arguments)
@@ -38,6 +37,9 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
             value = next(rest, "")
         if not value:
             raise UsageError(f"expected a YAML file after {option}; got nothing")
+        if _is_packaged_folder(value):
+            print(list_folder(value))
+            raise SystemExit(0)
         path = find_config(value)
         _refuse_linked_keys(path)
         located += [option, str(path)]
@@ -49,13 +51,37 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 def find_config(value: str) -> Path:
     """Return the path of a configuration file, of this folder or packaged (such as ``simcse/unsup-bert-base.yaml``)."""
-    packaged = Path(str(resources.files("inbatch.experiments")))
-    for path in (Path(value), packaged / value):
+    for path in (Path(value), _packaged() / value):
         if path.is_file():
             return path
-    names = sorted(str(path.relative_to(packaged)) for path in packaged.rglob("*.yaml"))
-    hint = suggest(value, names) or _packaged(value, names)
+    names = _names()
+    hint = suggest(value, names) or _what_there_is(value, names)
     raise MissingError(f"there is no configuration file {value}, neither here nor among the packaged ones{hint}")
+
+
+def list_folder(folder: str) -> str:
+    """Lay out the files of a packaged folder such as ``gcse``: a name and the beginning of its header each, and how to use one."""
+    names = [name for name in _names() if name.startswith(f"{folder.rstrip('/')}/")]
+    width = max(map(len, names))
+    lines = [f"packaged in {folder.rstrip('/')}/ (nothing was trained):"]
+    for name in names:
+        header = (_packaged() / name).read_text("utf8").splitlines()[0]
+        about = re.sub(r"^# (Claim +)?", "", header)
+        lines.append(f"  {name:<{width}}  {textwrap.shorten(about, 80, placeholder=' ...')}")
+    row = next(name for name in names if not name.endswith("/shared.yaml"))
+    return "\n".join([*lines, f"to train one, such as the first row: inbatch fit {options_for(row)}"])
+
+
+def options_for(value: str) -> str:
+    """Return the ``--config`` options that run a configuration file: of a packaged row those in its header, which name what it stands on."""
+    path = _packaged() / value
+    command = _command(path) if path.is_file() else None
+    return " ".join(re.findall(r"--config \S+", command or "")) or f"--config {value}"
+
+
+def names_config(word: str) -> bool:
+    """Say whether a word means a configuration: a YAML file, or a packaged folder of them."""
+    return word.endswith((".yaml", ".yml")) or _is_packaged_folder(word)
 
 
 def command_for(run: str) -> str | None:
@@ -63,22 +89,42 @@ def command_for(run: str) -> str | None:
 
     None where there is no such row.
     """
-    packaged = Path(str(resources.files("inbatch.experiments")))
-    for path in sorted(packaged.rglob("*.yaml")):
-        if "-".join(path.relative_to(packaged).with_suffix("").parts) == run:
-            found = re.search(r"^# Command +(.+)$", path.read_text("utf8"), re.MULTILINE)
-            return found and f"{found[1].split(' --run_dir ')[0]} --run_dir runs/{run}"
+    for name in _names():
+        if "-".join(Path(name).with_suffix("").parts) == run:
+            command = _command(_packaged() / name)
+            return command and f"{command.split(' --run_dir ')[0]} --run_dir runs/{run}"
     return None
 
 
-def _packaged(value: str, names: list[str]) -> str:
+def _command(path: Path) -> str | None:
+    found = re.search(r"^# Command +(.+)$", path.read_text("utf8"), re.MULTILINE)
+    return found and found[1]
+
+
+def _packaged() -> Path:
+    return Path(str(resources.files("inbatch.experiments")))
+
+
+def _names() -> list[str]:
+    return sorted(str(path.relative_to(_packaged())) for path in _packaged().rglob("*.yaml"))
+
+
+def _is_packaged_folder(value: str) -> bool:
+    return any(name.startswith(f"{value.rstrip('/')}/") for name in _names())
+
+
+def _what_there_is(value: str, names: list[str]) -> str:
     """List the packaged files of the folder that was named, or else the folders."""
     folder = f"{value.split('/')[0]}/"
     if below := [name for name in names if name.startswith(folder)]:
         return f". Packaged in {folder} are: {', '.join(below)}"
-    top = [name for name in names if "/" not in name]
-    folders = sorted({f"{name.split('/')[0]}/" for name in names if "/" in name})
-    return f". Packaged are: {', '.join(top)}, and rows in {', '.join(folders)}; --config {folders[0]} lists a folder's"
+    return f". Packaged are: {', '.join(name for name in names if '/' not in name)}, and {rows_hint()}"
+
+
+def rows_hint() -> str:
+    """Say where rows are, and how to list them."""
+    folders = sorted({f"{name.split('/')[0]}/" for name in _names() if "/" in name})
+    return f"rows in {', '.join(folders)}; --config {folders[0]} lists a folder's"
 
 
 def _refuse_linked_keys(path: Path) -> None:
@@ -137,118 +183,3 @@ def _parsed(value: str) -> Any:
         return value
     # `{anchor:question}` is a mapping of a name with a colon to nothing.
     return value if isinstance(found, dict) and None in found.values() else found
-
-
-def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError:
-    """Turn a complaint of the parser into one sentence that names the wrong key and the near one.
-
-    Args:
-        error: of jsonargparse.
-        options: the dotted keys that the parser knows.
-    """
-    # Only the complaint itself: argparse would put the option's name in front of it.
-    lines = [line.strip() for line in str(error.message).splitlines() if line.strip()]
-    text = " ".join(lines)
-    keys = list(options)
-    if "inbatch.data.sources.Source" in text and re.search(r"\bpath=None", text):
-        return UsageError(
-            f"data.sources: expected a path beside its other fields; got none. Set --data.sources.path=FILE as well, or {OWN_SOURCE}"
-        )
-    if match := re.search(r"[Uu]nrecognized arguments: (.*)", text):
-        wrong = match[1].split()[0].split("=")[0]
-        if not wrong.startswith("-"):
-            return UsageError(
-                f"{wrong} belongs to no option; a value with blanks stands in quotes, such as {OWN_SOURCE}"
-            )
-        return _no_option(wrong, keys)
-    if match := re.search(r"Group '(.+?)' does not accept option '(.+?)'", text):
-        return _no_option(f"{match[1]}.{match[2]}", keys)
-    if match := re.search(r"Option '(.+?)' is not accepted", text):
-        owner = re.findall(r"class_path[ =]'(.+?)'", text)
-        if not owner:
-            return _no_option(match[1], keys)
-        known = _parameters(owner[-1])
-        # Other libraries abbreviate, as peft does: r is the rank.
-        longer = [name for name in known if name.startswith(match[1])]
-        near = f". Did you mean {longer[0]}?" if len(longer) == 1 else suggest(match[1], known)
-        near = near or (f". It has {', '.join(known)}" if known else "")
-        return UsageError(f"{owner[-1]} has no option {match[1]}{near}")
-    if match := re.search(r"[kK]ey \"?(.+?)\"? is required", text):
-        return UsageError(f"expected {match[1]} to be set; it is not. Set it in a --config file or as --{match[1]}.")
-    for path in re.findall(r"class_path '(.+?)'|import path string: (\S+)", text):
-        if hint := _near_class("".join(path)):
-            return UsageError(f"there is no class {''.join(path)}{hint}")
-    return UsageError(_shorten(text))
-
-
-def in_a_run(error: Exception, evaluators: Mapping[str, Any]) -> Exception:
-    """Find what is ours in an error of building a run, and say ``--data-dir``, an option of ``inbatch evaluate``, as a run has it.
-
-    Args:
-        error: of the parser, or of a part.
-        evaluators: their configurations, by name.
-    """
-    found = own_error(error)
-    if found is None:
-        return error  # of a setting that may be null the parser says only that no type of it fits
-    if "--data-dir" not in str(found):
-        return found
-    names = [name for name, given in evaluators.items() if "data_dir" in (given.get("init_args") or {})]
-    option = f"--evaluators.{names[0] if len(names) == 1 else 'NAME'}.init_args.data_dir"
-    return type(found)(str(found).replace("--data-dir", option))
-
-
-def with_arguments(error: InbatchError, arguments: Sequence[str]) -> InbatchError:
-    """Put the arguments of a run where an error names a command that takes the same ones, ``--config …``."""
-    if "--config …" in str(error):
-        pairs = zip(["", *arguments], arguments)  # a word and the one before it
-        kept = [word for before, word in pairs if "--fresh" not in (before, word.partition("=")[0])]
-        error.args = (str(error).replace("--config …", shlex.join(kept)),)
-    return error
-
-
-def _no_option(wrong: str, keys: list[str]) -> UsageError:
-    if wrong in ("--columns", "--data.columns", "data.columns", "columns"):
-        return UsageError(f"there is no option {wrong}: columns belong to a source. Write {OWN_SOURCE}")
-    return UsageError(f"there is no option {wrong}{suggest(wrong.lstrip('-'), keys)}")
-
-
-def _shorten(text: str) -> str:
-    text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
-    text = re.sub(r"Call to compute_fn of link .* failed: ", "", text)
-    text = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", text)
-    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
-    if match := re.search(
-        r"(.*?)Does not validate against any .*?Subtypes: \[(.*)\] Errors: .*Given value: (.*)", text
-    ):
-        text = f"{match[1]}expected {match[2]}; got {match[3]}"
-    return text if len(text) <= 400 else f"{text[:400]} ..."
-
-
-def _parameters(class_path: str) -> list[str]:
-    owner = _resolve(class_path)
-    return [] if owner is None else [name for name in inspect.signature(owner).parameters if name != "self"]
-
-
-def _near_class(path: str) -> str:
-    """Suggest a name of the module that ``path`` names rightly; empty if it names none, or all of it rightly."""
-    module, _, name = path.rpartition(".")
-    try:
-        there = vars(import_module(module)) if module else {}
-    except ImportError:
-        return ""
-    classes = [f"{module}.{key}" for key, value in there.items() if inspect.isclass(value) and value is not Any]
-    return "" if not classes or name in there else suggest(path, classes) or f". {module} has none near it"
-
-
-def _resolve(path: str) -> Any:
-    parts = path.split(".")
-    for split in range(len(parts) - 1, 0, -1):
-        try:
-            found: Any = import_module(".".join(parts[:split]))
-        except ImportError:
-            continue
-        for part in parts[split:]:
-            found = getattr(found, part, None)
-        return found
-    return None

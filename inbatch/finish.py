@@ -70,10 +70,14 @@ def finish(
 def describe_result(folder: RunFolder, result: dict[str, Any], how: str) -> str:
     """Lay out a result for the screen; ``how`` says when the run was finished."""
     width = max(map(len, ["run folder", *result["metrics"]]))
+    before = result.get("before", {})  # runs of older versions have none
     lines = [f"{how}: {result['steps']} steps, exported the encoder of step {result['exported_step']}"]
+    if before and result["metrics"]:
+        lines.append(f"  {'':<{width}}  {'before':>8}  {'after':>8}  {'gain':>8}")
     for tag, value in result["metrics"].items():
-        before = result.get("before", {}).get(tag)  # runs of older versions have none
-        lines.append(f"  {tag:<{width}}  {value:.4f}" + ("" if before is None else f"  (before training {before:.4f})"))
+        first = before.get(tag)
+        compared = f"{value:>8.4f}" if first is None else f"{first:>8.4f}  {value:>8.4f}  {value - first:>+8.4f}"
+        lines.append(f"  {tag:<{width}}  {compared}")
     lines += [f"  {'run folder':<{width}}  {folder.path}", f"  {'export':<{width}}  {result['export']}"]
     if result["obstacle"] is not None:
         lines.append(f"  sentence-transformers cannot express the export, and refuses it: {result['obstacle']}")

@@ -26,21 +26,22 @@ from inbatch.callbacks.first_screen import FirstScreen
 from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
-from inbatch.callbacks.signals import Signals, Stopped, stop_outside_of_training
-from inbatch.config import explain, in_a_run, keep_path, locate_configs, with_arguments
+from inbatch.callbacks.signals import OutOfTime, Signals, Stopped, stop_outside_of_training
+from inbatch.complaints import explain, in_a_run, with_arguments
+from inbatch.config import keep_path, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import InbatchError, MissingError, UsageError
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
+from inbatch.objectives import asks_for_list, list_objectives, objectives, wrong_objective
 from inbatch.provenance import provenance
 from inbatch.run_folder import RunFolder
 
 DESCRIPTION = """Train a model. Later --config files and options win over earlier ones. Every option is a parameter of a class:
 --model.objective.init_args.temperature=0.02 is the objective's temperature. The same command again resumes."""
-EXAMPLE = (
-    "example: inbatch fit --config base.yaml --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200"
-)
+EXAMPLE = """example: inbatch fit --config base.yaml --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200
+--config gcse/ lists the rows of a folder; --model.objective.help lists the objectives."""
 # Rank 0 tells the ranks that it starts which folder it chose. Its process id goes with it: whatever else inherits the variable,
 # such as the ranks of a later run, must not take it for its own.
 CHOSEN_FOLDER = "INBATCH_CHOSEN_FOLDER"
@@ -77,21 +78,6 @@ class RunOptions:
     mode: Literal["max", "min"] = "max"
 
 
-class OutOfTime(InbatchError):
-    """``trainer.max_time`` is over before the last step.
-
-    Args:
-        step: that the checkpoint holds.
-    """
-
-    exit_code = 75
-
-    def __init__(self, step: int) -> None:
-        super().__init__(
-            f"trainer.max_time is over: stopped after step {step}, which is saved. The same command with a longer max_time goes on."
-        )
-
-
 class FitCLI(LightningCLI):
     """The parser of ``inbatch fit``: trainer, model and data by their signatures, and `RunOptions` at the top.
 
@@ -107,6 +93,7 @@ class FitCLI(LightningCLI):
     config_init: Any  # built by `build`: one attribute an option
 
     def __init__(self, arguments: Sequence[str]) -> None:
+        objectives()  # so that the parser knows them: --model.objective=InfoNCE
         super().__init__(
             EmbeddingModule,
             EmbeddingDataModule,
@@ -144,7 +131,7 @@ class FitCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except argparse.ArgumentError as error:
-            raise explain(error, [action.dest for action in parser._actions]) from None
+            raise wrong_objective(error) or explain(error, [action.dest for action in parser._actions]) from None
         trainer = self.config.trainer
         if trainer.max_steps == -1 and trainer.max_epochs is None and trainer.max_time is None:
             raise UsageError(
@@ -174,6 +161,9 @@ def main(arguments: Sequence[str]) -> int:
     # Before any process is forked or started; what the user has set stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _quiet()
+    if asks_for_list(arguments):
+        print(list_objectives())
+        return 0
     located, name = locate_configs(arguments)
     cli = FitCLI(located)
     config = yaml.safe_load(cli.dump())
@@ -183,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     if (result := folder.result()) is not None:
         if rank_zero_only.rank == 0:
             print(describe_result(folder, result, "finished before"))
+            print("  nothing was trained now; --fresh=true trains anew, in a folder beside this one")
         return 0
     stop_outside_of_training()
     try:

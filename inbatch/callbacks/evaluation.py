@@ -43,8 +43,9 @@ class Evaluation(Callback):
         if every is not None and every < 1:
             raise UsageError(f"expected evaluate_every >= 1 or null; got {every}.")
         if (every or first) and not evaluators:
+            setting, off = ("evaluate_every", "null") if every else ("evaluate_first", "false")
             raise UsageError(
-                "expected evaluators, as evaluate_every or evaluate_first is set; got none. Set evaluators."
+                f"expected evaluators, as {setting} is set; got none. Set evaluators, or set {setting} to {off}."
             )
         if monitor is not None and (
             every is None or monitor.split("/")[:2] not in [["val", name] for name in evaluators]
@@ -112,7 +113,7 @@ class Evaluation(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step)
         if trainer.is_global_zero:
-            print(f"step {step}  " + "  ".join(f"{tag} {value:.4f}" for tag, value in numbers.items()), flush=True)
+            print(f"step {step}  {in_a_line(numbers, self.monitor)}", flush=True)
         if self.monitor is None:
             return
         if self.monitor not in numbers:
@@ -127,6 +128,17 @@ class Evaluation(Callback):
             better = score > self.best_score if self.mode == "max" else score < self.best_score
         if better and step > 0:  # the untrained model has no checkpoint, so it cannot be the best
             self.best_score, self.best_step = score, step
+
+
+def in_a_line(numbers: Mapping[str, float], monitor: str | None = None) -> str:
+    """Write numbers by tag for the screen: each evaluator's name once, and of what it divides further only the monitored number."""
+    words, last = [], ""
+    for tag, value in numbers.items():
+        evaluator, name = "/".join(tag.split("/")[:2]), "/".join(tag.split("/")[2:])
+        if "/" not in name or tag == monitor:
+            words.append(f"{name if evaluator == last else tag} {value:.4f}")
+            last = evaluator
+    return "  ".join(words)
 
 
 def run_evaluators(evaluators: Mapping[str, Evaluator], encoder: Encoder, prefix: str) -> dict[str, float]:

@@ -50,7 +50,6 @@ def device_line(trainer: Trainer) -> str:
 def model_lines(module: Any) -> dict[str, str]:
     """Describe encoder, objective, and the parts chosen for this machine with the reason."""
     backbone = module.encoder.backbone
-    backend, why = chosen_backend(module.device)
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
     total = sum(p.numel() for p in module.parameters())
     prompts = {name: prompt for name, prompt in module.encoder.prompts.items() if prompt}
@@ -60,9 +59,15 @@ def model_lines(module: Any) -> dict[str, str]:
         **({"last token": last_token(module.encoder)} if module.encoder.pooling == "last" else {}),
         "attention": f"{backbone.attention} ({backbone.attention_reason})",
         "objective": describe(module.objective),
-        "info_nce": f"{backend} ({why})",
+        **({"info_nce": operator_line(module.device)} if contrasts_rows(module.objective) else {}),
         "parameters": f"{trainable:,} trainable of {total:,}",
     }
+
+
+def operator_line(device: torch.device) -> str:
+    """Say which backend the operators take on a device, and why."""
+    backend, why = chosen_backend(device)
+    return f"{backend} ({why})"
 
 
 def last_token(encoder: Any) -> str:
@@ -104,9 +109,14 @@ def batch_lines(trainer: Trainer, module: Any, batch: Any) -> dict[str, str]:
 def negatives(objective: Any, rows: int, keys: int) -> str:
     """Count the negatives of an anchor in a batch of so many rows, with so many texts beside each anchor."""
     found = list(parts(objective))
-    if not any(part.in_batch for part in found):
+    if not contrasts_rows(objective):
         return "none: the rows of a batch are not contrasted with each other"
     hard = f", {keys - 1} hard negative{'s' if keys > 2 else ''} a row among them" if keys > 1 else ""
     queue = sum(getattr(part, "queue_size", 0) for part in found)
     beside = f", and {queue:,} in a full queue" if queue else ""
     return f"{rows * keys - 1:,} an anchor{hard}, before duplicates are masked{beside}"
+
+
+def contrasts_rows(objective: Any) -> bool:
+    """Say whether an objective, or one inside of it, takes rows of a batch for negatives of each other: the operators do that."""
+    return any(part.in_batch for part in parts(objective))

@@ -52,16 +52,13 @@ class Progress(ProgressBar):
         numbers: Any = pl_module.metrics
         text = f"loss {numbers['train/loss']:.4f}  {numbers['perf/sentences_per_s']:,.0f} sentences/s"
         now = time.monotonic()
+        if total is not None:  # rich would forget a step that took more than half a minute
+            text += f"  ETA {clock((now - self._start) / (step - self._first_step) * (total - step))}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, numbers=text)
         elif now - self._shown >= SECONDS_BETWEEN_LINES or step in (self._first_step + 1, total):
             self._shown = now
-            left = (
-                ""
-                if total is None
-                else f"  ETA {clock((now - self._start) / (step - self._first_step) * (total - step))}"
-            )
-            print(f"step {step}{'' if total is None else f'/{total}'}  {text}{left}", file=sys.stderr, flush=True)
+            print(f"step {step}{'' if total is None else f'/{total}'}  {text}", file=sys.stderr, flush=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the finished bar on the screen."""
@@ -96,11 +93,11 @@ def clock(seconds: float) -> str:
 
 def _bar(total: int | None, completed: int) -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[numbers]}"))
-    bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    columns = (TextColumn("step"), MofNCompleteColumn(), TimeElapsedColumn(), BarColumn(20))
+    bar = RichProgress(*columns, TextColumn("{task.fields[numbers]}"), console=Console(stderr=True))
     bar.add_task("train", total=total, completed=completed, numbers="")
     bar.start()
     return bar

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run at the next step boundary, after a checkpoint."""
+"""SIGTERM and Ctrl-C end a run at the next step boundary, after a checkpoint; and what is said of that, and of a time that is over."""
 
 from __future__ import annotations
 
@@ -27,6 +27,21 @@ class Stopped(InbatchError):
         when = "outside of the training" if step is None else f"after step {step}, which is saved"
         super().__init__(f"{signal.Signals(signum).name}: stopped {when}; the same command resumes.")
         self.exit_code = EXIT_CODES[signal.Signals(signum)]
+
+
+class OutOfTime(InbatchError):
+    """``trainer.max_time`` is over before the last step.
+
+    Args:
+        step: that the checkpoint holds.
+    """
+
+    exit_code = 75
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"trainer.max_time is over: stopped after step {step}, which is saved. The same command with a longer max_time goes on."
+        )
 
 
 def stop_outside_of_training() -> None:
@@ -64,4 +79,5 @@ class Signals(Callback):
             os._exit(130)
         self.received = signum
         what = "SIGTERM" if signum == signal.SIGTERM else "Ctrl-C"
-        os.write(2, f"\n{what}: saving a checkpoint after this step (Ctrl-C again leaves at once)\n".encode())
+        again = " (Ctrl-C again leaves at once)" if signum == signal.SIGINT else ""
+        os.write(2, f"\n{what}: saving a checkpoint after this step{again}\n".encode())

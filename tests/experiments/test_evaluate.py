@@ -19,7 +19,9 @@ def folder(monkeypatch):
             for name in sts.STS_SETS
             if name not in left_out
         ]
-        monkeypatch.setattr(sts.senteval, "read_folder", lambda path, names: (sets, list(left_out)))
+        monkeypatch.setattr(
+            sts.senteval, "read_folder", lambda path, names: ([s for s in sets if s.name in names], list(left_out))
+        )
 
     return make
 
@@ -46,7 +48,19 @@ def test_sts_without_all_sets_names_what_is_missing(folder, loaded, capsys, tmp_
     assert result["pairs"] == 6 * 7
     assert "skipped, not in d: STS16, SICK-R" in printed.err
     cli.main(["evaluate", "sts", "model", "--data-dir", "d"])
-    assert "No average: it is over all 7 test sets, and 5 are here." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "No average: that is over all 7 test sets, and STS16, SICK-R are not here. --data-dir takes" in said
+
+
+@pytest.mark.parametrize(
+    ("sets", "count"), [(["STS12"], "1"), (["STS12", "SICK-R", "STS-B-dev"], "2"), (["STS-B-dev"], "none")]
+)
+def test_sts_of_chosen_sets_says_that_they_were_chosen(folder, loaded, capsys, sets, count):
+    folder()
+    assert cli.main(["evaluate", "sts", "model", "--data-dir", "d", "--sets", *sets]) == 0
+    said = capsys.readouterr().out
+    assert f"No average: that is over all 7 test sets, of which --sets names {count}." in said
+    assert "--data-dir" not in said
 
 
 @pytest.mark.parametrize(
@@ -58,6 +72,7 @@ def test_sts_without_all_sets_names_what_is_missing(folder, loaded, capsys, tmp_
         (["sts", "model", "--data-dir", "nothing"], 3, "git clone"),
         (["sts", "model", "--data-dir", "."], 3, "git clone"),
         (["sts", "model", "--data-dir", ".", "--sets", "STS17"], 2, "STS17"),
+        (["sts", "model", "--data-dir", ".", "--sets", "STSB"], 2, "got STSB. Did you mean STS-B? Set --sets (sets in"),
         (["sts", "model", "--data-dir", ".", "--out", "no/x.json"], 3, "mkdir -p"),
         (["sts", "model", "--data-dr", "."], 2, "--data-dir"),
     ],

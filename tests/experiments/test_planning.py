@@ -13,9 +13,11 @@ from inbatch.experiments import planning
 from inbatch.experiments.findings import Finding, exit_code
 from inbatch.experiments.memory import Line, Rehearsed
 from inbatch.experiments.planning import plan_run
+from inbatch.experiments.rehearsal import Held, Scene
 from inbatch.models.backbones import TinyRandom
 from inbatch.templates import parse
 
+REHEARSE = planning.rehearse  # the fixture below stands in for it
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 
 
@@ -63,6 +65,26 @@ def test_single_source_batches_are_planned_by_the_widest_table(config: Path, tmp
     sources = f"--data.sources=[{tmp_path / 'pairs.tsv'}, {tmp_path / 'triples.csv'}]"
     facts, _ = plan(config, sources, "--data.single_source=true")
     assert facts["shape"]["views"] == 3
+
+
+@pytest.mark.parametrize(("chunk", "count"), [("128", 4), ("null", 3)])
+def test_each_rehearsal_is_said_before_it_begins(
+    config: Path, chunk: str, count: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    said: list[str] = []
+
+    def step(scene: Scene) -> int:
+        said.append(capsys.readouterr().err)
+        return scene.rows * (scene.chunk_tokens or 24)
+
+    monkeypatch.setattr(planning, "rehearse", REHEARSE)
+    monkeypatch.setattr(planning, "held", lambda cli, texts, scene: Held(step(scene), scene.rows, step(scene), 1))
+    monkeypatch.setattr(planning, "heap", lambda arguments, scene: (1 << 20, step(scene), 1 << 28))
+    plan(config, f"--model.chunk_tokens={chunk}")
+    lines = "".join(said).splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"rehearsal {i} of {count}" for i in range(1, count + 1)]
+    assert said[-1] == f"{lines[-1]}\n"
+    assert all(line.endswith("at once" if chunk == "null" else "tokens") for line in lines)
 
 
 def test_instructions_count(config: Path, tmp_path: Path):

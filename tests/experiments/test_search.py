@@ -135,9 +135,12 @@ def test_the_second_search_takes_documents_from_the_cache(cache, corpus, monkeyp
     calls = counted(encoder, monkeypatch)
     words = ["search", "model", "texts.txt", "--query", "fox"]
     assert cli.main(words) == 0
-    first = capsys.readouterr().out
+    first = capsys.readouterr()
     assert cli.main(words) == 0
-    assert capsys.readouterr().out == first
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert f"encoding 4 texts of at most {encoder.max_length} tokens, once" in first.err
+    assert "encoding" not in again.err
     assert calls == [4, 1, 1]
 
 

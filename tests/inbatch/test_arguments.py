@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from inbatch.arguments import Parser, suggest
+from inbatch.arguments import Parser, nearest, suggest
 from inbatch.errors import UsageError
 
 
@@ -62,3 +62,8 @@ def test_options_of_the_chosen_sub_verb_are_known_and_suggested(nested: Parser):
 
 def test_suggest_says_nothing_when_nothing_is_near():
     assert suggest("alpha", ["omega", "zeta"]) == ""
+
+
+def test_nearest_is_the_name_alone():
+    assert nearest("alpah", ["omega", "alpha"]) == "alpha"
+    assert nearest("alpha", ["omega", "zeta"]) == ""

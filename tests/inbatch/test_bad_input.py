@@ -19,6 +19,8 @@ MISTAKES = [
     (["--model.optimizer.init_args.wd=1"], 2, "AdamW has no option wd. It has "),
     (["--model.objective.class_path=inbatch.losses.infonce.InfoNC"], 2, "Did you mean inbatch.losses.infonce.InfoNCE?"),
     (["--model.objective.class_path=inbatch.losses.infonc.InfoNCE"], 2, "inbatch.losses.infonc"),
+    (["--model.objective=MultipleNegativesRankingLoss"], 2, "There are Angle, CoSENT, DCLR"),
+    (["--model.objective=InfoNC"], 2, "Did you mean InfoNCE?"),
     (["--model.objective.class_path=fit_helpers.NotAnObjective"], 2, "not correspond to a subclass of Objective"),
     # Values.
     (["--trainer.max_steps=many"], 2, "trainer.max_steps: Expected a int. Got value: many"),
@@ -36,7 +38,8 @@ MISTAKES = [
      2, "nothing is trainable"),
     (["--trainer.devices=2", "--trainer.strategy=nonsense"], 2, "the trainer refuses its settings: You selected an invalid strategy name"),
     # Evaluation.
-    (["--evaluate_every=2"], 2, "expected evaluators"),
+    (["--evaluate_every=2"], 2, "as evaluate_every is set; got none. Set evaluators, or set evaluate_every to null."),
+    (["--evaluate_first=true"], 2, "Set evaluators, or set evaluate_first to false."),
     (["--evaluators.a.class_path=fit_helpers.Similarity", "--evaluate_every=0"], 2, "expected evaluate_every >= 1"),
     (["--evaluators.dev.class_path=inbatch.experiments.sts.Sts", "--evaluators.dev.init_args.data_dir=nowhere", "--evaluate_every=2"],
      3, "then give that folder as --evaluators.dev.init_args.data_dir."),

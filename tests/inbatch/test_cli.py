@@ -49,6 +49,10 @@ def test_help_is_there_at_once():
     ("arguments", "sentence"),
     [
         (["evalute"], "there is no verb 'evalute'. Did you mean evaluate?"),
+        (["train"], "there is no verb 'train'. Did you mean fit?"),
+        (["trian"], "Did you mean fit?"),
+        (["emebd"], "Did you mean encode?"),
+        (["zzz"], "there is no verb 'zzz' (`inbatch --help` lists them)"),
         (["--verson"], "Did you mean --version?"),
         (["fake", "--nmae=x"], "inbatch fake takes no option --nmae. Did you mean --name?"),
         (["fake", "--na=x"], "takes no option --na"),

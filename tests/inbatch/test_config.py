@@ -1,14 +1,18 @@
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from inbatch.config import explain, find_config, in_a_run, keep_path, locate_configs, with_arguments
+from inbatch.config import (
+    find_config,
+    keep_path,
+    list_folder,
+    locate_configs,
+    names_config,
+    options_for,
+)
 from inbatch.errors import MissingError, UsageError
-
-KEYS = ["trainer.max_steps", "data.batch_size", "run_dir"]
 
 
 def test_a_path_wins_and_a_packaged_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -46,8 +50,55 @@ def test_a_missing_file_is_answered_with_the_near_or_the_folders_or_what_is_in_o
     ):
         find_config("/zzz")
     with pytest.raises(MissingError, match=r"Packaged in simcse/ are: simcse/cpu-minilm\.yaml, .*-mlm\.yaml") as error:
-        find_config("simcse/")
+        find_config("simcse/zzzzzzzzzzzzzzzzzzzzzzzzzzzz")
     assert "promcse" not in str(error.value)
+
+
+FOLDERS = sorted({path.parent.name for path in find_config("base.yaml").parent.glob("*/*.yaml")})
+
+
+def test_there_are_folders_of_rows():
+    assert len(FOLDERS) > 20
+    assert {"small-llm", "gcse"} <= set(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_lists_its_rows_and_is_no_mistake(folder: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        locate_configs(["--config", f"{folder}/"])
+    assert left.value.code == 0
+    first, *files, last = capsys.readouterr().out.splitlines()
+    assert first == f"packaged in {folder}/ (nothing was trained):"
+    assert sorted(line.split()[0] for line in files) == sorted(
+        f"{folder}/{path.name}" for path in find_config("base.yaml").parent.glob(f"{folder}/*.yaml")
+    )
+    assert all(len(line.split()) > 3 and "# " not in line and len(line) < 140 for line in files)
+    options = last.partition("inbatch fit ")[2].split()
+    assert options[-1].startswith(f"{folder}/")
+    assert "shared.yaml" not in options[-1]
+    locate_configs(options)
+
+
+def test_a_list_shows_the_claims_cut_to_a_line():
+    listed = list_folder("gcse")
+    assert "gcse/bert-base.yaml             GCSE, BERT-base: average of 7 STS tasks 81.98 (README" in listed
+    assert "gcse/shared.yaml                What GCSE's rows share" in listed
+    assert list_folder("gcse/") == listed
+
+
+def test_a_row_stands_on_the_files_that_its_header_names():
+    assert options_for("simcse/sup-bert-base.yaml") == (
+        "--config base.yaml --config simcse/shared.yaml --config simcse/sup-bert-base.yaml"
+    )
+    assert options_for("base.yaml") == "--config base.yaml"
+    assert options_for("mine.yaml") == "--config mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("word", "means"), [("a.yaml", True), ("b.yml", True), ("gcse/", True), ("gcs", False), ("minilm", False)]
+)
+def test_words_that_mean_a_configuration(word: str, means: bool):
+    assert names_config(word) == means
 
 
 def test_a_file_may_not_set_what_the_seed_decides(tmp_path: Path):
@@ -81,57 +132,3 @@ def test_columns_that_are_no_mapping_are_answered_with_how_to_write_them(value: 
     with pytest.raises(UsageError) as error:
         keep_path(["--data.sources.path=a.csv", f"--data.sources.columns={value}"])
     assert "in quotes: '--data.sources={path: FILE, columns: {anchor: NAME, positive: NAME}}'; got " in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("complaint", "sentence"),
-    [
-        ("unrecognized arguments: --trainer.max_stepz=3", "no option --trainer.max_stepz. Did you mean trainer.max_steps?"),
-        ("unrecognized arguments: m.csv, columns: {anchor:", "m.csv, belongs to no option; a value with blanks stands in quotes"),
-        ("unrecognized arguments: --columns anchor=a", "no option --columns: columns belong to a source. Write '--data.sources="),
-        ("Group 'data' does not accept option 'columns'", "no option data.columns: columns belong to a source. Write '--data.sources="),
-        ("Group 'data' does not accept option 'batchsize'", "no option data.batchsize. Did you mean data.batch_size?"),
-        ("Option 'rundir' is not accepted", "there is no option rundir. Did you mean run_dir?"),
-        (
-            "Problem with given class_path 'inbatch.losses.infonce.InfoNCE':\n  Option 'tmp' is not accepted",
-            "inbatch.losses.infonce.InfoNCE has no option tmp. It has temperature,",
-        ),
-        (
-            "Problem with given class_path 'inbatch.models.adapters.Lora':\n  Option 'r' is not accepted",
-            "inbatch.models.adapters.Lora has no option r. Did you mean rank?",
-        ),
-        ("Problem with given class_path 'no.such.Thing':\n  Option 'tmp' is not accepted", "no.such.Thing has no option tmp"),
-        ('Key "model.encoder" is required', "expected model.encoder to be set; it is not."),
-        ("Expected a dot import path string: losses.Nce", "Expected a dot import path string: losses.Nce"),
-        ("Problem with given class_path 'inbatch.losses.base.Qqqqqqqqqqqqqqqqqqqqqqq'", "inbatch.losses.base has none near it"),
-        ("x" * 900, " ..."),
-    ],
-)  # fmt: skip
-def test_complaints_become_one_sentence(complaint: str, sentence: str):
-    said = str(explain(argparse.ArgumentError(None, complaint), KEYS))
-    assert sentence in said
-    assert "\n" not in said
-    assert len(said) < 500
-
-
-def test_an_evaluators_folder_is_asked_for_as_a_run_takes_it():
-    sts, other = {"init_args": {"data_dir": None}}, {"class_path": "other"}
-    error = MissingError("expected STS. Give --data-dir.")
-    assert str(in_a_run(error, {"dev": sts, "b": other})).endswith("Give --evaluators.dev.init_args.data_dir.")
-    assert str(in_a_run(error, {"a": sts, "b": sts})).endswith("Give --evaluators.NAME.init_args.data_dir.")
-    assert isinstance(in_a_run(error, {}), MissingError)
-
-
-def test_a_command_that_takes_the_same_arguments_is_given_with_them():
-    error = MissingError("Make it: inbatch synthesize reference-scores --config …; then go on.")
-    arguments = ["--config", "my row.yaml", "--fresh", "true", "--data.batch_size=2", "--fresh=true"]
-    said = str(with_arguments(error, arguments))
-    assert said.endswith("reference-scores --config 'my row.yaml' --data.batch_size=2; then go on.")
-    assert str(with_arguments(UsageError("expected more."), arguments)) == "expected more."
-
-
-def test_what_is_ours_in_an_error_is_found():
-    ours, theirs = UsageError("ours"), ValueError("theirs")
-    assert in_a_run(theirs, {}) is theirs
-    theirs.__cause__ = ours
-    assert in_a_run(theirs, {}) is ours

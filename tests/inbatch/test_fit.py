@@ -83,6 +83,7 @@ def test_given_again_a_finished_run_prints_its_result(fit: Callable[..., Any], r
     again = fit("--run_dir=run", *EVALUATED)
     assert (first.code, again.code) == (0, 0)
     assert "finished before: 12 steps" in again.out
+    assert "--fresh=true trains anew" in again.out
     assert "test/pair/cosine" in again.out
     assert (run_folder / "run" / "metrics.jsonl").read_text() == before
 
@@ -135,8 +136,10 @@ def test_the_result_says_what_was_before(fit: Callable[..., Any], run_folder: Pa
         "val/pair/cosine"
     ]
     assert f"step 0  val/pair/cosine {first:.4f}" in out
-    assert re.search(rf"test/pair/cosine +\S+  \(before training {first:.4f}\)", out)
-    assert "before training" not in fit("--run_dir=other", *EVALUATED[:2]).out
+    last = json.loads((run_folder / "run" / "result.json").read_text())["metrics"]["test/pair/cosine"]
+    assert re.search(rf"test/pair/cosine +{first:.4f} +{last:.4f} +{re.escape(f'{last - first:+.4f}')}\n", out)
+    assert re.search(r"\n +before +after +gain\n", out)
+    assert not re.search(r"before +after", fit("--run_dir=other", *EVALUATED[:2]).out)
 
 
 def test_a_partial_last_accumulation_and_epochs_are_counted(fit: Callable[..., Any], run_folder: Path):

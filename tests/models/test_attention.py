@@ -32,6 +32,15 @@ def test_auto_takes_flash_where_it_can_run():
     assert choose_attention("flash", torch.float16) == ("flash_attention_2", "as asked")
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_without_a_gpu_nothing_is_to_be_installed(monkeypatch, installed):
+    spec = importlib.machinery.ModuleSpec("flash_attn", None) if installed else None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    reason = "PyTorch's own, as there is no CUDA GPU; eager where a CPU computes in bfloat16"
+    assert choose_attention("auto", torch.bfloat16) == (None, reason)
+
+
 def test_auto_takes_no_flash_where_the_causal_mask_is_off(tmp_path, monkeypatch):
     for layers in (False, 1, True):
         network = TinyRandom("llama").network

@@ -190,7 +190,37 @@ def test_progress_goes_to_stderr_when_asked(capsys, texts):
     encoder.encode(texts, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"{len(texts)}/{len(texts)}" in err
+    assert f"{len(texts)}/{len(texts)} texts" in err
+
+
+def test_the_bar_counts_work_so_that_long_texts_count_for_more(monkeypatch):
+    shares = []
+
+    class Bar:
+        def __init__(self, total, **_):
+            self.total, self.n = total, 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            assert self.n == self.total
+
+        def set_description_str(self, text, refresh):
+            self.text = text
+
+        def update(self, work):
+            self.n += work
+            shares.append((self.text, self.n / self.total))
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    texts = ["word " * 40] * 2 + ["a b"] * 20
+    Encoder(TinyRandom(), prompts={"a": "", "b": "x "}, ensembles={"both": ["a", "b"]}).encode(
+        texts, prompt_name="both", token_budget=60, max_length=30, progress=True
+    )
+    assert shares[0][0] == "encode 2/44 texts"
+    assert shares[0][1] == pytest.approx(0.3)  # 2 of 30 tokens and 20 of 2, twice
+    assert shares[-1] == ("encode 44/44 texts", 1.0)
 
 
 @given(lengths=st.lists(st.integers(1, 50), max_size=30), budget=st.integers(1, 200))

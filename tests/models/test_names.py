@@ -41,6 +41,25 @@ def test_a_folder_is_itself(tmp_path, monkeypatch):
     assert locate("bert-base-uncased") == Path("bert-base-uncased")
 
 
+def test_the_folder_of_a_run_stands_for_its_export(tmp_path):
+    run = tmp_path / "run"
+    (run / "export").mkdir(parents=True)
+    assert locate(run) == run  # nothing says that it is one
+    (run / "config.yaml").touch()
+    assert locate(run) == run / "export"
+    (run / "export").rmdir()
+    with pytest.raises(MissingError, match=r"run; it is the folder of a run that has not exported one yet\. Finish it"):
+        locate(run)
+
+
+@pytest.mark.parametrize("file", ["config.json", "modules.json", "adapter_config.json", "inbatch.json"])
+def test_a_model_with_a_yaml_file_beside_it_is_no_run(tmp_path, file):
+    for name in ("config.yaml", file):
+        (tmp_path / name).touch()
+    (tmp_path / "export").mkdir()
+    assert locate(tmp_path) == tmp_path
+
+
 @pytest.mark.parametrize("name", ["./no/such/folder", "/no/such", "runs/a/b", "a b", ""])
 def test_what_can_be_no_hub_id_is_refused_without_asking_the_hub(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inbatch.callbacks.evaluation import Evaluation, run_evaluators
+from inbatch.callbacks.evaluation import Evaluation, in_a_line, run_evaluators
 from inbatch.errors import UsageError
 
 
@@ -64,6 +64,12 @@ def test_each_evaluation_is_a_line_on_the_screen(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "step 0  val/a/score 1.0000\nstep 2  val/a/score 0.2500\n"
 
 
+def test_a_line_names_an_evaluator_once_and_leaves_out_what_it_divides_further():
+    numbers = {"val/r/mrr": 0.5, "val/r/recall": 0.25, "val/r/part/mrr": 0.1, "val/r/part/recall": 0.2, "val/s/avg": 70}
+    assert in_a_line(numbers) == "val/r/mrr 0.5000  recall 0.2500  val/s/avg 70.0000"
+    assert in_a_line(numbers, "val/r/part/mrr") == "val/r/mrr 0.5000  recall 0.2500  part/mrr 0.1000  val/s/avg 70.0000"
+
+
 def test_training_that_ends_by_epochs_is_evaluated_at_its_end():
     assert [step for step, _ in run(Evaluation({"a": scores(1, 2)}, every=3), steps=4).lines] == [3, 4]
 
@@ -95,8 +101,11 @@ def test_a_resumed_run_knows_the_best_and_what_was_done():
     ("options", "sentence"),
     [
         ({"every": 0}, "expected evaluate_every >= 1 or null; got 0"),
-        ({"evaluators": {}, "every": 1}, "expected evaluators, as"),
-        ({"evaluators": {}, "first": True}, "expected evaluators, as"),
+        (
+            {"evaluators": {}, "every": 1},
+            "expected evaluators, as evaluate_every is set; got none. Set evaluators, or set evaluate_every to null.",
+        ),
+        ({"evaluators": {}, "first": True}, "set evaluate_first to false"),
         ({"every": 1, "monitor": "val/b/score"}, "expected monitor to be a tag of an evaluator"),
         ({"every": 1, "monitor": "score"}, "expected monitor to be a tag of an evaluator"),
         ({"monitor": "val/a/score"}, "and evaluate_every=None"),

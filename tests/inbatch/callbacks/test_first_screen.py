@@ -10,6 +10,7 @@ from inbatch.callbacks.first_screen import FirstScreen, batch_lines, model_lines
 from inbatch.losses.cosent import CoSENT
 from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.momentum_queue import MomentumQueue
+from inbatch.losses.next_tokens import NextTokens
 from inbatch.losses.weighted import WeightedSum
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import TinyRandom
@@ -56,7 +57,9 @@ def test_the_parts_of_a_method_are_named():
     assert lines["model"].endswith("2 layers with a prefix of 3, mean pooling, 32 dimensions")
     assert lines["prompts"] == "query = 'search: '"
     assert lines["objective"] == "WeightedSum of InfoNCE, CoSENT"
+    assert lines["info_nce"].startswith("chunked (")
     plain = model_lines(module())
+    assert "info_nce" in plain
     assert "prompts" not in plain
     assert plain["objective"] == "InfoNCE"
 
@@ -71,6 +74,12 @@ def test_the_parts_of_a_method_are_named():
 )
 def test_negatives_are_counted_over_all_ranks_and_views(views: int, negatives: str):
     assert batch_lines(trainer(), module(), range(views))["negatives"].startswith(negatives)
+
+
+def test_the_operator_is_named_where_it_is_used_only():
+    encoder = Encoder(TinyRandom("gpt2"))
+    for objective in (NextTokens(), WeightedSum({"a": CoSENT(), "b": NextTokens()})):
+        assert "info_nce" not in model_lines(EmbeddingModule(encoder, objective, torch.optim.SGD))
 
 
 def test_negatives_are_those_that_the_objective_has():

@@ -74,6 +74,24 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     shown.on_exception(trainer(), MODULE, ValueError())
 
 
+def test_a_bar_knows_the_time_left_however_long_a_step_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    shown, given = Progress(), trainer()
+    shown.on_train_start(given, MODULE)
+    for _ in range(2):
+        shown.on_train_batch_start(given, MODULE, None, 0)
+        shown._start -= 60  # the step took a minute
+        given.global_step += 1
+        shown.on_train_batch_end(given, MODULE, None, None, 0)
+        assert shown._bar.tasks[0].fields["numbers"].endswith(f"  ETA {10 - given.global_step}:00")
+    shown.teardown(given, MODULE, "fit")
+    assert "ETA 8:00" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "total"),
     [

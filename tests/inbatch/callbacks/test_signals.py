@@ -26,7 +26,9 @@ def test_a_signal_is_noted_and_does_not_interrupt(signals: Signals, signum: int,
     assert signals.agreed() == 0
     os.kill(os.getpid(), signum)
     assert signals.agreed() == signum
-    assert "saving a checkpoint after this step" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "saving a checkpoint after this step" in said
+    assert ("Ctrl-C again leaves at once" in said) == (signum == signal.SIGINT)
 
 
 def test_a_second_ctrl_c_leaves_at_once(signals: Signals, monkeypatch: pytest.MonkeyPatch):
