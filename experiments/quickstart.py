@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from inbatch import cli
+from inbatch.allocator import restart_tuned
 from inbatch.run_folder import RunFolder
 
 RUN = "runs/quickstart"
@@ -46,4 +47,5 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 if __name__ == "__main__":
+    restart_tuned()
     sys.exit(main(sys.argv[1:]))
