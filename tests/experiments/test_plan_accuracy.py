@@ -68,6 +68,7 @@ def ratio(folder: Path, *run: Any) -> float:
         pytest.param({**WIDE, "gradient_checkpointing": True}, 8192, 256, "TinyRandom", id="checkpointed"),
         pytest.param({**WIDE, "kind": "llama", "lora": {"rank": 8}}, 4096, 256, "TinyRandom", id="llama-lora"),
         pytest.param({"name": "minilm"}, 4096, 256, "Pretrained", id="minilm"),
+        pytest.param(WIDE, 1024, 1024, "TinyRandom", id="many-chunks"),
     ],
 )
 def test_plan_is_within_fifteen_percent(tmp_path: Path, backbone: dict, chunk: int, rows: int, name: str):

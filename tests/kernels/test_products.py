@@ -56,7 +56,9 @@ def test_a_packed_operand_gives_the_same_product_for_any_number_of_rows(shape, d
         truth = a.double() @ b.double()
         error = (products.product(a, operand).double() - truth).abs()
         assert error.shape == (rows, n)
-        assert not error.numel() or error.max() <= {8: 1e-13, 4: 1e-6, 2: 1e-2}[b.element_size()] * 100
+        assert (
+            not error.numel() or error.max() <= {8: 1e-13, 4: 1e-6, 2: 1e-2}[b.element_size()] * 300
+        )  # sums of 384 products
 
 
 def test_float32_is_never_rounded_to_a_faster_format():

@@ -128,7 +128,7 @@ def test_settings_that_do_not_fit_are_refused(build, message):
 def test_an_export_keeps_the_prefix(tmp_path, texts):
     encoder = Encoder(TinyRandom("bert", prefix=Prefix(3, projection=8)), pooling="cls").eval()
     made = encoder.save_pretrained(tmp_path / "export")
-    assert made.obstacle == "it has no prefix of keys and values in every layer"
+    assert made.obstacle == "it has no keys and values in front of every layer's own"
     again = Encoder.from_pretrained(tmp_path / "export")
     torch.testing.assert_close(encoder.encode(texts), again.encode(texts))
     (tmp_path / "export" / "prefix.safetensors").unlink()
