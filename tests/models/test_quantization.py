@@ -61,7 +61,7 @@ def test_an_export_holds_plain_weights_and_an_adapter_that_knows_its_base_was_pa
     merged = Encoder.from_pretrained(tmp_path / "export")
     assert not is_quantized(merged.backbone.network)
     assert "quantization" not in (tmp_path / "export" / "config.json").read_text()
-    torch.testing.assert_close(merged.encode(texts), before, atol=1e-2, rtol=0)
+    torch.testing.assert_close(merged.encode(texts), before, atol=5e-3, rtol=0)
     alone = Encoder.from_pretrained(tmp_path / "export" / "adapter")
     assert is_quantized(alone.backbone.network)
     torch.testing.assert_close(alone.encode(texts), before, atol=1e-5, rtol=0)
