@@ -116,6 +116,16 @@ def test_hyper_parameters_are_the_published_ones(row):
     assert found == {**OF_ALL, **PUBLISHED[row]}
 
 
+RELEASES = ("simcse/", "diffcse/", "promcse/", "promptbert/")  # trained with transformers 4.2
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith(RELEASES)])
+def test_the_optimizer_is_the_releases_where_a_release_is_reproduced(row):
+    own = "cpu" in row or "untrained" in row
+    expected = "torch.optim.AdamW" if own else "inbatch.models.adamw_uncorrected_eps.AdamWUncorrectedEps"
+    assert FitCLI(options(row)).config.get(ADAM) == expected
+
+
 # Of language models: what the releases' scripts say.
 CLIP_1 = {"trainer.gradient_clip_val": 1.0, "model.warmup_steps": 0.05, "seed_everything": 42}
 ALIGN = {"beta": 0.1, "temperature": 0.1, "reference_sign": "minus", "joint_negatives": True}

@@ -62,9 +62,10 @@ def curve(row: str, folder: Path) -> list[float]:
     options = tiny_row([FOLDER / "base.yaml", *([shared] if shared.exists() else []), FOLDER / f"{row}.yaml"], folder)
     (folder / "golden.yaml").write_text(
         f"trainer: {{precision: 64-true, max_steps: {STEPS}, callbacks: [{{class_path: golden.NumpyWeights}}]}}\n"
-        "model: {optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.003}}, schedule_steps: 40}\n"
+        "model: {schedule_steps: 40}\n"
     )
-    code = main(["fit", *options, "--config", "golden.yaml", "--run_dir", "run"])
+    own = ["--model.optimizer.init_args.lr=0.003", "--run_dir", "run"]  # of the optimizer that the row names
+    code = main(["fit", *options, "--config", "golden.yaml", *own])
     assert code == 0, f"{row} ended with {code}"
     return [line["train/loss"] for line in lines_of(folder / "run" / "metrics.jsonl") if "train/loss" in line]
 
