@@ -23,12 +23,14 @@ class InformationCompression(Objective):
 
     Args:
         decoder: `inbatch.models.decoder.Decoder`: the untouched base of the encoder.
+        mean_by_rank: take the mean over each rank's tokens, then the mean over ranks, as the release does: a token then weighs more
+            on a rank that has fewer. On one rank nothing changes.
 
     Raises:
         UsageError: when it meets the encoder, if that has no learned tokens, or the decoder reads other tokens or sizes; before the first
             step, if a text may be longer than the decoder takes.
 
-    Source: Deng et al. 2025, arXiv 2502.11401, section 3.2; released code for the mean over tokens.
+    Source: Deng et al. 2025, arXiv 2502.11401, section 3.2; released code for the mean over tokens, there of each rank.
     """
 
     takes_prefixes = False
@@ -37,9 +39,10 @@ class InformationCompression(Objective):
     encoded = 1
     passes = "the decoder, over the positives"
 
-    def __init__(self, decoder: nn.Module) -> None:
+    def __init__(self, decoder: nn.Module, mean_by_rank: bool = False) -> None:
         super().__init__()
         self.decoder = decoder
+        self.mean_by_rank = mean_by_rank
         self.learned = 0
 
     def attach(self, encoder: object) -> None:
@@ -55,8 +58,8 @@ class InformationCompression(Objective):
         """Decode the positives in chunks; see `Objective.forward`."""
         targets = targets_of(tokens.positive, self.decoder)
         likelihood = likelihoods(self.decoder, z.anchor, targets, self.chunk_tokens)
-        loss = mean_over_ranks(-likelihood.sum(), targets.attention_mask.sum())
-        return LossOutput(loss)
+        total, count = -likelihood.sum(), targets.attention_mask.sum()
+        return LossOutput(total / count if self.mean_by_rank else mean_over_ranks(total, count))
 
 
 def sequence_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from inbatch.losses.base import check_width, parts
 from inbatch.models.data_checks import check_data
 from inbatch.models.encoder import Encoder
 from inbatch.models.frozen import completed, fingerprint, without_frozen
-from inbatch.models.optimization import Schedule, learning_rate_factor, parameter_groups, warmup_of
+from inbatch.models.optimization import Schedule, Warmup, learning_rate_factor, parameter_groups, warmup_of
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class EmbeddingModule(LightningModule):
         optimizer: makes the optimizer from parameter groups.
         schedule: of the learning rate, over the run's steps (by ``max_steps``, or ``max_epochs`` and the data) or ``schedule_steps``:
             constant, or a linear or cosine decay to 0.
-        warmup_steps: steps of linear increase from 0 before it; a number below 1 is a share of all steps.
+        warmup_steps: steps of increase from 0 before it; a number below 1 is a share of all steps.
+        warmup: how it increases: linear, or logarithmic, as DeepSpeed does by default and AutoRegEmbed's release did.
         schedule_steps: where the decay would end, in place of ``trainer.max_steps``; GCSE's release has 80,000 for every run.
         decay_all: apply weight decay to every parameter; by default vectors and scalars (biases, norms, temperatures) have none.
         chunk_tokens: padded tokens in one chunk of gradient caching; null runs the whole batch at once. It bounds memory and
@@ -68,6 +69,7 @@ class EmbeddingModule(LightningModule):
         optimizer: Callable[[Iterable], Optimizer],
         schedule: Schedule = "constant",
         warmup_steps: int | float = 0,
+        warmup: Warmup = "linear",
         schedule_steps: int | None = None,
         decay_all: bool = False,
         chunk_tokens: int | None = 16384,
@@ -101,6 +103,7 @@ class EmbeddingModule(LightningModule):
         self.make_optimizer = optimizer
         self.schedule: Schedule = schedule
         self.warmup_steps = warmup_steps
+        self.warmup: Warmup = warmup
         self.schedule_steps = schedule_steps
         self.decay_all = decay_all
         self.chunk_tokens = chunk_tokens
@@ -137,7 +140,7 @@ class EmbeddingModule(LightningModule):
             raise UsageError(
                 f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps or model.schedule_steps."
             )
-        schedule = self.schedule
+        schedule, increase = self.schedule, self.warmup
         warmup = 0 if self.trainer.max_steps == 0 else warmup_of(self.warmup_steps, total)
         groups = parameter_groups(self, self.decay_all)
         try:
@@ -146,7 +149,7 @@ class EmbeddingModule(LightningModule):
             raise UsageError(f"the optimizer refuses its settings: {error}. Set model.optimizer.init_args.") from error
 
         def factor(step: int) -> float:
-            return learning_rate_factor(step, schedule, warmup, total)
+            return learning_rate_factor(step, schedule, warmup, total, increase)
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 

@@ -10,6 +10,7 @@ from torch import nn
 from inbatch.errors import UsageError
 
 Schedule = Literal["constant", "linear", "cosine"]
+Warmup = Literal["linear", "logarithmic"]
 
 
 def warmup_of(warmup: int | float, total: int) -> int:
@@ -30,9 +31,20 @@ def warmup_of(warmup: int | float, total: int) -> int:
     return steps
 
 
-def learning_rate_factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
-    """Return the factor of the learning rate at a step (0 is the first); as in Hugging Face's schedules."""
+def learning_rate_factor(step: int, schedule: Schedule, warmup: int, total: int, increase: Warmup = "linear") -> float:
+    """Return the factor of the learning rate at a step (0 is the first); as in Hugging Face's schedules.
+
+    Args:
+        step: optimizer steps taken before.
+        schedule: after the warm-up.
+        warmup: its steps; with the step of this number the factor is 1.
+        total: where a decay ends.
+        increase: ``linear``, ``step / warmup``; or ``logarithmic``, ``log(step) / log(warmup)``, as DeepSpeed's warm-up is where its type
+            is not set: half of the rate comes with the first sqrt(warmup) steps. The first two steps are then taken at rate 0.
+    """
     if step < warmup:
+        if increase == "logarithmic":
+            return math.log(max(1, step)) / math.log(max(2, warmup))
         return step / warmup
     if schedule == "constant":
         return 1.0

@@ -128,17 +128,20 @@ def test_the_optimizer_is_the_releases_where_a_release_is_reproduced(row):
 
 # Of language models: what the releases' scripts say.
 CLIP_1 = {"trainer.gradient_clip_val": 1.0, "model.warmup_steps": 0.05, "seed_everything": 42}
+LOG = {"model.warmup": "logarithmic"}
 ALIGN = {"beta": 0.1, "temperature": 0.1, "reference_sign": "minus", "joint_negatives": True}
 LLM = {
-    "autoregembed/stage1-llama2-7b": ({LR: 1e-5, BATCH: 32, "trainer.max_epochs": 1, **CLIP_1}, {"learned_tokens": 5}, {}),
-    "autoregembed/stage2-llama2-7b": ({LR: 5e-6, BATCH: 128, "trainer.max_epochs": 4, **CLIP_1}, {}, ALIGN),
+    "autoregembed/stage1-llama2-7b": (
+        {LR: 1e-5, BATCH: 32, "trainer.max_epochs": 1, **CLIP_1, **LOG}, {"learned_tokens": 5}, {"mean_by_rank": True},
+    ),
+    "autoregembed/stage2-llama2-7b": ({LR: 5e-6, BATCH: 128, "trainer.max_epochs": 4, **CLIP_1, **LOG}, {}, ALIGN),
     "prompteol/opt-125m": (
         {LR: 5e-4, BATCH: 256, LENGTH: 32, "trainer.max_epochs": 1},
         {"quantize": "nf4", "eos": "none", "lora": {"rank": 64, "alpha": 16, "dropout": 0.05, "targets": None}},
         {"temperature": 0.05},
     ),
     "small-llm/minicpm-2b": (
-        {LR: 5e-5, LENGTH: 150, "model.schedule": "cosine", "model.warmup_steps": 100},
+        {LR: 5e-5, LENGTH: 150, "model.schedule": "cosine", "model.warmup_steps": 100, "model.warmup": "linear"},
         {"eos": "append", "lora": {"rank": 8, "alpha": 32, "dropout": 0.1, "targets": ["q_proj", "v_proj"]}},
         {"temperature": 0.05},
     ),

@@ -33,8 +33,8 @@ def encoder_of(name: str) -> Encoder:
 
 
 def objective_of(name: str, scores: Path) -> Objective:
-    if name == "compression":
-        return InformationCompression(TinyDecoder())
+    if name.startswith("compression"):
+        return InformationCompression(TinyDecoder(), mean_by_rank=name == "compression by rank")
     return NextTokens() if name == "next tokens" else DistributionAlignment(TinyDecoder(), str(scores))
 
 
@@ -75,3 +75,29 @@ def test_two_ranks_equal_one(name, tmp_path):
     scale = max(gradient.abs().max() for gradient in gradients.values())
     for key, gradient in gradients.items():
         assert ((ours[key] + theirs[key]) / 2 - gradient).abs().max() < 2e-6 * scale, key
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("counts", [(2, 5), (1, 6)])
+def test_a_mean_by_rank_is_the_mean_of_what_each_rank_finds_by_itself(counts, tmp_path):
+    name, total = "compression by rank", sum(counts)
+    found = on_ranks(2, step, counts, name, tmp_path)
+    alone = [one_rank(name, range(counts[0])), one_rank(name, range(counts[0], total))]
+    for (loss, gradients, logged), (expected, own) in zip(found, alone):
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+        assert logged["loss"] == pytest.approx((alone[0][0] + alone[1][0]).item() / 2, rel=1e-6)
+        scale = max(gradient.abs().max() for gradient in own.values())
+        assert all((gradients[key] - own[key]).abs().max() < 2e-6 * scale for key in own)
+    _, whole = one_rank("compression", range(total))
+    apart = [((found[0][1][key] + found[1][1][key]) / 2 - whole[key]).norm() / whole[key].norm() for key in whole]
+    assert max(apart) > 0.05, "one mean over all tokens is another one"
+    torch.testing.assert_close(one_rank(name, range(total))[1], whole)
+
+
+def one_rank(name: str, rows: range):
+    """Loss and gradients of one process with these rows."""
+    encoder = encoder_of(name)
+    module = EmbeddingModule(encoder, objective_of(name, Path()), partial(torch.optim.SGD, lr=1.0), chunk_tokens=60)
+    loss = module.training_step(batch_of(encoder, rows), 0)
+    loss.backward()
+    return loss.detach(), {key: p.grad for key, p in encoder.named_parameters() if p.grad is not None}

@@ -105,6 +105,43 @@ def test_schedules(schedule: Any, warmup: int, expected: list[float]):
     assert factors == pytest.approx(expected, abs=1e-12)
 
 
+def deepspeed(steps: int, warmup: int, total: int) -> list[float]:
+    """DeepSpeed's WarmupDecayLR with its default type: it begins at 0, and step s takes what its iteration s - 1 says."""
+    factors = [0.0]
+    for iteration in range(steps - 1):
+        if iteration < warmup:
+            factors.append(math.log(iteration + 1) / math.log(max(2, warmup)))
+        else:
+            factors.append(max(0.0, (total - iteration) / max(1.0, total - warmup)))
+    return factors
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(431, 8612), (2, 9), (5, 9), (7, 7)])
+def test_a_logarithmic_warmup_is_deepspeeds(warmup: int, total: int):
+    theirs = deepspeed(total, warmup, total)
+    ours = [learning_rate_factor(step, "linear", warmup, total, "logarithmic") for step in range(total)]
+    assert ours[: warmup + 1] == pytest.approx(theirs[: warmup + 1], abs=1e-12)
+    # After it, their schedule is one step late.
+    assert ours[warmup + 1 :] == pytest.approx(theirs[warmup + 2 :] + [ours[-1]] * (total > warmup + 1), abs=1e-12)
+    assert all(0 <= factor <= 1 for factor in ours)
+
+
+def test_ten_steps_of_a_logarithmic_warmup():
+    assert learning_rate_factor(10, "linear", 431, 8612, "logarithmic") == pytest.approx(0.38, abs=0.005)
+    assert learning_rate_factor(10, "linear", 431, 8612) == pytest.approx(0.023, abs=0.0005)
+    assert learning_rate_factor(0, "cosine", 431, 8612, "logarithmic") == 0
+    assert learning_rate_factor(431, "cosine", 431, 8612, "logarithmic") == 1
+
+
+def test_a_run_warms_up_as_it_is_told(tmp_path: Path):
+    module = module_of(schedule="constant", warmup_steps=4, warmup="logarithmic")
+    logger = CSVLogger(tmp_path, name="", version="")
+    train(module, tmp_path, logger=logger, log_every_n_steps=1, max_steps=6)
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    rates = [float(row.split(",")[header.split(",").index("train/lr")]) for row in rows]
+    assert rates == pytest.approx([0, 0, 0.05, 0.1 * math.log(3) / math.log(4), 0.1, 0.1], abs=1e-9)
+
+
 @pytest.mark.parametrize("name", ["constant_with_warmup", "linear", "cosine"])
 def test_schedules_equal_those_of_transformers(name: str):
     from transformers import get_scheduler
