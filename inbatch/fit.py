@@ -62,8 +62,9 @@ class RunOptions:
         fresh: start anew in a folder beside it.
         checkpoint_every: optimizer steps between checkpoints; there is one at the end as well.
         evaluators: by name; each takes the encoder and returns numbers. They also judge the exported model at the end.
-        evaluate_every: optimizer steps between evaluations, the last step included; null never.
+        evaluate_every: optimizer steps between evaluations; null never.
         evaluate_first: evaluate before the first step too.
+        evaluate_last: evaluate the last step too where it is no multiple of evaluate_every, as no release of the SimCSE family did.
         monitor: the number that decides which step is exported, such as val/sts/STS-B-dev; null exports the last.
         mode: whether more or less of it is better.
     """
@@ -74,6 +75,7 @@ class RunOptions:
     evaluators: dict[str, Callable[[Encoder], dict[str, float]]] = dataclasses.field(default_factory=dict)
     evaluate_every: int | None = None
     evaluate_first: bool = False
+    evaluate_last: bool = True
     monitor: str | None = None
     mode: Literal["max", "min"] = "max"
 
@@ -229,7 +231,12 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     options, given = cli.config_init, dict(cli.config_init.trainer)
     files, signals = WholeFiles(), Signals()
     evaluation = Evaluation(
-        options.evaluators, options.evaluate_every, options.evaluate_first, options.monitor, options.mode
+        options.evaluators,
+        options.evaluate_every,
+        options.evaluate_first,
+        options.evaluate_last,
+        options.monitor,
+        options.mode,
     )
     screen = [f"run folder  {folder.path}" + ("" if step is None else f", resuming after step {step}")]
     callbacks = [

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from inbatch.arguments import suggest
 from inbatch.callbacks.ranks import on_rank_zero
@@ -22,8 +23,10 @@ class Evaluation(Callback):
     Args:
         evaluators: by name; each takes the encoder and returns numbers by tag. One that has a method ``check`` is asked with it,
             before training, whether it can take the encoder.
-        every: steps between evaluations, the last step included; None never.
+        every: steps between evaluations; None never.
         first: evaluate before training too.
+        last: evaluate the last step too where it is no multiple of ``every``; without it such a step cannot be the best, unless nothing
+            was evaluated at all.
         monitor: the tag, such as ``val/sts/STS-B-dev``, that decides which step is the best.
         mode: whether more or less of it is better.
 
@@ -37,6 +40,7 @@ class Evaluation(Callback):
         evaluators: Mapping[str, Evaluator],
         every: int | None = None,
         first: bool = False,
+        last: bool = True,
         monitor: str | None = None,
         mode: Literal["max", "min"] = "max",
     ) -> None:
@@ -58,6 +62,7 @@ class Evaluation(Callback):
         self.evaluators = evaluators
         self.every = every
         self.first = first
+        self.last = last
         self.monitor = monitor
         self.mode = mode
         self.best_score = math.nan
@@ -96,13 +101,20 @@ class Evaluation(Callback):
     ) -> None:
         """Evaluate where it is due."""
         step = trainer.global_step
-        if self.every and step != self._done and step > 0 and (step % self.every == 0 or step == trainer.max_steps):
+        if not self.every or step == self._done or step == 0:
+            return
+        if step % self.every == 0 or (self.last and step == trainer.max_steps):
             self.evaluate(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the last step of training that ended by epochs."""
-        if self.every and self._done != trainer.global_step:
+        """Evaluate the last step of training that ended by epochs, and say where no step was judged."""
+        if self.every and self.last and self._done != trainer.global_step:
             self.evaluate(trainer, pl_module)
+        if self.monitor is not None and self._done < 1 and trainer.global_step > 0:
+            rank_zero_warn(
+                f"{self.monitor} was never measured, as {trainer.global_step} steps are fewer than evaluate_every={self.every} and "
+                "evaluate_last is false: the last step is exported. Set evaluate_last to true, or lower evaluate_every."
+            )
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run all evaluators, log their numbers and note whether this step is the best."""

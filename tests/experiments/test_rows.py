@@ -126,6 +126,11 @@ def test_the_optimizer_is_the_releases_where_a_release_is_reproduced(row):
     assert FitCLI(options(row)).config.get(ADAM) == expected
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith(("simcse/", "diffcse/", "promcse/"))])
+def test_the_last_step_is_no_candidate_where_it_is_none_in_the_release(row):
+    assert FitCLI(options(row)).config.evaluate_last is False
+
+
 # Of language models: what the releases' scripts say.
 CLIP_1 = {"trainer.gradient_clip_val": 1.0, "model.warmup_steps": 0.05, "seed_everything": 42}
 LOG = {"model.warmup": "logarithmic"}

@@ -60,6 +60,31 @@ def test_a_run_leaves_all_that_it_promises(fit: Callable[..., Any], run_folder: 
     assert (run / "config.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "evaluated", "exported"),
+    [
+        (("--evaluate_last=false",), [5, 10], {5, 10}),
+        (("--evaluate_last=true",), [5, 10, 12], {5, 10, 12}),
+        # By epochs of three steps.
+        (("--evaluate_last=false", "--trainer.max_steps=-1", "--trainer.max_epochs=4"), [5, 10], {5, 10}),
+        # Nothing is measured, and something must be exported.
+        (("--evaluate_last=false", "--evaluate_every=50"), [], {12}),
+    ],
+)
+def test_the_last_step_is_a_candidate_only_where_it_is_evaluated(
+    fit: Callable[..., Any], run_folder: Path, options: tuple[str, ...], evaluated: list[int], exported: set[int]
+):
+    monitor = (*EVALUATED[:1], "--evaluate_every=5", "--monitor=val/pair/cosine", "--mode=max")
+    outcome = fit("--run_dir=run", *monitor, *options)
+    assert outcome.code == 0, outcome.err
+    lines = lines_of(run_folder / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines if "val/pair/cosine" in line] == evaluated
+    result = json.loads((run_folder / "run" / "result.json").read_text())
+    assert result["steps"] == 12
+    assert result["exported_step"] in exported
+    assert Path(result["export"], "model.safetensors").is_file()
+
+
 def test_the_first_screen_says_what_will_be_done(fit: Callable[..., Any]):
     out = fit("--run_dir=run", "--trainer.max_steps=2", "--model.warmup_steps=0").out
     for words in (

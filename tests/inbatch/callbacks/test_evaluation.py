@@ -74,6 +74,22 @@ def test_training_that_ends_by_epochs_is_evaluated_at_its_end():
     assert [step for step, _ in run(Evaluation({"a": scores(1, 2)}, every=3), steps=4).lines] == [3, 4]
 
 
+@pytest.mark.parametrize(("steps", "max_steps", "due"), [(8, 8, [3, 6]), (8, -1, [3, 6]), (6, 6, [3, 6]), (3, 3, [3])])
+def test_the_last_step_is_left_out_where_it_is_not_due(steps: int, max_steps: int, due: list[int]):
+    evaluation = Evaluation({"a": scores(1, 2, 9)}, every=3, last=False, monitor="val/a/score")
+    assert [step for step, _ in run(evaluation, steps, max_steps=max_steps).lines] == due
+    assert evaluation.best_step == due[-1]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_run_too_short_for_an_evaluation_says_that_its_last_step_is_exported(first: bool):
+    evaluation = Evaluation({"a": scores(1)}, every=5, first=first, last=False, monitor="val/a/score")
+    with pytest.warns(UserWarning, match="val/a/score was never measured, as 4 steps are fewer than evaluate_every=5"):
+        log = run(evaluation, steps=4, max_steps=4)
+    assert [step for step, _ in log.lines] == [0] * first
+    assert evaluation.best_step == -1
+
+
 @pytest.mark.parametrize(("mode", "values", "best"), [("max", (1, 5, 3), (2, 5)), ("min", (4, 5, 3), (3, 3))])
 def test_the_best_step_is_that_of_the_monitored_number(mode: Any, values: tuple[float, ...], best: tuple[int, float]):
     evaluation = Evaluation({"a": scores(*values)}, every=1, monitor="val/a/score", mode=mode)
