@@ -158,12 +158,12 @@ class Backbone(nn.Module):
         """Where the network lies."""
         return self.network.device
 
-    def forward(self, tokens: TokenBatch, first_layer: bool = False) -> States:
+    def forward(self, tokens: TokenBatch, layer: int | None = None) -> States:
         """Run the network.
 
         Args:
             tokens: (b, L), padded on either side.
-            first_layer: also return the output of the first layer.
+            layer: also return this layer's output; 0 is that of the embeddings, -2 that of the layer before the last.
         """
         inputs: dict[str, Any] = {"attention_mask": tokens.attention_mask}
         if self.learned_tokens is None:
@@ -181,8 +181,8 @@ class Backbone(nn.Module):
         inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if self.adapts:
             adapt_attention(self.network, tokens.input_ids.device)
-        output = self.network(**inputs, output_hidden_states=first_layer, return_dict=True)
-        return States(output.last_hidden_state, output.hidden_states[1] if first_layer else None)
+        output = self.network(**inputs, output_hidden_states=layer is not None, return_dict=True)
+        return States(output.last_hidden_state, None if layer is None else output.hidden_states[layer])
 
     def _positions(self, tokens: TokenBatch) -> Tensor | None:
         """Count positions from each text's first token where padding or a prefix comes before it; networks count from the left edge."""

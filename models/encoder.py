@@ -15,7 +15,7 @@ from inbatch.models.correction import TemplateBias
 from inbatch.models.encoder_checks import check_correction, check_parts, check_prompts
 from inbatch.models.heads import MLMTransform
 from inbatch.models.latent_attention import LatentAttention
-from inbatch.models.pooling import NEEDS_SLOT, POOLINGS, PoolingName, States, at_learned, with_mask_slot
+from inbatch.models.pooling import NEEDS_SLOT, OTHER_LAYER, POOLINGS, PoolingName, States, at_learned, with_mask_slot
 from inbatch.templates import LEARNED, is_template, parse
 from inbatch.tokens import check_prefix
 from inbatch.views import TokenBatch, Views
@@ -32,8 +32,9 @@ class Encoder(nn.Module):
 
     Args:
         backbone: of `inbatch.models.backbones`.
-        pooling: ``mean``, ``cls``, ``last``, ``first_last``, ``mask``, ``mean_text`` (the text's own tokens, without prompt) or
-            ``learned`` (the learned tokens behind it).
+        pooling: ``mean``, ``cls``, ``last``, ``first_last``, ``first_last_h0`` (with the embeddings' output for the first layer's),
+            ``avg_top2`` (of the last two layers), ``mask``, ``mean_text`` (the text's own tokens, without prompt) or ``learned`` (the
+            learned tokens behind it).
         head: a `Dense` or `MLMTransform` that stays at test, or None. Projectors of training belong to the objective.
         normalize: divide each vector by its L2 norm, in float32.
         prompts: put in front of texts by name, or templates with ``{text}`` (twice for an echo), ``{mask}`` and ``{learned}``, each
@@ -131,9 +132,9 @@ class Encoder(nn.Module):
                 f"pooling `{self.pooling}` expects texts in a prompt with its place; these have none. Name the prompt, or set "
                 "encoder.default_prompt and encoder.prompts."
             )
-        states = self.backbone(tokens, first_layer=self.pooling == "first_last")
+        states = self.backbone(tokens, layer=OTHER_LAYER.get(self.pooling))
         if self.latent is not None:
-            states = States(self.latent(states.last), states.first)
+            states = States(self.latent(states.last), states.other)
         z = POOLINGS[self.pooling](states, tokens)
         after = bias is not None and self.correction is not None and self.correction.after_head
         if bias is not None and not after:

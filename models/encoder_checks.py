@@ -8,7 +8,7 @@ from torch import nn
 
 from inbatch.errors import UsageError
 from inbatch.models.heads import HEADS
-from inbatch.models.pooling import POOLINGS
+from inbatch.models.pooling import OTHER_LAYER, POOLINGS
 from inbatch.templates import INSTRUCTION, LEARNED, SLOT, check_template, is_template
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def check_parts(backbone: Backbone, pooling: str, head: Any, latent: LatentAtten
             "pooling `last` with bidirectional: 1 is pooling `last` without: the last token sees the whole text anyway, and nothing "
             "reads what the others then see. Set encoder.pooling to mean, or backbone.bidirectional to 2 or more."
         )
-    if latent is not None and pooling in ("learned", "first_last"):
+    if latent is not None and (pooling == "learned" or pooling in OTHER_LAYER):
         raise UsageError(
             f"latent attention expects pooling by mean, mean_text, last, cls or mask; got {pooling}. Set encoder.pooling, or latent to "
             "null."

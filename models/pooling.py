@@ -12,7 +12,7 @@ from torch import Tensor
 from inbatch.errors import UsageError
 from inbatch.views import TokenBatch
 
-PoolingName = Literal["mean", "cls", "last", "first_last", "mask", "mean_text", "learned"]
+PoolingName = Literal["mean", "cls", "last", "first_last", "first_last_h0", "avg_top2", "mask", "mean_text", "learned"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class States:
 
     Attributes:
         last: (b, L, h), output of the last layer.
-        first: (b, L, h), output of the first layer (not of the embeddings); None unless it was asked for.
+        other: (b, L, h), output of another layer, for the poolings that `OTHER_LAYER` names; None unless it was asked for.
     """
 
     last: Tensor
-    first: Tensor | None = None
+    other: Tensor | None = None
 
 
 def mean(states: States, tokens: TokenBatch) -> Tensor:
@@ -36,12 +36,27 @@ def mean(states: States, tokens: TokenBatch) -> Tensor:
 def first_last(states: States, tokens: TokenBatch) -> Tensor:
     """Average (h_1 + h_L) / 2 over the tokens, h_1 the output of the first layer; (b, h).
 
-    Source: Su et al. 2021, arXiv 2103.15316; ``avg_first_last`` of SimCSE's released code.
+    Source: Su et al. 2021, arXiv 2103.15316; ``avg_first_last`` of SimCSE's code as it is now. See `first_last_h0`.
     """
-    if states.first is None:
-        raise ValueError("first_last pooling needs the first layer's states; run the backbone with first_layer=True")
-    mask = tokens.attention_mask
-    return (_average(states.first, mask) + _average(states.last, mask)) / 2
+    return _average_with(states, tokens, "first_last")
+
+
+def first_last_h0(states: States, tokens: TokenBatch) -> Tensor:
+    """Average (h_0 + h_L) / 2 over the tokens, h_0 the output of the embeddings, before any layer; (b, h).
+
+    Source: ``avg_first_last`` of SimCSE's code at the time of the paper, and of DiffCSE's, PromCSE's and PromptBERT's.
+    """
+    return _average_with(states, tokens, "first_last_h0")
+
+
+def avg_top2(states: States, tokens: TokenBatch) -> Tensor:
+    """Average (h_(L-1) + h_L) / 2 over the tokens, the outputs of the last two layers; (b, h).
+
+    A decoder's h_L has passed its last norm, h_(L-1) has not.
+
+    Source: ``avg_top2`` of SimCSE's released code.
+    """
+    return _average_with(states, tokens, "avg_top2")
 
 
 def cls(states: States, tokens: TokenBatch) -> Tensor:
@@ -93,12 +108,16 @@ POOLINGS: dict[str, Callable[[States, TokenBatch], Tensor]] = {
     "cls": cls,
     "last": last,
     "first_last": first_last,
+    "first_last_h0": first_last_h0,
+    "avg_top2": avg_top2,
     "mask": mask,
     "mean_text": mean_text,
     "learned": learned,
 }
 
 
+# The layer that a pooling reads beside the last: 0 is the output of the embeddings, -1 that of the last layer.
+OTHER_LAYER = {"first_last": 1, "first_last_h0": 0, "avg_top2": -2}
 # The slot that a pooling reads, where the tokens alone do not tell it.
 NEEDS_SLOT = {"mean_text": "text", "learned": "learned"}
 
@@ -121,6 +140,15 @@ def with_mask_slot(tokens: TokenBatch, mask_token_id: int) -> TokenBatch:
         )
     slots = {**tokens.slots, "mask": found.int().argmax(1)}
     return TokenBatch(tokens.input_ids, tokens.attention_mask, tokens.token_type_ids, tokens.position_ids, slots)
+
+
+def _average_with(states: States, tokens: TokenBatch, name: str) -> Tensor:
+    if states.other is None:
+        raise ValueError(
+            f"pooling {name} needs another layer's states; run the backbone with layer={OTHER_LAYER[name]}"
+        )
+    mask = tokens.attention_mask
+    return (_average(states.other, mask) + _average(states.last, mask)) / 2
 
 
 def _average(hidden: Tensor, attention_mask: Tensor) -> Tensor:

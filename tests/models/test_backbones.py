@@ -9,6 +9,7 @@ from inbatch.errors import UsageError
 from inbatch.models.adapters import Lora
 from inbatch.models.attention import choose_attention
 from inbatch.models.backbones import Backbone, Pretrained, TinyRandom
+from inbatch.models.prefix import Prefix
 from inbatch.tokens import tokenize
 
 KINDS = ["bert", "roberta", "llama"]
@@ -44,17 +45,42 @@ def test_first_layer_is_the_output_of_the_first_layer(kind, texts):
     two, one = TinyRandom(kind, num_layers=2).eval(), TinyRandom(kind, num_layers=1).eval()
     one.network.load_state_dict(two.network.state_dict(), strict=False)
     tokens = tokenize(two.tokenizer, texts, 16)
-    states = two(tokens, first_layer=True)
-    assert two(tokens).first is None
+    states = two(tokens, layer=1)
+    assert two(tokens).other is None
     captured = []
     layers = two.network.layers if kind == "llama" else two.network.encoder.layer
     handle = layers[0].register_forward_hook(lambda module, args, output: captured.append(output))
     two(tokens)
     handle.remove()
     output = captured[0][0] if isinstance(captured[0], tuple) else captured[0]
-    assert torch.equal(states.first, output)
+    assert torch.equal(states.other, output)
     if kind != "llama":  # a decoder's last state has passed a norm
-        assert torch.equal(states.first, one(tokens).last)
+        assert torch.equal(states.other, one(tokens).last)
+
+
+def caught(module, run):
+    """What a module put out while ``run`` ran."""
+    outputs = []
+    handle = module.register_forward_hook(lambda module, args, output: outputs.append(output))
+    run()
+    handle.remove()
+    return outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix"),
+    [("bert", None), ("bert", Prefix(3)), ("roberta", None), ("roberta", Prefix(3)), ("llama", None)],
+)
+def test_other_layers_are_what_embeddings_and_layers_put_out(kind, prefix, texts):
+    backbone = TinyRandom(kind, num_layers=3, prefix=prefix).eval()
+    tokens = tokenize(backbone.tokenizer, texts, 16)
+    network = backbone.network
+    embeddings = network.embed_tokens if kind == "llama" else network.embeddings
+    layers = network.layers if kind == "llama" else network.encoder.layer
+    for layer, module in ((0, embeddings), (1, layers[0]), (-2, layers[1])):
+        found = backbone(tokens, layer=layer)
+        assert torch.equal(found.other, caught(module, lambda: backbone(tokens))), layer
+        assert torch.equal(found.last, backbone(tokens).last)
 
 
 def test_frozen_trains_nothing_and_keeps_dropout():

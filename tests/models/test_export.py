@@ -41,6 +41,8 @@ ENCODERS = {
 }
 INEXPRESSIBLE = {
     "first_last": lambda: Encoder(TinyRandom("bert"), pooling="first_last", head=Dense(32, 8)),
+    "first_last_h0": lambda: Encoder(TinyRandom("roberta"), pooling="first_last_h0"),
+    "avg_top2": lambda: Encoder(TinyRandom("bert", num_layers=3), pooling="avg_top2", prompts={"query": "find: "}),
     "mask": lambda: Encoder(TinyRandom("bert"), pooling="mask", prompts={"query": "[MASK] is "}, max_length=24),
     "bidirectional": lambda: Encoder(TinyRandom("llama", bidirectional=True), prompts={"query": "find: "}),
 }

@@ -44,8 +44,8 @@ def test_first_layers(folder, texts):
     one = Pretrained(str(folder), layers=1)
     assert one.config.num_hidden_layers == 1
     tokens = tokenize(one.tokenizer, texts, 32)
-    whole = Pretrained(str(folder)).eval()(tokens, first_layer=True)
-    assert torch.equal(one.eval()(tokens).last, whole.first)
+    whole = Pretrained(str(folder)).eval()(tokens, layer=1)
+    assert torch.equal(one.eval()(tokens).last, whole.other)
 
 
 def test_layer_kinds_are_cut_with_the_layers(tmp_path):

@@ -12,6 +12,7 @@ from inbatch.errors import UsageError
 from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.latent_attention import ExportedLatentAttention, LatentAttention
+from inbatch.models.pooling import OTHER_LAYER
 
 
 def test_equals_a_loop_over_tokens_and_heads():
@@ -63,8 +64,9 @@ def test_the_next_stage_goes_on_with_what_was_exported(tmp_path):
     torch.testing.assert_close(
         following.encode(["a text"]), Encoder.from_pretrained(tmp_path / "stage1").encode(["a text"])
     )
-    with pytest.raises(UsageError, match="latent attention expects pooling"):
-        Encoder(TinyRandom("llama"), pooling="first_last", latent=latent)
+    for pooling in OTHER_LAYER:
+        with pytest.raises(UsageError, match="latent attention expects pooling"):
+            Encoder(TinyRandom("llama"), pooling=pooling, latent=latent)
     Encoder(TinyRandom("llama")).eval().save_pretrained(tmp_path / "plain")
     with pytest.raises(UsageError, match="an export with latent attention"):
         ExportedLatentAttention(str(tmp_path / "plain"))

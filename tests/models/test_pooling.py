@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbatch.errors import UsageError
-from inbatch.models.pooling import POOLINGS, States, cls, first_last, last, mask, mean, with_mask_slot
+from inbatch.models.pooling import OTHER_LAYER, POOLINGS, States, cls, first_last, last, mask, mean, with_mask_slot
 from inbatch.views import TokenBatch
 
 
@@ -42,7 +42,7 @@ def test_every_pooling_equals_a_loop(lengths, left, fill, seed):
     states = States(padded(top, left, fill), padded(bottom, left, fill))
     expected = {
         "mean": [t.mean(0) for t in top],
-        "first_last": [(t.mean(0) + b.mean(0)) / 2 for t, b in zip(top, bottom)],
+        **{key: [(t.mean(0) + b.mean(0)) / 2 for t, b in zip(top, bottom)] for key in OTHER_LAYER},
         "cls": [t[0] for t in top],
         "last": [t[-1] for t in top],
         "mask": [t[c] for t, c in zip(top, chosen)],
@@ -79,10 +79,11 @@ def test_float64_stays_float64():
     assert mean(States(torch.randn(1, 2, 2, dtype=torch.float64)), tokens).dtype == torch.float64
 
 
-def test_first_last_without_the_first_layer_is_a_mistake():
+@pytest.mark.parametrize(("name", "layer"), [("first_last", 1), ("first_last_h0", 0), ("avg_top2", -2)])
+def test_a_pooling_of_two_layers_without_the_other_is_a_mistake(name, layer):
     tokens = TokenBatch(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.long))
-    with pytest.raises(ValueError, match="first_layer=True"):
-        first_last(States(torch.randn(1, 2, 2)), tokens)
+    with pytest.raises(ValueError, match=f"pooling {name} needs .* layer={layer}$"):
+        POOLINGS[name](States(torch.randn(1, 2, 2)), tokens)
 
 
 def test_mask_slot_is_found_and_a_given_one_stays():
