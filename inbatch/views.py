@@ -76,6 +76,7 @@ class TokenBatch:
         token_type_ids: (b, L) int64 or None.
         position_ids: (b, L) int64 or None; None leaves positions to the backbone.
         slots: named positions, e.g. ``{"mask": (b,)}``, int64 indices into L.
+        seeds: (b,) int64 or None: what a text's dropout of a prefix is drawn from in every pass over it; None draws it anew.
     """
 
     input_ids: Tensor
@@ -83,6 +84,7 @@ class TokenBatch:
     token_type_ids: Tensor | None = None
     position_ids: Tensor | None = None
     slots: dict[str, Tensor] = field(default_factory=dict)
+    seeds: Tensor | None = None
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
@@ -92,14 +94,24 @@ class TokenBatch:
         """(b,) int64: the number of tokens of each text."""
         return self.attention_mask.sum(1)
 
-    def _map(self, matrix: Callable[[Tensor], Tensor], slot: Callable[[Tensor], Tensor]) -> TokenBatch:
+    def _map(
+        self,
+        matrix: Callable[[Tensor], Tensor],
+        slot: Callable[[Tensor], Tensor],
+        seed: Callable[[Tensor], Tensor] = lambda t: t,
+    ) -> TokenBatch:
         optional = [None if t is None else matrix(t) for t in (self.token_type_ids, self.position_ids)]
         slots = {name: slot(index) for name, index in self.slots.items()}
-        return TokenBatch(matrix(self.input_ids), matrix(self.attention_mask), *optional, slots=slots)
+        seeds = None if self.seeds is None else seed(self.seeds)
+        return TokenBatch(matrix(self.input_ids), matrix(self.attention_mask), *optional, slots=slots, seeds=seeds)
 
     def select(self, rows: Tensor | slice) -> TokenBatch:
         """Take rows (an index tensor or a slice), keeping the padded length."""
-        return self._map(lambda t: t[rows], lambda t: t[rows])
+
+        def pick(t: Tensor) -> Tensor:
+            return t[rows]
+
+        return self._map(pick, pick, pick)
 
     def trim(self) -> TokenBatch:
         """Cut the columns that are padding in every row, on whichever side they lie; slots follow."""
@@ -117,7 +129,7 @@ class TokenBatch:
         def move(t: Tensor) -> Tensor:
             return t.to(device, non_blocking=non_blocking)
 
-        return self._map(move, move)
+        return self._map(move, move, move)
 
     @staticmethod
     def cat(batches: Sequence[TokenBatch], padding_side: str = "right", pad_token_id: int = 0) -> TokenBatch:
@@ -133,18 +145,19 @@ class TokenBatch:
             sides = [(m, 0) if left else (0, m) for m in missing]
             return torch.cat([torch.nn.functional.pad(t, side, value=fill) for t, side in zip(tensors, sides)])
 
-        def stack_optional(name: str) -> Tensor | None:
+        def optional(name: str, join: Callable[[list[Tensor]], Tensor]) -> Tensor | None:
             tensors = [t for batch in batches if (t := getattr(batch, name)) is not None]
             if 0 < len(tensors) < len(batches):
                 raise ValueError(f"expected {name} in all batches or in none; {len(tensors)} of {len(batches)} have it")
-            return stack(tensors, 0) if tensors else None
+            return join(tensors) if tensors else None
 
         names = set.intersection(*(set(batch.slots) for batch in batches))
         shift = [length - batch.input_ids.shape[1] if left else 0 for batch in batches]
         return TokenBatch(
             stack([batch.input_ids for batch in batches], pad_token_id),
             stack([batch.attention_mask for batch in batches], 0),
-            stack_optional("token_type_ids"),
-            stack_optional("position_ids"),
+            optional("token_type_ids", lambda tensors: stack(tensors, 0)),
+            optional("position_ids", lambda tensors: stack(tensors, 0)),
             {name: torch.cat([b.slots[name] + s for b, s in zip(batches, shift)]) for name in sorted(names)},
+            optional("seeds", torch.cat),
         )

@@ -69,6 +69,7 @@ class Objective(nn.Module):
         encoded: how many of the views the encoder embeds, in their order; None for all, 0 for none. The others reach the objective as tokens
             only.
         passes: in words, what runs through networks besides the encoder's one pass over all views; empty for nothing.
+        same_prefix_dropout: whether its own passes through the encoder's network take the dropout of a prefix that the encoder's pass drew.
         step: optimizer steps that were taken before this one; set by the module, so that a resumed run knows it.
         chunk_tokens: padded tokens that a chunk of gradient caching may hold; the module's own number.
     """
@@ -79,6 +80,7 @@ class Objective(nn.Module):
     takes_states: bool = False
     encoded: int | None = None
     passes: str = ""
+    same_prefix_dropout: bool = False
     step: int = 0
     chunk_tokens: int | None = None
 

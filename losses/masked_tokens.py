@@ -23,10 +23,12 @@ class MaskedTokens(Objective):
     Args:
         head: states (b, L, h) to logits (b, L, vocabulary), such as `inbatch.models.masked_lm.MaskedLMHead`.
         masking_rate: share of the text's tokens that are chosen; special tokens and padding never are.
+        same_prefix_dropout: draw the dropout of a prefix once for a text, for the encoder's pass and this one, as PromCSE's release
+            does; by default each pass draws its own. The network's own dropout is drawn for each pass in any case.
 
     Raises:
-        UsageError: if the rate is no share; when it meets the encoder, if its tokenizer has no mask token or the head has another
-            vocabulary.
+        UsageError: if the rate is no share; when it meets the encoder, if its tokenizer has no mask token, the head has another
+            vocabulary, or the same dropout is asked for and there is no prefix.
 
     Source: Devlin et al. 2019, arXiv 1810.04805, section 3.1; as SimCSE's auxiliary objective, arXiv 2104.08821, section 3.
     """
@@ -34,15 +36,21 @@ class MaskedTokens(Objective):
     takes_prefixes = False
     passes = "the backbone, over masked texts"
 
-    def __init__(self, head: nn.Module, masking_rate: float = 0.15) -> None:
+    def __init__(self, head: nn.Module, masking_rate: float = 0.15, same_prefix_dropout: bool = False) -> None:
         super().__init__()
         self.head = head
+        self.same_prefix_dropout = same_prefix_dropout
         self.masking_rate = checked_rate(masking_rate)
 
     def attach(self, encoder: Any) -> None:
         """See `Objective.attach`."""
         require_mask_token(encoder.tokenizer)
         require_same_tokens(self.head, encoder, "the masked-token head")
+        if self.same_prefix_dropout and encoder.backbone.prefix is None:
+            raise UsageError(
+                "same_prefix_dropout expects an encoder with a prefix; it has none. Set the term's same_prefix_dropout to false, or "
+                "backbone.prefix."
+            )
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: Any) -> LossOutput:
         """Mask, encode again, and predict; the mean is over the masked tokens. See `Objective.forward`."""

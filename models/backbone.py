@@ -176,7 +176,7 @@ class Backbone(nn.Module):
         if "use_cache" in self._accepts:
             inputs["use_cache"] = False
         if self.prefix_table is not None:
-            inputs["past_key_values"] = self.prefix_table(len(tokens), self.network.dtype)
+            inputs["past_key_values"] = self.prefix_table(len(tokens), self.network.dtype, tokens.seeds)
             inputs["attention_mask"] = before(tokens.attention_mask, self.prefix_table.length)
         inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if self.adapts:

@@ -29,6 +29,7 @@ from inbatch.models.data_checks import check_data
 from inbatch.models.encoder import Encoder
 from inbatch.models.frozen import completed, fingerprint, without_frozen
 from inbatch.models.optimization import Schedule, Warmup, learning_rate_factor, parameter_groups, warmup_of
+from inbatch.models.prefix import seeded
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ class EmbeddingModule(LightningModule):
     def training_step(self, batch: Views[TokenBatch], batch_idx: int) -> Tensor:
         """Embed all views in one pass and compute the objective's loss."""
         tokenizer = self.encoder.tokenizer
+        if any(part.same_prefix_dropout for part in parts(self.objective)):
+            batch = batch.map(seeded)
         views = list(batch)[: self.objective.encoded]
         embedded: list[Any] = []
         if views:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -138,8 +138,7 @@ def with_mask_slot(tokens: TokenBatch, mask_token_id: int) -> TokenBatch:
             f"pooling `mask` expects exactly one mask token a text; text {row} of the batch has {int(counts[row])}. "
             "Put {mask} into the prompt, name the prompt (or set encoder.default_prompt), and raise max_length if truncation cut it off."
         )
-    slots = {**tokens.slots, "mask": found.int().argmax(1)}
-    return TokenBatch(tokens.input_ids, tokens.attention_mask, tokens.token_type_ids, tokens.position_ids, slots)
+    return replace(tokens, slots={**tokens.slots, "mask": found.int().argmax(1)})
 
 
 def _average_with(states: States, tokens: TokenBatch, name: str) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
+from inbatch.views import TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -81,16 +82,37 @@ class PrefixTable(nn.Module):
         rate = getattr(text, "hidden_dropout_prob", 0.0) if prefix.dropout is None else prefix.dropout
         self.dropout = nn.Dropout(rate)
 
-    def forward(self, rows: int, dtype: torch.dtype) -> Any:
-        """Return a fresh cache of keys and values for so many texts, in the network's dtype; a forward pass uses one up."""
+    def forward(self, rows: int, dtype: torch.dtype, seeds: Tensor | None = None) -> Any:
+        """Return a fresh cache of keys and values for so many texts, in the network's dtype; a forward pass uses one up.
+
+        Args:
+            rows: b, the number of texts.
+            dtype: of the keys and values.
+            seeds: (b,) of `seeded`, from which each text's dropout is drawn; None draws it from torch's generator.
+        """
         from transformers import DynamicCache
 
         entries = self.projection(self.table).view(self.shape).expand(rows, *self.shape)
-        layers = self.dropout(entries).to(dtype).permute(2, 0, 3, 1, 4)  # (2 layers, rows, heads, length, width)
+        dropped = self.dropout(entries) if seeds is None else self._drop(entries, seeds)
+        layers = dropped.to(dtype).permute(2, 0, 3, 1, 4)  # (2 layers, rows, heads, length, width)
         cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(layers[0::2], layers[1::2])):
             cache.update(key, value, layer)
         return cache
+
+    def _drop(self, entries: Tensor, seeds: Tensor) -> Tensor:
+        rate, device = self.dropout.p, entries.device
+        if not self.training or rate == 0:
+            return entries
+        kept = torch.empty(entries.shape, device=device)
+        for row, seed in zip(kept, seeds.tolist()):
+            row.bernoulli_(1 - rate, generator=torch.Generator(device).manual_seed(seed))
+        return entries * (kept / (1 - rate)).to(entries.dtype)
+
+
+def seeded(tokens: TokenBatch) -> TokenBatch:
+    """Give every text a seed, so that all passes over it, in whatever chunks, draw the same dropout of a prefix."""
+    return replace(tokens, seeds=torch.randint(2**62, (len(tokens),), device=tokens.input_ids.device))
 
 
 def before(attention_mask: Tensor, length: int) -> Tensor:

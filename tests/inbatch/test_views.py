@@ -113,6 +113,17 @@ def test_select_takes_rows_with_their_slots():
         assert at_slot(chosen) == [at_slot(b)[i] for i in expected]
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_seeds_stay_with_their_rows(side: str):
+    one, two = (batch(*n, width=5, side=side, seeds=torch.tensor(s)) for n, s in (((3, 1), [70, 71]), ((2,), [72])))
+    merged = TokenBatch.cat([one, batch(2, width=9, side=side, seeds=torch.tensor([73])), two], side)
+    assert merged.seeds.tolist() == [70, 71, 73, 72]
+    assert merged.select(torch.tensor([3, 1])).trim().seeds.tolist() == [72, 71]
+    assert merged.to("meta").seeds.is_meta
+    with pytest.raises(ValueError, match="expected seeds in all batches or in none; 1 of 2 have it"):
+        TokenBatch.cat([one, batch(2)])
+
+
 lengths = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 

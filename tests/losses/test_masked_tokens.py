@@ -1,13 +1,18 @@
 """The auxiliary masked language model: what is masked, and the chunks that change nothing."""
 
+import itertools
+
 import pytest
 import torch
 
 from inbatch.errors import UsageError
+from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.masked_tokens import MaskedTokens, mask_tokens
+from inbatch.losses.weighted import WeightedSum
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.masked_lm import TinyHead
+from inbatch.models.module import EmbeddingModule
 from inbatch.models.prefix import Prefix
 from inbatch.tokens import tokenize
 from inbatch.views import Views
@@ -73,6 +78,56 @@ def test_the_mean_is_over_the_masked_tokens():
     torch.testing.assert_close(found, expected)
 
 
+def prompted(same: bool, budget: int | None, rate: float = 0.15):
+    """A step of PromCSE with masked tokens, in which only the prefix has dropout; the module and its batch."""
+    encoder = Encoder(TinyRandom("roberta", dropout=0.0, prefix=Prefix(3, dropout=0.5)), pooling="cls")
+    torch.nn.init.normal_(encoder.backbone.prefix_table.table, generator=torch.Generator().manual_seed(1))
+    mlm = MaskedTokens(TinyHead("roberta"), masking_rate=rate, same_prefix_dropout=same)
+    objective = WeightedSum({"contrast": InfoNCE(), "mlm": mlm}, {"mlm": 0.5})
+    module = EmbeddingModule(encoder, objective, lambda groups: torch.optim.SGD(groups), chunk_tokens=budget)
+    module.log = lambda *_, **__: None
+    tokens = tokenize(encoder.tokenizer, TEXTS)
+    return module.double(), Views(tokens, tokens)
+
+
+@pytest.mark.parametrize("budget", [None, 60, 1])
+@pytest.mark.parametrize("same", [True, False])
+def test_both_passes_see_the_prefix_with_the_same_dropout_where_it_is_asked_for(same, budget, monkeypatch):
+    module, batch = prompted(
+        same, budget, rate=1e-9
+    )  # nothing is masked: the passes differ in the prefix or not at all
+    backbone, states = module.encoder.backbone, []
+    forward = backbone.forward
+    monkeypatch.setattr(backbone, "forward", lambda tokens, **kw: states.append(forward(tokens, **kw)) or states[-1])
+    torch.manual_seed(2)
+    module.training_step(batch, 0)
+    # Both passes take the texts in the order of their lengths, in whatever chunks.
+    first, second = torch.cat([one.last[:, 0] for one in states]).split(2 * len(TEXTS))
+    for one, other in zip(first, second):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-12) == same
+    assert not any(torch.allclose(x, y) for x, y in itertools.combinations(first, 2)), "each text draws its own"
+
+
+def test_chunks_change_nothing_although_the_prefix_has_dropout():
+    found = []
+    for budget in (None, 60, 1):
+        module, batch = prompted(True, budget)
+        torch.manual_seed(2)
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        trained = [p for p in module.parameters() if p.requires_grad]
+        found.append((loss.detach(), [p.grad for p in trained]))
+    for loss, gradients in found[1:]:
+        torch.testing.assert_close(loss, found[0][0], rtol=1e-10, atol=0)
+        for one, other in zip(gradients, found[0][1]):
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
+
+
+def test_steps_draw_other_dropout():
+    module, batch = prompted(True, None, rate=1e-9)
+    assert module.training_step(batch, 0) != module.training_step(batch, 0)
+
+
 def test_nothing_masked_is_a_loss_of_zero():
     encoder = Encoder(TinyRandom("bert"), pooling="cls")
     tokens = tokenize(encoder.tokenizer, ["x"])
@@ -88,3 +143,5 @@ def test_what_cannot_be_masked_is_refused():
         MaskedTokens(TinyHead()).attach(Encoder(TinyRandom("llama"), pooling="last"))
     with pytest.raises(UsageError, match="expected the masked-token head to read the encoder's tokens"):
         MaskedTokens(TinyHead("roberta")).attach(Encoder(TinyRandom("bert"), pooling="cls"))
+    with pytest.raises(UsageError, match="same_prefix_dropout expects an encoder with a prefix"):
+        MaskedTokens(TinyHead(), same_prefix_dropout=True).attach(Encoder(TinyRandom("bert"), pooling="cls"))

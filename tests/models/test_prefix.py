@@ -11,7 +11,7 @@ from inbatch.errors import MissingError, UsageError
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
-from inbatch.models.prefix import Prefix
+from inbatch.models.prefix import Prefix, seeded
 from inbatch.tokens import tokenize
 
 
@@ -79,6 +79,42 @@ def test_its_dropout_is_drawn_for_every_text():
     backbone = TinyRandom("bert", prefix=Prefix(4, dropout=0.5), dropout=0.0)
     states = backbone(tokenize(backbone.tokenizer, ["same", "same"])).last
     assert not torch.allclose(states[0], states[1])
+
+
+def drawn(backbone: TinyRandom, seeds: torch.Tensor) -> torch.Tensor:
+    """The keys of the first layer, (b, heads, k, width)."""
+    return backbone.prefix_table(len(seeds), torch.float32, seeds).layers[0].keys
+
+
+def test_a_texts_seed_decides_its_dropout_wherever_the_text_stands():
+    backbone = TinyRandom("bert", prefix=Prefix(4, dropout=0.5))
+    seeds = torch.tensor([5, 2**62 - 1, 5, 9])
+    torch.manual_seed(0)
+    found = drawn(backbone, seeds)
+    before = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(1), before), "torch's own generator is left alone"
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[3])
+    order = torch.tensor([3, 1, 0])
+    assert torch.equal(drawn(backbone, seeds[order]), found[order])
+    assert torch.equal(drawn(backbone, seeds[1:2])[0], found[1])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.6])
+def test_seeded_dropout_is_dropout(rate):
+    backbone = TinyRandom("bert", prefix=Prefix(8, dropout=rate)).double()
+    backbone.prefix_table.table.data.fill_(1.0)
+    tokens = seeded(tokenize(backbone.tokenizer, ["text"] * 50))
+    assert tokens.seeds.unique().numel() == 50
+    keys = backbone.prefix_table(50, torch.float64, tokens.seeds).layers[0].keys
+    kept = keys != 0
+    assert (~kept).double().mean().item() == pytest.approx(rate, abs=0.02)
+    torch.testing.assert_close(keys[kept], torch.full_like(keys[kept], 1 / (1 - rate)))
+    (gradient,) = torch.autograd.grad(keys.sum(), backbone.prefix_table.table)
+    assert gradient.sum().item() == pytest.approx(keys.sum().item())
+    keys = backbone.eval().prefix_table(50, torch.float64, tokens.seeds).layers[0].keys
+    assert torch.equal(keys, torch.ones_like(keys))
 
 
 def test_a_second_pass_does_not_see_a_longer_prefix(texts):
