@@ -111,8 +111,7 @@ class EmbeddingModule(LightningModule):
         self.projector_at_dev = projector_at_dev
         self.template_bias_at_dev = template_bias_at_dev
         self.seed = seed
-        self.batches_seen = 0
-        self.samples_seen = 0
+        self.batches_seen = self.samples_seen = 0
         self.mean_loss = math.nan  # of the last batch, over ranks
         self.metrics: dict[str, float] = {}  # of the last optimizer step, by tag
         self._pending: list[dict[str, Any]] = []  # logs of the batches that the next step accumulates
@@ -148,11 +147,8 @@ class EmbeddingModule(LightningModule):
             optimizer = self.make_optimizer(groups)
         except (TypeError, ValueError) as error:
             raise UsageError(f"the optimizer refuses its settings: {error}. Set model.optimizer.init_args.") from error
-
-        def factor(step: int) -> float:
-            return learning_rate_factor(step, schedule, warmup, total, increase)
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        rates = LambdaLR(optimizer, lambda step: learning_rate_factor(step, schedule, warmup, total, increase))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def _steps(self) -> int:
         """Count the optimizer steps of the run; below 1 if nothing ends it but time.
