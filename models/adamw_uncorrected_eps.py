@@ -73,15 +73,16 @@ class AdamWUncorrectedEps(Optimizer):
         return found
 
     def _update(self, parameters: list[Tensor], step: int, group: dict[str, Any]) -> None:
+        ops: Any = torch  # whose operations on lists of tensors are not declared public
         beta1, beta2 = group["betas"]
         gradients = [p.grad for p in parameters]
         m, v = ([self.state[p][name] for p in parameters] for name in ("exp_avg", "exp_avg_sq"))
-        torch._foreach_lerp_(m, gradients, 1 - beta1)
-        torch._foreach_mul_(v, beta2)
-        torch._foreach_addcmul_(v, gradients, gradients, 1 - beta2)
-        denominator = torch._foreach_sqrt(v)
-        torch._foreach_add_(denominator, group["eps"])
+        ops._foreach_lerp_(m, gradients, 1 - beta1)
+        ops._foreach_mul_(v, beta2)
+        ops._foreach_addcmul_(v, gradients, gradients, 1 - beta2)
+        denominator = ops._foreach_sqrt(v)
+        ops._foreach_add_(denominator, group["eps"])
         size = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-        torch._foreach_addcdiv_(parameters, m, denominator, -size)
+        ops._foreach_addcdiv_(parameters, m, denominator, -size)
         if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            ops._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
