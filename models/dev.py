@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from inbatch.errors import UsageError
 
 if TYPE_CHECKING:
-    from inbatch.losses.base import Objective
+    from torch import nn
+
     from inbatch.models.encoder import Encoder
 
 
@@ -36,13 +37,17 @@ class Dev:
         """Whether anything does, so that a score at dev is none of the export."""
         return self != Dev()
 
-    def check(self, encoder: Encoder, objective: Objective) -> None:
+    def check(self, encoder: Encoder, projector: nn.Module | None) -> None:
         """Refuse what encoder or objective do not have.
+
+        Args:
+            encoder: of the run.
+            projector: the objective's, if it has one.
 
         Raises:
             UsageError: if there is no projector to take or a head already, no bias to subtract, or a length does not fit.
         """
-        if self.projector and (encoder.head is not None or getattr(objective, "projector", None) is None):
+        if self.projector and (encoder.head is not None or projector is None):
             raise UsageError(
                 "projector_at_dev expects an objective with a projector and an encoder without a head. Set model.projector_at_dev to "
                 "false, or objective.projector."
@@ -59,11 +64,11 @@ class Dev:
                 raise UsageError(f"{error}. Set model.max_length_at_dev.") from None
 
     @contextmanager
-    def encoder(self, encoder: Encoder, objective: Objective) -> Iterator[Encoder]:
-        """Give the encoder as it is at dev, and make it what it was afterwards."""
+    def encoder(self, encoder: Encoder, projector: nn.Module | None) -> Iterator[Encoder]:
+        """Give the encoder as it is at dev, and make it what it was afterwards; arguments as in `check`."""
         changes: list[tuple[Any, str, Any]] = []
         if self.projector:
-            changes.append((encoder, "head", getattr(objective, "projector", None)))
+            changes.append((encoder, "head", projector))
         if self.template_bias:
             changes.append((encoder.correction, "template_bias_at_test", True))
         if self.training_tokens:

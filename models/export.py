@@ -21,9 +21,9 @@ from inbatch.models.heads import Dense
 from inbatch.models.huggingface import quiet
 from inbatch.models.layout import (
     DENSE,
-    EXPRESSIBLE,
     MODULES,
     Layout,
+    obstacle_of,
     write_dense,
     write_json,
     write_layout,
@@ -93,7 +93,7 @@ def export(encoder: Encoder, folder: str | Path, facts: dict[str, Any] | None = 
     target = Path(folder).expanduser().absolute()
     _refuse_to_overwrite(target)
     facts = {"versions": package_versions(), **(facts or {})}
-    obstacle = _obstacle(encoder)
+    obstacle = obstacle_of(encoder)
     with exact_arithmetic(encoder.device):
         effect = _adapter_effect(encoder)
         with replacing(target) as temporary:
@@ -253,28 +253,6 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
-
-
-def _obstacle(encoder: Encoder) -> str | None:
-    if encoder.pooling not in EXPRESSIBLE:
-        return f"it has no pooling `{encoder.pooling}`"
-    if encoder.backbone.prefix is not None:
-        return "it has no keys and values in front of every layer's own"
-    if encoder.head is not None and not isinstance(encoder.head, Dense):
-        return f"it has no head {type(encoder.head).__name__}"
-    if encoder.latent is not None:
-        return "it has no latent attention"
-    if encoder.backbone.learned_tokens is not None:
-        return "it has no learned tokens beside the network"
-    if INSTRUCTION in encoder.prompts.get(encoder.default_prompt or "", ""):
-        return "it has no place for an instruction in a default prompt"
-    if encoder.ensembles:
-        return "it has no mean over prompts"
-    if any(is_template(prompt) for prompt in encoder.prompts.values()):
-        return "it has prefixes in front of a text, no templates around it"
-    if encoder.backbone.bidirectional:
-        return "its older versions load a bidirectional decoder as a causal one"
-    return None
 
 
 def _portable_tokenizer(encoder: Encoder) -> Any:

@@ -89,7 +89,7 @@ class EmbeddingModule(LightningModule):
         if chunk_tokens is not None and chunk_tokens < 1:
             raise UsageError(f"expected chunk_tokens >= 1 or null; got {chunk_tokens}. Set model.chunk_tokens.")
         self.dev = Dev(projector_at_dev, template_bias_at_dev, training_tokens_at_dev, max_length_at_dev)
-        self.dev.check(encoder, objective)
+        self.dev.check(encoder, getattr(objective, "projector", None))
         check_width(objective, encoder.dim)
         self.encoder = encoder
         self.objective = objective
@@ -228,7 +228,7 @@ class EmbeddingModule(LightningModule):
 
     def at_dev(self) -> AbstractContextManager[Encoder]:
         """Give the encoder that checkpoints are judged by while training: what it is at test, but for the settings ``…_at_dev``."""
-        return self.dev.encoder(self.encoder, self.objective)
+        return self.dev.encoder(self.encoder, getattr(self.objective, "projector", None))
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, then hand its numbers to the loggers."""
