@@ -85,7 +85,8 @@ PUBLISHED = {
     "promcse/sup-bert-base": {**SUP, LR: 1e-2, BATCH: 256, STEPS: 10770, PREFIX: 12},
     "promcse/sup-bert-large": {**SUP, LR: 5e-3, BATCH: 256, STEPS: 10770, PREFIX: 12},
     "promcse/sup-roberta-base": {**SUP, LR: 1e-2, BATCH: 512, STEPS: 5390, PREFIX: 10},
-    "promcse/sup-roberta-large": {**SUP, LR: 5e-3, BATCH: 512, STEPS: 5390, PREFIX: 10},
+    "promcse/sup-roberta-large": {**SUP, LR: 5e-3, BATCH: 512, STEPS: 5390, PREFIX: 10, CLIP: 2.0},
+    "promcse/sup-roberta-large-eh": {**SUP, LR: 5e-3, BATCH: 512, STEPS: 5390, PREFIX: 10, CLIP: 2.0},
     "promcse/sup-bert-base-eh": {**SUP, LR: 1e-2, BATCH: 256, STEPS: 10770, PREFIX: 12, WEIGHTS: {"hinge": 10.0}},
     "gcse/stage1-bert-base": {LR: 2e-5, BATCH: 64, LENGTH: 32, "trainer.max_epochs": 3, CLIP: None, CUT_AT_DEV: 32},
     "gcse/bert-base": {
@@ -121,13 +122,23 @@ def test_hyper_parameters_are_the_published_ones(row):
 # Of language models: what the releases' scripts say.
 CLIP_1 = {"trainer.gradient_clip_val": 1.0, "model.warmup_steps": 0.05, "seed_everything": 42}
 ALIGN = {"beta": 0.1, "temperature": 0.1, "reference_sign": "minus", "joint_negatives": True}
+QLORA = {"rank": 64, "alpha": 16, "dropout": 0.05, "targets": None}
+EOL = {"data.cut_first": True, "evaluate_every": 50, "monitor": "val/sts/STS-B-dev", "model.warmup_steps": 100}
 LLM = {
     "autoregembed/stage1-llama2-7b": ({LR: 1e-5, BATCH: 32, "trainer.max_epochs": 1, **CLIP_1}, {"learned_tokens": 5}, {}),
     "autoregembed/stage2-llama2-7b": ({LR: 5e-6, BATCH: 128, "trainer.max_epochs": 4, **CLIP_1}, {}, ALIGN),
-    "prompteol/opt-125m": (
-        {LR: 5e-4, BATCH: 256, LENGTH: 32, "trainer.max_epochs": 1},
-        {"quantize": "nf4", "eos": "none", "lora": {"rank": 64, "alpha": 16, "dropout": 0.05, "targets": None}},
-        {"temperature": 0.05},
+    **{
+        f"prompteol/opt-{size}": (
+            {**EOL, CLIP: clip, LR: 5e-4, BATCH: 256, LENGTH: 32, "trainer.max_epochs": 1},
+            {"quantize": "nf4", "merge_into": "unquantized", "eos": "none", "lora": QLORA},
+            {"temperature": 0.05},
+        )
+        for size, clip in (("125m", 2.0), ("350m", 2.0), ("1.3b", 2.0), ("2.7b", 2.0), ("6.7b", 4.0))
+    },
+    "prompteol/untrained-opt-2.7b-in-context": (
+        {STEPS: 0, "trainer.precision": "32-true", "evaluate_every": None, "monitor": None},
+        {"quantize": None, "dtype": "float32", "eos": "none"},
+        {},
     ),
     "small-llm/minicpm-2b": (
         {LR: 5e-5, LENGTH: 150, "model.schedule": "cosine", "model.warmup_steps": 100},
