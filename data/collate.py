@@ -10,6 +10,7 @@ import torch
 
 from inbatch.data.views import text_id
 from inbatch.errors import UsageError
+from inbatch.filling import cut
 from inbatch.templates import INSTRUCTION, instructed
 from inbatch.tokens import tokenize
 from inbatch.views import TokenBatch, Views
@@ -28,6 +29,7 @@ class Collate:
         document_token_type: of the documents' tokens, where the tokenizer gives types.
         one_string: as in `inbatch.filling.fill`.
         spans: as in `tokenize`.
+        cut_first: cut a text to max_length by itself and decode it, before its prompt is put around it; see `inbatch.filling.cut`.
     """
 
     tokenizer: Any
@@ -36,6 +38,7 @@ class Collate:
     document_token_type: int = 0
     one_string: bool = False
     spans: bool = False
+    cut_first: bool = False
 
     def __call__(self, views: Views[list[str]]) -> Views[TokenBatch]:
         """Tokenize each view; the same list of texts in two roles with the same settings is tokenized once."""
@@ -60,7 +63,10 @@ class Collate:
         prompt: str | list[str] = self.prompts.get(side, "")
         if INSTRUCTION in prompt:
             prompt = [instructed(str(prompt), row, self.tokenizer) for row in instructions or [None] * len(texts)]
-        batch = tokenize(self.tokenizer, texts, self.max_length[side], prompt, self.one_string, self.spans)
+        length: int | None = self.max_length[side]
+        if self.cut_first:
+            texts, length = cut(self.tokenizer, texts, self.max_length[side]), None
+        batch = tokenize(self.tokenizer, texts, length, prompt, self.one_string, self.spans)
         return _typed(batch, self.document_token_type) if side == "document" and self.document_token_type else batch
 
 

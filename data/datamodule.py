@@ -40,6 +40,8 @@ class EmbeddingDataModule(LightningDataModule):
         single_source: take each batch from one source, so that its negatives are of one kind.
         repetition: repeat words of some views; null repeats none.
         document_token_type: token type of positives and negatives where the tokenizer gives types; 1 as GCSE's release has it for BERT.
+        cut_first: cut each text to max_length by itself, decode it and put the string into its template, as PromptEOL's release does; a
+            template in one string else keeps a text that is longer by what a token has in common with the template.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class EmbeddingDataModule(LightningDataModule):
         single_source: bool = False,
         repetition: Repetition | None = None,
         document_token_type: Literal[0, 1] = 0,
+        cut_first: bool = False,
     ) -> None:
         super().__init__()
         self.sources = as_sources(sources)
@@ -68,6 +71,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.single_source = single_source
         self.repetition = repetition
         self.document_token_type = document_token_type
+        self.cut_first = cut_first
         self._tables: list[Table] | None = None
         self._order: BatchOrder | None = None
 
@@ -143,7 +147,13 @@ class EmbeddingDataModule(LightningDataModule):
         """Return what turns views of texts into tokens for an encoder."""
         spans = encoder.pooling == "mean_text"
         return Collate(
-            encoder.tokenizer, encoder.prompts, self.max_length, self.document_token_type, encoder.one_string, spans
+            encoder.tokenizer,
+            encoder.prompts,
+            self.max_length,
+            self.document_token_type,
+            encoder.one_string,
+            spans,
+            self.cut_first,
         )
 
     def prepare_data(self) -> None:

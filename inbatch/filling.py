@@ -51,6 +51,21 @@ def fill(
     return _padded(tokenizer, rows)
 
 
+def cut(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
+    """Cut texts to so many tokens by themselves and decode them, as PromptEOL's release does before it fills its template.
+
+    What is decoded has no blank before a full stop, a comma, ``n't`` and the like: transformers took them out in all versions before 5.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        texts: b strings.
+        max_length: tokens kept of each, without special tokens.
+    """
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    decoded = [tokenizer.decode(ids[:max_length], clean_up_tokenization_spaces=False) for ids in encoded]
+    return [tokenizer.clean_up_tokenization(text) for text in decoded]
+
+
 def _kept(tokenizer: Any, template: Template, prompt: str, max_length: int | None) -> int:
     room = (tokenizer.model_max_length - len(template)) // template.copies
     kept = room if max_length is None else min(room, max_length)

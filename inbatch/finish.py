@@ -32,7 +32,7 @@ def finish(
         module.load_state_dict(completed(module, WholeFiles().load_checkpoint(folder.checkpoints / "best.ckpt")))
     lines = read(folder.metrics)
     train = next((line for line in reversed(lines) if "train/loss" in line), {})
-    first = {} if module.projector_at_dev or module.template_bias_at_dev or not lines or lines[0]["step"] else lines[0]
+    first = {} if module.dev.differs or not lines or lines[0]["step"] else lines[0]
     before = {f"test/{tag.removeprefix('val/')}": value for tag, value in first.items() if tag.startswith("val/")}
     facts = {
         "data": ", ".join(source.path for source in data.sources),

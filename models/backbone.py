@@ -18,6 +18,7 @@ from inbatch.models.learned_tokens import LearnedTokens
 from inbatch.models.pooling import States
 from inbatch.models.positions import first_position, positions
 from inbatch.models.prefix import Prefix, PrefixTable, before
+from inbatch.models.quantization import MergeInto
 from inbatch.views import TokenBatch
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Backbone(nn.Module):
     Attributes:
         revision: the commit of a hub model, else None.
         quantize: how the network's weights are quantized, else None.
+        merge_into: which weights an export merges adapters into where they are; see `as_merged`.
         folder: that the network was loaded from, else None.
         brings_latent: whether that folder's export had latent attention, which is the encoder's.
         first_position: what the network counts a text's positions from.
@@ -60,6 +62,7 @@ class Backbone(nn.Module):
     keeps_frozen = True  # what is frozen of it comes from its name, and a checkpoint leaves it out
     revision: str | None = None
     quantize: str | None = None
+    merge_into: MergeInto = "quantized"
     folder: Path | None = None
     brings_latent: bool = False
 

@@ -20,7 +20,14 @@ from inbatch.models.names import locate
 from inbatch.models.parts import load_module
 from inbatch.models.prefix import FILE as PREFIX_FILE
 from inbatch.models.prefix import Prefix
-from inbatch.models.quantization import Quantize, quantization_options, refuse_unpackable
+from inbatch.models.quantization import (
+    MergeInto,
+    Quantize,
+    check_merge_into,
+    keep_exact,
+    quantization_options,
+    refuse_unpackable,
+)
 from inbatch.models.tiny import ENCODERS, Kind, tiny_config, tiny_tokenizer
 
 if TYPE_CHECKING:
@@ -50,6 +57,8 @@ class Pretrained(Backbone):
         eos: ``append`` the end-of-text token to each text, or put ``none``, and save that in the tokenizer; ``as_is`` leaves it its own.
         learned_tokens: trained tokens that templates put behind a text at ``{learned}``; an export of an earlier stage brings its own.
         quantize: ``nf4`` holds the linear layers in 4 bits under adapters (QLoRA); dtype is then what they compute in.
+        merge_into: what an export adds adapters on quantized weights to: ``quantized``, the numbers that those stand for, so that it
+            embeds as in training; ``unquantized``, the weights that they were made from, in float32, as PromptEOL's release tests.
 
     Raises:
         MissingError: if the model is not here and cannot be fetched.
@@ -71,7 +80,9 @@ class Pretrained(Backbone):
         eos: Eos = "as_is",
         learned_tokens: int = 0,
         quantize: Quantize | None = None,
+        merge_into: MergeInto = "quantized",
     ):
+        check_merge_into(merge_into)
         folder = locate(name)
         if prefix is None and (folder / PREFIX_FILE).is_file():
             raise UsageError(
@@ -89,6 +100,7 @@ class Pretrained(Backbone):
         if quantization:
             refuse_unpackable(config)
         network = huggingface.load_network(folder, name, config, weights, implementation, quantization=quantization)
+        keep_exact(network)
         super().__init__(
             network,
             huggingface.load_tokenizer(folder),
@@ -106,6 +118,7 @@ class Pretrained(Backbone):
         if self.learned_tokens is not None and (folder / LEARNED).is_file():
             load_module(self.learned_tokens, folder / LEARNED)
         self.quantize = quantize
+        self.merge_into = merge_into
         self.folder = folder
         self.brings_latent = (folder / LATENT).is_file()
         # Hub models come out of a cache whose folders are named by commit.

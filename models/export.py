@@ -21,15 +21,16 @@ from inbatch.models.heads import Dense
 from inbatch.models.huggingface import quiet
 from inbatch.models.layout import (
     DENSE,
-    EXPRESSIBLE,
     MODULES,
     Layout,
+    obstacle_of,
     write_dense,
     write_json,
     write_layout,
     write_refusal,
 )
 from inbatch.models.loading import FORMAT, RECORD, load_encoder
+from inbatch.models.merging import as_merged
 from inbatch.models.names import MINILM, base_name, hub_id
 from inbatch.models.parts import describe_parts, write_parts
 from inbatch.models.quantization import is_quantized, plain_network
@@ -61,7 +62,8 @@ class Export:
     Attributes:
         folder: where it lies.
         obstacle: why sentence-transformers cannot load the folder; None if it can.
-        difference: largest difference between embeddings of the live and the reloaded encoder, relative to their norm.
+        difference: largest difference between embeddings of the live and the reloaded encoder, relative to their norm; where adapters
+            were merged into unquantized weights, the live encoder is that on those (`as_merged`).
         adapter_effect: the same between the encoder with and without its adapter; None without one. 0 means that the export
             equals its base.
     """
@@ -91,12 +93,16 @@ def export(encoder: Encoder, folder: str | Path, facts: dict[str, Any] | None = 
     target = Path(folder).expanduser().absolute()
     _refuse_to_overwrite(target)
     facts = {"versions": package_versions(), **(facts or {})}
-    obstacle = _obstacle(encoder)
+    obstacle = obstacle_of(encoder)
     with exact_arithmetic(encoder.device):
         effect = _adapter_effect(encoder)
         with replacing(target) as temporary:
-            _write(encoder, temporary, facts, obstacle)
-            difference = _compare(encoder, temporary)
+            record = _record(encoder, facts, obstacle)
+            if encoder.backbone.adapted:
+                _write_adapter(encoder, temporary / ADAPTER, record)
+            with as_merged(encoder.backbone, temporary / ADAPTER):
+                _write(encoder, temporary, record, obstacle)
+                difference = _compare(encoder, temporary)
     if effect is not None and effect <= TOLERANCE:
         logger.warning(
             "the adapter in %s has no effect yet: embeddings equal those of the base %s", target, encoder.backbone.name
@@ -104,7 +110,39 @@ def export(encoder: Encoder, folder: str | Path, facts: dict[str, Any] | None = 
     return Export(target, obstacle, difference, effect)
 
 
-def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str | None) -> None:
+def _record(encoder: Encoder, facts: dict[str, Any], obstacle: str | None) -> dict[str, Any]:
+    backbone = encoder.backbone
+    return {
+        "format": FORMAT,
+        "kind": "model",
+        "pooling": encoder.pooling,
+        "normalize": encoder.normalize,
+        "max_length": encoder.max_length,
+        "prompts": encoder.prompts,
+        "head": isinstance(encoder.head, Dense),
+        **describe_parts(encoder),
+        "dtype": _dtype(encoder),
+        "base": {
+            "name": base_name(backbone.name),
+            "folder": _folder_of(backbone.name),
+            "revision": backbone.revision,
+            "layers": backbone.config.get_text_config().num_hidden_layers,
+            "bidirectional": backbone.bidirectional,
+            "quantize": backbone.quantize,
+            "merge_into": backbone.merge_into,
+        },
+        "merged": backbone.adapted,
+        "lora": None if backbone.lora is None else asdict(backbone.lora),
+        "sentence_transformers": obstacle or "loads",
+        "facts": facts,
+    }
+
+
+def _dtype(encoder: Encoder) -> str:
+    return str(encoder.backbone.network.dtype).removeprefix("torch.")
+
+
+def _write(encoder: Encoder, folder: Path, record: dict[str, Any], obstacle: str | None) -> None:
     backbone = encoder.backbone
     whole = not backbone.adapted and not is_quantized(backbone.network)
     network = plain_network(backbone.network) if is_quantized(backbone.network) else backbone.network
@@ -127,45 +165,22 @@ def _write(encoder: Encoder, folder: Path, facts: dict[str, Any], obstacle: str 
         if head is not None:
             write_dense(folder / DENSE, head)
     write_parts(folder, encoder)
-    record = {
-        "format": FORMAT,
-        "kind": "model",
-        "pooling": encoder.pooling,
-        "normalize": encoder.normalize,
-        "max_length": encoder.max_length,
-        "prompts": encoder.prompts,
-        "head": head is not None,
-        **describe_parts(encoder),
-        "dtype": str(backbone.network.dtype).removeprefix("torch."),
-        "base": {
-            "name": base_name(backbone.name),
-            "folder": _folder_of(backbone.name),
-            "revision": backbone.revision,
-            "layers": backbone.config.get_text_config().num_hidden_layers,
-            "bidirectional": backbone.bidirectional,
-            "quantize": backbone.quantize,
-        },
-        "merged": backbone.adapted,
-        "lora": None if backbone.lora is None else asdict(backbone.lora),
-        "sentence_transformers": obstacle or "loads",
-        "facts": facts,
-    }
-    write_json(folder / RECORD, record)
-    (folder / "README.md").write_text(model_card(encoder, facts, obstacle), encoding="utf-8")
-    if backbone.adapted:
-        name = record["base"]["name"]
-        save_adapter(backbone.model, folder / ADAPTER, base=hub_id(name) or name)  # type: ignore[arg-type]
-        write_refusal(folder / ADAPTER)
-        if head is not None:
-            write_dense(folder / ADAPTER / DENSE, head)
-        write_parts(folder / ADAPTER, encoder)
-        _portable_tokenizer(encoder).save_pretrained(folder / ADAPTER)
-        packed = (
-            backbone.quantize is not None and backbone.folder is not None
-        )  # packed weights depend on where they were packed
-        sha256 = files_sha256(backbone.folder) if packed else base_sha256(backbone.network)  # type: ignore[arg-type]
-        base = record["base"] | {"sha256": sha256}
-        write_json(folder / ADAPTER / RECORD, record | {"kind": "adapter", "base": base})
+    write_json(folder / RECORD, record | {"dtype": _dtype(encoder)})
+    (folder / "README.md").write_text(model_card(encoder, record["facts"], obstacle), encoding="utf-8")
+
+
+def _write_adapter(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+    backbone, name = encoder.backbone, record["base"]["name"]
+    save_adapter(backbone.model, folder, base=hub_id(name) or name)  # type: ignore[arg-type]
+    write_refusal(folder)
+    if isinstance(encoder.head, Dense):
+        write_dense(folder / DENSE, encoder.head)
+    write_parts(folder, encoder)
+    _portable_tokenizer(encoder).save_pretrained(folder)
+    # Packed weights depend on where they were packed.
+    packed = backbone.quantize is not None and backbone.folder is not None
+    sha256 = files_sha256(backbone.folder) if packed else base_sha256(backbone.network)  # type: ignore[arg-type]
+    write_json(folder / RECORD, record | {"kind": "adapter", "base": record["base"] | {"sha256": sha256}})
 
 
 def _compare(encoder: Encoder, folder: Path) -> float:
@@ -238,28 +253,6 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
-
-
-def _obstacle(encoder: Encoder) -> str | None:
-    if encoder.pooling not in EXPRESSIBLE:
-        return f"it has no pooling `{encoder.pooling}`"
-    if encoder.backbone.prefix is not None:
-        return "it has no keys and values in front of every layer's own"
-    if encoder.head is not None and not isinstance(encoder.head, Dense):
-        return f"it has no head {type(encoder.head).__name__}"
-    if encoder.latent is not None:
-        return "it has no latent attention"
-    if encoder.backbone.learned_tokens is not None:
-        return "it has no learned tokens beside the network"
-    if INSTRUCTION in encoder.prompts.get(encoder.default_prompt or "", ""):
-        return "it has no place for an instruction in a default prompt"
-    if encoder.ensembles:
-        return "it has no mean over prompts"
-    if any(is_template(prompt) for prompt in encoder.prompts.values()):
-        return "it has prefixes in front of a text, no templates around it"
-    if encoder.backbone.bidirectional:
-        return "its older versions load a bidirectional decoder as a causal one"
-    return None
 
 
 def _portable_tokenizer(encoder: Encoder) -> Any:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from inbatch.errors import MissingError, UsageError
 from inbatch.models.heads import Dense
+from inbatch.templates import INSTRUCTION, is_template
+
+if TYPE_CHECKING:
+    from inbatch.models.encoder import Encoder
 
 MODULES = "modules.json"
 DENSE = "2_Dense"
@@ -51,6 +55,29 @@ class Layout:
     head: Dense | None = None
     network: str = ""
     default_prompt: str | None = None
+
+
+def obstacle_of(encoder: Encoder) -> str | None:
+    """Say why this layout cannot express an encoder; None if it can."""
+    if encoder.pooling not in EXPRESSIBLE:
+        return f"it has no pooling `{encoder.pooling}`"
+    if encoder.backbone.prefix is not None:
+        return "it has no keys and values in front of every layer's own"
+    if encoder.head is not None and not isinstance(encoder.head, Dense):
+        return f"it has no head {type(encoder.head).__name__}"
+    if encoder.latent is not None:
+        return "it has no latent attention"
+    if encoder.backbone.learned_tokens is not None:
+        return "it has no learned tokens beside the network"
+    if INSTRUCTION in encoder.prompts.get(encoder.default_prompt or "", ""):
+        return "it has no place for an instruction in a default prompt"
+    if encoder.ensembles:
+        return "it has no mean over prompts"
+    if any(is_template(prompt) for prompt in encoder.prompts.values()):
+        return "it has prefixes in front of a text, no templates around it"
+    if encoder.backbone.bidirectional:
+        return "its older versions load a bidirectional decoder as a causal one"
+    return None
 
 
 def write_layout(folder: Path, layout: Layout, hidden_size: int) -> None:

@@ -143,6 +143,7 @@ def _from_adapter(folder: Path, pooling: PoolingName | None, attention: Attentio
         bidirectional=base["bidirectional"],
         quantize=base.get("quantize"),
         frozen=base.get("quantize") is not None,
+        merge_into=base.get("merge_into", "quantized"),
         learned_tokens=record.get("learned_tokens", 0),
     )
     packed = base.get("quantize") is not None

@@ -8,8 +8,8 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -26,6 +26,7 @@ from inbatch.kernels.caching import padding_share
 from inbatch.kernels.ranks import world_size
 from inbatch.losses.base import check_width, parts
 from inbatch.models.data_checks import check_data
+from inbatch.models.dev import Dev
 from inbatch.models.encoder import Encoder
 from inbatch.models.frozen import completed, fingerprint, without_frozen
 from inbatch.models.optimization import Schedule, Warmup, learning_rate_factor, parameter_groups, warmup_of
@@ -57,6 +58,9 @@ class EmbeddingModule(LightningModule):
         projector_at_dev: evaluate while training with the objective's projector as the encoder's head, as GCSE's release selects its
             checkpoint; the export has no projector.
         template_bias_at_dev: evaluate while training with the template's bias subtracted, as PromptBERT's release does.
+        training_tokens_at_dev: evaluate while training with texts tokenized as training does, without `period_at_test` and
+            `one_string_at_test`, as PromptBERT's release does.
+        max_length_at_dev: evaluate while training with texts cut to so many tokens, as GCSE's release does; null cuts as at test.
         seed: of the generators.
 
     Raises:
@@ -76,6 +80,8 @@ class EmbeddingModule(LightningModule):
         chunk_tokens: int | None = 16384,
         projector_at_dev: bool = False,
         template_bias_at_dev: bool = False,
+        training_tokens_at_dev: bool = False,
+        max_length_at_dev: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -85,16 +91,8 @@ class EmbeddingModule(LightningModule):
             )
         if chunk_tokens is not None and chunk_tokens < 1:
             raise UsageError(f"expected chunk_tokens >= 1 or null; got {chunk_tokens}. Set model.chunk_tokens.")
-        if projector_at_dev and (encoder.head is not None or getattr(objective, "projector", None) is None):
-            raise UsageError(
-                "projector_at_dev expects an objective with a projector and an encoder without a head. Set model.projector_at_dev to "
-                "false, or objective.projector."
-            )
-        if template_bias_at_dev and encoder.correction is None:
-            raise UsageError(
-                "template_bias_at_dev expects an encoder with a correction; it has none. Set encoder.correction to "
-                "inbatch.models.correction.TemplateBias."
-            )
+        self.dev = Dev(projector_at_dev, template_bias_at_dev, training_tokens_at_dev, max_length_at_dev)
+        self.dev.check(encoder, getattr(objective, "projector", None))
         check_width(objective, encoder.dim)
         self.encoder = encoder
         self.objective = objective
@@ -108,8 +106,6 @@ class EmbeddingModule(LightningModule):
         self.schedule_steps = schedule_steps
         self.decay_all = decay_all
         self.chunk_tokens = chunk_tokens
-        self.projector_at_dev = projector_at_dev
-        self.template_bias_at_dev = template_bias_at_dev
         self.seed = seed
         self.batches_seen = self.samples_seen = 0
         self.mean_loss = math.nan  # of the last batch, over ranks
@@ -232,21 +228,9 @@ class EmbeddingModule(LightningModule):
         self._pending.append({"loss": loss, **candidates, **dict(zip(output.logs, logs))})
         return output.loss
 
-    @contextmanager
-    def at_dev(self) -> Iterator[Encoder]:
-        """Give the encoder as checkpoints are judged by while training: what it is at test, but for the two switches."""
-        encoder, correction = self.encoder, self.encoder.correction
-        head, at_test = encoder.head, correction is not None and correction.template_bias_at_test
-        if self.projector_at_dev:
-            encoder.head = self.objective.projector  # type: ignore[assignment]
-        if correction is not None:
-            correction.template_bias_at_test = at_test or self.template_bias_at_dev
-        try:
-            yield encoder
-        finally:
-            encoder.head = head
-            if correction is not None:
-                correction.template_bias_at_test = at_test
+    def at_dev(self) -> AbstractContextManager[Encoder]:
+        """Give the encoder that checkpoints are judged by while training: what it is at test, but for the settings ``…_at_dev``."""
+        return self.dev.encoder(self.encoder, getattr(self.objective, "projector", None))
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, then hand its numbers to the loggers."""

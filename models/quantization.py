@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 Quantize = Literal["nf4"]
+# What an export merges the adapters into: the numbers that weights in 4 bits stand for, or the weights that they were made from.
+MergeInto = Literal["quantized", "unquantized"]
 
 
 def quantization_options(quantize: Quantize | None, dtype: torch.dtype, trained: bool) -> dict[str, Any]:
@@ -73,6 +75,17 @@ def refuse_unpackable(config: PretrainedConfig) -> None:
             )
 
 
+def keep_exact(network: nn.Module) -> None:
+    """Keep bitsandbytes from repacking weights in evaluations on processors with AVX512-BF16.
+
+    It would unpack them for a state dict with their scales rounded to bfloat16: a run that evaluates and saves would no longer train on
+    the weights that it began with.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
 def is_quantized(network: nn.Module) -> bool:
     """Say whether a network holds weights in 4 bits."""
     return any(hasattr(p, "quant_state") for p in network.parameters())
@@ -88,11 +101,28 @@ def dequantized(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return dequantize_4bit(weight.data, state).to(dtype)
 
 
-def plain_network(network: PreTrainedModel) -> PreTrainedModel:
-    """Return an empty network of the same shape whose weights are numbers: what writes out a state that has been dequantized."""
+def plain_config(network: PreTrainedModel) -> PretrainedConfig:
+    """Return a network's configuration without a word of quantization."""
     config: Any = copy.deepcopy(network.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
+    return config
+
+
+def plain_network(network: PreTrainedModel) -> PreTrainedModel:
+    """Return an empty network of the same shape whose weights are numbers: what writes out a state that has been dequantized."""
     with torch.device("meta"):
         cls: Any = type(network)
-        return cls._from_config(config, dtype=network.dtype, **no_pooler(cls))
+        return cls._from_config(plain_config(network), dtype=network.dtype, **no_pooler(cls))
+
+
+def check_merge_into(merge_into: MergeInto) -> None:
+    """Refuse what adapters cannot be merged into.
+
+    Raises:
+        UsageError: if it is neither ``quantized`` nor ``unquantized``.
+    """
+    if merge_into not in get_args(MergeInto):
+        raise UsageError(
+            f"expected merge_into to be quantized or unquantized; got {merge_into!r}. Set backbone.merge_into."
+        )

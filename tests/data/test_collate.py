@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import copy
+import json
+
 import pytest
+import tokenizers
 import torch
 
 from inbatch.data.collate import Collate, lengths_by_side
 from inbatch.data.views import text_id
 from inbatch.errors import UsageError
+from inbatch.filling import cut
 from inbatch.models.backbones import TinyRandom
 from inbatch.tokens import tokenize
 from inbatch.views import Views
@@ -82,3 +87,81 @@ def test_instructions_stand_in_the_prompts_that_have_their_place(tokenizer):
     assert tokens.instructions.tolist() == [text_id("find"), text_id("name it")]
     with pytest.raises(UsageError, match="its place"):
         Collate(tokenizer, prompts, {"query": 40, "document": 40})(Views(["a"], ["b"]))
+
+
+EOL = 'This sentence : "{text}" means in one word:"'
+
+
+def joined_at(tokenizer, *pairs: str):
+    """Return a tokenizer that makes one token of each pair of bytes (Ġ is a blank)."""
+    merging = copy.deepcopy(tokenizer)
+    state = json.loads(merging.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    for pair in pairs:
+        vocabulary[pair] = len(vocabulary)
+    state["model"]["merges"] = [list(pair) for pair in pairs]
+    merging._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(state))
+    assert all(len(merging(pair.replace("Ġ", " "), add_special_tokens=False)["input_ids"]) == 1 for pair in pairs)
+    return merging
+
+
+def as_released(tokenizer, text: str, length: int) -> list[int]:
+    """Cut, decode, fill, tokenize the whole."""
+    kept = tokenizer(text, add_special_tokens=False, truncation=True, max_length=length)["input_ids"]
+    return tokenizer(EOL.replace("{text}", tokenizer.decode(kept)))["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        (['."'], "A text of 33 byte tokens, not 32."),  # behind the text
+        (['""'], '"No", she said, and went away'),  # in front of it
+        ([',"'], "A text of 33 tokens, at last cut,"),
+        (["Ġa", '!"'], "a dog and a cat and a bird!"),
+    ],
+)
+def test_a_text_is_cut_before_its_template_merges_with_it(pairs, text):
+    tokenizer = joined_at(TinyRandom("opt").tokenizer, *pairs)
+    length = len(tokenizer(text, add_special_tokens=False)["input_ids"]) - 1
+    prompts, lengths = {"query": EOL, "document": EOL}, {"query": length, "document": length}
+    found = {
+        first: Collate(tokenizer, prompts, lengths, one_string=True, cut_first=first).side("query", [text])
+        for first in (False, True)
+    }
+    expected = as_released(tokenizer, text, length)
+    assert expected == tokenizer(EOL.replace("{text}", text[:-1]))["input_ids"]
+    assert found[True].input_ids.tolist() == [expected]
+    # The whole text with the merged token is as long as the template and what may be kept.
+    assert found[False].input_ids.tolist() == [tokenizer(EOL.replace("{text}", text))["input_ids"]]
+
+
+@pytest.mark.parametrize("kind", ["opt", "llama"])
+def test_texts_that_are_cut_first_stand_in_their_template_as_released(kind):
+    tokenizer = joined_at(TinyRandom(kind).tokenizer, '."', "Ġa", "he")
+    texts = [
+        "short.",
+        "the head of a text that is far too long to stay",
+        "漢字 and 🙂 are cut inside of a character",
+        "x",
+    ]
+    prompts, lengths = {"query": EOL, "document": EOL}, {"query": 9, "document": 14}
+    collate = Collate(tokenizer, prompts, lengths, one_string=True, cut_first=True)
+    for side in ("query", "document"):
+        batch = collate.side(side, texts)
+        rows = [ids[mask.bool()].tolist() for ids, mask in zip(batch.input_ids, batch.attention_mask)]
+        assert rows == [as_released(tokenizer, text, lengths[side]) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"),
+    [
+        ("I do n't know , he said .", "I don't know, he said."),
+        ("it 's what they 've said ! Is it ?", "it's what they've said! Is it?"),
+        ("  two  blanks\nand a line", "  two  blanks\nand a line"),
+        ("", ""),
+    ],
+)
+def test_a_decoded_text_has_lost_the_blanks_that_decoding_took_out(tokenizer, text, decoded):
+    opt = TinyRandom("opt").tokenizer
+    assert cut(opt, [text], 64) == [decoded]
+    assert cut(opt, [text], 3) == [text[:3]]

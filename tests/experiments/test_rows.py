@@ -55,9 +55,11 @@ HEAD, PROJECTOR = "model.encoder.init_args.head.class_path", "model.objective.in
 DENSE = "inbatch.models.heads.Dense"
 RTD = "model.objective.init_args.terms.rtd.init_args.masking_rate"
 WEIGHTS = "model.objective.init_args.weights"
-ADAM, FROM_STAGE_1 = "model.optimizer.class_path", "inbatch.models.heads.ExportedDense"
+ADAM, CUT_AT_DEV = "model.optimizer.class_path", "model.max_length_at_dev"
+FROM_STAGE_1 = "inbatch.models.heads.ExportedDense"
 UNSUP = {CLIP: 1.0, LENGTH: 32, PROJECTOR: DENSE, HEAD: None, "data.sources.view": "same"}
 SUP = {LENGTH: 32, HEAD: DENSE, PROJECTOR: None, "data.sources.view": "auto"}
+AT_DEV = {"model.training_tokens_at_dev": True}
 DECAY = {"mlm": {"initial": 0.1, "factor": 0.95, "every": 100}}
 PUBLISHED = {
     "simcse/unsup-bert-base": {**UNSUP, LR: 3e-5, BATCH: 64, STEPS: 15625, NAME: "bert-base-uncased"},
@@ -72,10 +74,10 @@ PUBLISHED = {
     "diffcse/bert-base-trans": {LR: 2e-6, BATCH: 64, STEPS: 31250, RTD: 0.15, WEIGHTS: {"rtd": 0.05}, CLIP: 1.0},
     "diffcse/roberta-base-sts": {LR: 1e-5, BATCH: 64, STEPS: 31250, RTD: 0.2, WEIGHTS: {"rtd": 0.005}, CLIP: 1.0},
     "diffcse/roberta-base-trans": {LR: 3e-6, BATCH: 64, STEPS: 31250, RTD: 0.15, WEIGHTS: {"rtd": 0.05}, CLIP: 1.0},
-    "promptbert/unsup-bert-base": {**UNSUP, LR: 1e-5, BATCH: 256, STEPS: 3907, "model.template_bias_at_dev": True},
-    "promptbert/unsup-roberta-base": {**UNSUP, LR: 1e-5, BATCH: 256, STEPS: 3907, NAME: "roberta-base"},
-    "promptbert/sup-bert-base": {LR: 5e-5, BATCH: 512, STEPS: 1617, HEAD: "inbatch.models.heads.MLMTransform"},
-    "promptbert/sup-roberta-base": {**SUP, LR: 5e-5, BATCH: 512, STEPS: 1617},
+    "promptbert/unsup-bert-base": {**UNSUP, **AT_DEV, LR: 1e-5, BATCH: 256, STEPS: 3907, "model.template_bias_at_dev": True},
+    "promptbert/unsup-roberta-base": {**UNSUP, **AT_DEV, LR: 1e-5, BATCH: 256, STEPS: 3907, NAME: "roberta-base"},
+    "promptbert/sup-bert-base": {**AT_DEV, LR: 5e-5, BATCH: 512, STEPS: 1617, HEAD: "inbatch.models.heads.MLMTransform"},
+    "promptbert/sup-roberta-base": {**SUP, **AT_DEV, LR: 5e-5, BATCH: 512, STEPS: 1617},
     "promcse/unsup-bert-base": {**UNSUP, LR: 3e-2, BATCH: 256, STEPS: 3907, PREFIX: 16},
     "promcse/unsup-bert-large": {**UNSUP, LR: 3e-2, BATCH: 256, STEPS: 3907, PREFIX: 10},
     "promcse/unsup-roberta-base": {**UNSUP, LR: 3e-2, BATCH: 64, STEPS: 15625, PREFIX: 14, WEIGHTS: DECAY},
@@ -83,14 +85,15 @@ PUBLISHED = {
     "promcse/sup-bert-base": {**SUP, LR: 1e-2, BATCH: 256, STEPS: 10770, PREFIX: 12},
     "promcse/sup-bert-large": {**SUP, LR: 5e-3, BATCH: 256, STEPS: 10770, PREFIX: 12},
     "promcse/sup-roberta-base": {**SUP, LR: 1e-2, BATCH: 512, STEPS: 5390, PREFIX: 10},
-    "promcse/sup-roberta-large": {**SUP, LR: 5e-3, BATCH: 512, STEPS: 5390, PREFIX: 10},
+    "promcse/sup-roberta-large": {**SUP, LR: 5e-3, BATCH: 512, STEPS: 5390, PREFIX: 10, CLIP: 2.0},
+    "promcse/sup-roberta-large-eh": {**SUP, LR: 5e-3, BATCH: 512, STEPS: 5390, PREFIX: 10, CLIP: 2.0},
     "promcse/sup-bert-base-eh": {**SUP, LR: 1e-2, BATCH: 256, STEPS: 10770, PREFIX: 12, WEIGHTS: {"hinge": 10.0}},
-    "gcse/stage1-bert-base": {LR: 2e-5, BATCH: 64, LENGTH: 32, "trainer.max_epochs": 3, CLIP: None},
+    "gcse/stage1-bert-base": {LR: 2e-5, BATCH: 64, LENGTH: 32, "trainer.max_epochs": 3, CLIP: None, CUT_AT_DEV: 32},
     "gcse/bert-base": {
         LR: 1e-5, BATCH: 128, LENGTH: 64, "trainer.max_epochs": 2, CLIP: None, ADAM: "torch.optim.Adam",
         PROJECTOR: FROM_STAGE_1, "model.objective.init_args.sigma": 0.17, "model.objective.init_args.sigma_unit": "logits",
         "model.projector_at_dev": True, "model.schedule_steps": 80000, "model.warmup_steps": 190,
-        "data.document_token_type": 1,
+        "data.document_token_type": 1, CUT_AT_DEV: 64,
     },
 }  # fmt: skip
 
@@ -135,15 +138,25 @@ def test_the_last_step_is_no_candidate_where_it_is_none_in_the_release(row):
 CLIP_1 = {"trainer.gradient_clip_val": 1.0, "model.warmup_steps": 0.05, "seed_everything": 42}
 LOG = {"model.warmup": "logarithmic"}
 ALIGN = {"beta": 0.1, "temperature": 0.1, "reference_sign": "minus", "joint_negatives": True}
+QLORA = {"rank": 64, "alpha": 16, "dropout": 0.05, "targets": None}
+EOL = {"data.cut_first": True, "evaluate_every": 50, "monitor": "val/sts/STS-B-dev", "model.warmup_steps": 100}
 LLM = {
     "autoregembed/stage1-llama2-7b": (
         {LR: 1e-5, BATCH: 32, "trainer.max_epochs": 1, **CLIP_1, **LOG}, {"learned_tokens": 5}, {"mean_by_rank": True},
     ),
     "autoregembed/stage2-llama2-7b": ({LR: 5e-6, BATCH: 128, "trainer.max_epochs": 4, **CLIP_1, **LOG}, {}, ALIGN),
-    "prompteol/opt-125m": (
-        {LR: 5e-4, BATCH: 256, LENGTH: 32, "trainer.max_epochs": 1},
-        {"quantize": "nf4", "eos": "none", "lora": {"rank": 64, "alpha": 16, "dropout": 0.05, "targets": None}},
-        {"temperature": 0.05},
+    **{
+        f"prompteol/opt-{size}": (
+            {**EOL, CLIP: clip, LR: 5e-4, BATCH: 256, LENGTH: 32, "trainer.max_epochs": 1},
+            {"quantize": "nf4", "merge_into": "unquantized", "eos": "none", "lora": QLORA},
+            {"temperature": 0.05},
+        )
+        for size, clip in (("125m", 2.0), ("350m", 2.0), ("1.3b", 2.0), ("2.7b", 2.0), ("6.7b", 4.0))
+    },
+    "prompteol/untrained-opt-2.7b-in-context": (
+        {STEPS: 0, "trainer.precision": "32-true", "evaluate_every": None, "monitor": None},
+        {"quantize": None, "dtype": "float32", "eos": "none"},
+        {},
     ),
     "small-llm/minicpm-2b": (
         {LR: 5e-5, LENGTH: 150, "model.schedule": "cosine", "model.warmup_steps": 100, "model.warmup": "linear"},

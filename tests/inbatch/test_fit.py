@@ -167,6 +167,18 @@ def test_the_result_says_what_was_before(fit: Callable[..., Any], run_folder: Pa
     assert not re.search(r"before +after", fit("--run_dir=other", *EVALUATED[:2]).out)
 
 
+def test_checkpoints_judged_otherwise_than_the_export_give_no_number_before(fit: Callable[..., Any], run_folder: Path):
+    outcome = fit("--run_dir=run", *EVALUATED, "--model.max_length_at_dev=4")
+    assert outcome.code == 0, outcome.err
+    assert not re.search(r"before +after", outcome.out)
+    result = json.loads((run_folder / "run" / "result.json").read_text())
+    judged = [
+        line["val/pair/cosine"] for line in lines_of(run_folder / "run" / "metrics.jsonl") if "val/pair/cosine" in line
+    ]
+    assert result["before"] == {}
+    assert result["metrics"]["test/pair/cosine"] != pytest.approx(judged[-1], abs=1e-4)  # the export reads whole texts
+
+
 def test_a_partial_last_accumulation_and_epochs_are_counted(fit: Callable[..., Any], run_folder: Path):
     options = ("--trainer.max_steps=-1", "--trainer.max_epochs=2", "--trainer.accumulate_grad_batches=2")
     with pytest.warns(UserWarning, match="adds no in-batch negatives.*chunk_tokens"):

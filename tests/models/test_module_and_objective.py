@@ -34,42 +34,6 @@ def prompted(**options: Any) -> Encoder:
     return Encoder(backbone, "mask", prompts=PROMPTS, correction=TemplateBias(**options), default_prompt="query")
 
 
-def test_a_projector_may_judge_checkpoints_and_never_becomes_the_encoders():
-    encoder = Encoder(TinyRandom(num_layers=1, dropout=0.0), normalize=False)
-    module = module_of(encoder, InfoNCE(projector=Dense(32)), projector_at_dev=True)
-    texts = ["one text", "another"]
-    plain = encoder.encode(texts)
-    with module.at_dev() as judged:
-        torch.testing.assert_close(judged.encode(texts), module.objective.projector(plain))
-    with pytest.raises(ZeroDivisionError), module.at_dev():
-        _ = 1 / 0
-    assert encoder.head is None
-    assert torch.equal(encoder.encode(texts), plain)
-
-
-@pytest.mark.parametrize("at_test", [False, True])
-@pytest.mark.parametrize("at_dev", [False, True])
-def test_a_template_bias_may_be_subtracted_for_the_choice_of_checkpoints_alone(at_test: bool, at_dev: bool):
-    module = module_of(prompted(template_bias_at_test=at_test), template_bias_at_dev=at_dev)
-    reference = prompted(template_bias_at_test=at_test or at_dev)
-    texts = ["one text", "another"]
-    with module.at_dev() as encoder:
-        assert torch.equal(encoder.encode(texts), reference.encode(texts))
-    assert torch.equal(module.encoder.encode(texts), prompted(template_bias_at_test=at_test).encode(texts))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"projector_at_dev": True}, "an objective with a projector and an encoder without a head"),
-        ({"template_bias_at_dev": True}, "an encoder with a correction; it has none"),
-    ],
-)
-def test_switches_without_what_they_switch_are_refused(options: dict[str, Any], message: str):
-    with pytest.raises(UsageError, match=message):
-        module_of(**options)
-
-
 def test_a_schedule_may_end_elsewhere_than_the_run(tmp_path: Path):
     module = module_of(schedule="linear", schedule_steps=8)
     train(module, tmp_path)

@@ -54,6 +54,16 @@ def test_adapters_train_on_them(packed, texts):
     assert all(p.grad.any() for name, p in encoder.named_parameters() if "lora_B" in name)
 
 
+def test_an_evaluation_and_a_checkpoint_leave_the_weights_as_they_are(packed, texts, stir):
+    encoder = stir(Encoder(packed, pooling="last"))
+    weights = [p for p in encoder.parameters() if hasattr(p, "quant_state")]
+    before = [dequantized(p, torch.float32).clone() for p in weights]
+    embedded = encoder.encode(texts)
+    encoder.state_dict()
+    assert all(torch.equal(dequantized(p, torch.float32), old) for p, old in zip(weights, before))
+    assert torch.equal(encoder.encode(texts), embedded)
+
+
 def test_an_export_holds_plain_weights_and_an_adapter_that_knows_its_base_was_packed(packed, texts, tmp_path, stir):
     encoder = stir(Encoder(packed, pooling="last")).eval()
     before = encoder.encode(texts)

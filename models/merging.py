@@ -1,0 +1,52 @@
+"""What an export merges adapters into, where they were trained on weights in 4 bits: those, or the ones that these were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from inbatch.models import huggingface
+from inbatch.models.adapters import load_adapter
+from inbatch.models.bidirectional import uncover
+from inbatch.models.quantization import plain_config
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from inbatch.models.backbone import Backbone
+
+
+@contextmanager
+def as_merged(backbone: Backbone, adapter: Path) -> Iterator[None]:
+    """Put the network that an export holds in the place of the live one, which comes back.
+
+    They are one unless adapters on quantized weights are to be merged into unquantized ones (`Backbone.merge_into`). That network is
+    loaded again, in float32 whatever the live one computes in, as releases do that merge so; it needs its memory beside the live one.
+
+    Args:
+        backbone: of the encoder that is exported.
+        adapter: folder in which its adapter has been saved.
+    """
+    if backbone.quantize is None or not backbone.adapted or backbone.merge_into == "quantized":
+        yield
+        return
+    live, quantize = backbone.model, backbone.quantize
+    backbone.model, backbone.quantize = _unquantized(backbone, adapter), None
+    try:
+        yield
+    finally:
+        backbone.model, backbone.quantize = live, quantize
+
+
+def _unquantized(backbone: Backbone, adapter: Path) -> PeftModel:
+    assert backbone.folder is not None, "what is quantized has been loaded from a folder"
+    # In float32 there is no flash attention.
+    attention = "sdpa" if backbone.attention == "flash_attention_2" else backbone.attention
+    config = plain_config(backbone.network)
+    network = huggingface.load_network(backbone.folder, backbone.name, config, torch.float32, attention)
+    uncover(network, backbone.bidirectional)
+    return load_adapter(network, adapter).to(backbone.device)
