@@ -53,6 +53,7 @@ class Backbone(nn.Module):
         quantize: how the network's weights are quantized, else None.
         folder: that the network was loaded from, else None.
         brings_latent: whether that folder's export had latent attention, which is the encoder's.
+        own_length: tokens that the folder itself says are kept of a text, else None; see `own_length`.
         first_position: what the network counts a text's positions from.
         adapts: whether the attention implementation is chosen at each call.
     """
@@ -62,6 +63,7 @@ class Backbone(nn.Module):
     quantize: str | None = None
     folder: Path | None = None
     brings_latent: bool = False
+    own_length: int | None = None
 
     def __init__(
         self,

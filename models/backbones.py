@@ -22,6 +22,7 @@ from inbatch.models.prefix import FILE as PREFIX_FILE
 from inbatch.models.prefix import Prefix
 from inbatch.models.quantization import Quantize, quantization_options, refuse_unpackable
 from inbatch.models.tiny import ENCODERS, Kind, tiny_config, tiny_tokenizer
+from inbatch.models.truncation import own_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -89,9 +90,11 @@ class Pretrained(Backbone):
         if quantization:
             refuse_unpackable(config)
         network = huggingface.load_network(folder, name, config, weights, implementation, quantization=quantization)
+        tokenizer = huggingface.load_tokenizer(folder)
+        length = own_length(folder, tokenizer)
         super().__init__(
             network,
-            huggingface.load_tokenizer(folder),
+            tokenizer,
             name=str(name),
             attention_reason=reason,
             adapt=attention == "auto",
@@ -107,6 +110,7 @@ class Pretrained(Backbone):
             load_module(self.learned_tokens, folder / LEARNED)
         self.quantize = quantize
         self.folder = folder
+        self.own_length = length
         self.brings_latent = (folder / LATENT).is_file()
         # Hub models come out of a cache whose folders are named by commit.
         self.revision = folder.name if folder.parent.name == "snapshots" else None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
+from inbatch.norms import unit_rows
 from inbatch.templates import INSTRUCTION, instructed, is_template, parse, with_period
 from inbatch.tokens import tokenize
 
@@ -57,7 +58,7 @@ def encode(
     if len(members) == 1:
         return total
     mean = total / len(members)
-    return nn.functional.normalize(mean, dim=-1) if encoder.normalize else mean
+    return unit_rows(mean) if encoder.normalize else mean
 
 
 def _encode(

@@ -106,7 +106,7 @@ def test_max_length_out_of_range(length):
 
 def test_max_length_by_default_is_what_fits(minilm, monkeypatch):
     assert Encoder(TinyRandom("roberta", max_length=64)).max_length == 64
-    assert Encoder(Pretrained(minilm, layers=1)).max_length == 512
+    assert Encoder(Pretrained(minilm, layers=1)).max_length == 256  # sentence_bert_config.json says so
     backbone = TinyRandom("llama", max_length=64)
     backbone.tokenizer.model_max_length = int(1e30)
     assert Encoder(backbone).max_length == 64
