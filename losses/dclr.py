@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
 from inbatch.kernels import info_nce, log_sum, map_in_chunks
@@ -15,6 +14,7 @@ from inbatch.kernels.ranks import row_counts, world_size
 from inbatch.losses.base import LossOutput, project, require_same_tokens
 from inbatch.losses.contrast import first_row, gather_keys, id_sets
 from inbatch.losses.infonce import InfoNCE, unit
+from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
 
 
@@ -102,9 +102,9 @@ def refine(noise: Tensor, anchor: Tensor, scale: float, steps: int, step_size: f
     for _ in range(steps if len(noise) else 0):
         with torch.enable_grad():
             moved = noise.detach().requires_grad_()
-            spread = log_sum(anchor, normalize(moved, dim=-1), scale=scale, own=None)
+            spread = log_sum(anchor, unit_rows(moved), scale=scale, own=None)
             (gradient,) = torch.autograd.grad(spread.sum(), moved)
-        noise = noise + step_size * normalize(gradient, dim=-1)
+        noise = noise + step_size * unit_rows(gradient)
     return noise.detach()
 
 
@@ -133,7 +133,7 @@ def debiased_contrast(
         0-d tensor.
     """
     counts = row_counts(len(z.anchor), z.anchor.device)
-    keys = [gather_keys([z.positive, *z.negatives], counts), normalize(noise, dim=-1)]
+    keys = [gather_keys([z.positive, *z.negatives], counts), unit_rows(noise)]
     # A vector of zeros has cosine 0 with everything: no noise is ever left out.
     guides = gather_keys([held.positive, *held.negatives], counts)
     guides = torch.cat([guides, guides.new_zeros(len(noise), guides.shape[1])])

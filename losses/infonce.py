@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import (
@@ -19,6 +18,7 @@ from inbatch.losses.base import (
     require_negatives,
 )
 from inbatch.losses.contrast import contrast
+from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
 
 # A learnt scale stays at or below 100, as in CLIP (Radford et al. 2021, arXiv 2103.00020, section 2.5).
@@ -155,4 +155,4 @@ class InfoNCE(Objective):
 
 def unit(z: Views[Tensor]) -> Views[Tensor]:
     """Divide every embedding by its norm, in float32 (float64 for float64)."""
-    return z.map(lambda view: normalize(view if view.dtype == torch.float64 else view.float(), dim=-1))
+    return z.map(unit_rows)
