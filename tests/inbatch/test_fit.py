@@ -52,6 +52,8 @@ def test_a_run_leaves_all_that_it_promises(fit: Callable[..., Any], run_folder: 
     card = (run / "export" / "README.md").read_text()
     assert "pairs.csv" in card
     assert "InfoNCE" in card
+    assert train[-1]["train/negatives_per_anchor"] == 7
+    assert "| negatives | 15 |" in card  # of a full batch
 
     start = json.loads((run / "run.json").read_text())["starts"][0]
     assert start["command"].startswith("inbatch fit --config tiny.yaml --run_dir=run")
