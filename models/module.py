@@ -25,6 +25,7 @@ from inbatch.kernels import map_in_chunks
 from inbatch.kernels.caching import padding_share
 from inbatch.kernels.ranks import world_size
 from inbatch.losses.base import check_width, parts
+from inbatch.models.casting import kept_wide
 from inbatch.models.data_checks import check_data
 from inbatch.models.encoder import Encoder
 from inbatch.models.frozen import completed, fingerprint, without_frozen
@@ -116,18 +117,9 @@ class EmbeddingModule(LightningModule):
         self._padding = 0.0  # of the last batch: which share of the tokens that were computed
 
     def to(self, *args: Any, **kwargs: Any) -> EmbeddingModule:
-        """Move and cast as any module, but keep the dtype of what networks compute and do not save, such as rotary frequencies.
-
-        A precision of whole models (bf16-true) would round them, and the export, which computes them anew, would embed otherwise.
-        """
-        kept = [
-            (part, name, part._buffers[name]) for part in self.modules() for name in part._non_persistent_buffers_set
-        ]
-        super().to(*args, **kwargs)
-        for part, name, buffer in kept:
-            moved = part._buffers[name]
-            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
-                part._buffers[name] = buffer.to(moved.device)
+        """Move and cast as any module, but keep the dtype of what a trainer's precision of whole models would spoil: see `kept_wide`."""
+        with kept_wide(self, parts(self.objective)):
+            super().to(*args, **kwargs)
         return self
 
     def configure_optimizers(self) -> Any:
