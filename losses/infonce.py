@@ -124,6 +124,7 @@ class InfoNCE(Objective):
         self._check_scores(z.score is not None)
         z = unit(project(z, self.projector))
         scale = self.scale()
+        logs: dict[str, Tensor | float] = {}
         loss = contrast(
             z.anchor,
             z.positive,
@@ -136,13 +137,10 @@ class InfoNCE(Objective):
             false_negative_margin=self.false_negative_margin,
             weight=None if self.positive_score is None else (z.score >= self.positive_score).to(z.anchor.dtype),
             workspace_bytes=self.workspace_bytes,
+            logs=logs,
             **self.further(z),
         )
-        logs: dict[str, Tensor | float] = {
-            "positive_similarity": (z.anchor * z.positive).sum(-1).mean().detach(),
-            "temperature": 1 / (scale.detach() if isinstance(scale, Tensor) else scale),
-        }
-        return LossOutput(loss, logs)
+        return LossOutput(loss, {**similarity_logs(z, scale), **logs})
 
     def own_negative_weight(self, z: Views[Tensor], tokens: Views[TokenBatch], scale: Tensor | float) -> float | Tensor:
         """Return what is added to the logits of the rows' own hard negatives: a number, or a constant (b, k)."""
@@ -151,6 +149,14 @@ class InfoNCE(Objective):
     def further(self, z: Views[Tensor]) -> dict[str, Tensor]:
         """Return candidates beyond those of the batch: `contrast`'s ``further`` and ``further_ids``, or nothing."""
         return {}
+
+
+def similarity_logs(z: Views[Tensor], scale: Tensor | float) -> dict[str, Tensor | float]:
+    """Return what contrasts of normalised embeddings log: the positives' mean cosine, and the temperature."""
+    return {
+        "positive_similarity": (z.anchor * z.positive).sum(-1).mean().detach(),
+        "temperature": 1 / (scale.detach() if isinstance(scale, Tensor) else scale),
+    }
 
 
 def unit(z: Views[Tensor]) -> Views[Tensor]:

@@ -24,7 +24,7 @@ from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
 from inbatch.kernels.caching import padding_share
 from inbatch.kernels.ranks import world_size
-from inbatch.losses.base import check_width, parts
+from inbatch.losses.base import ROWS_WITHOUT_NEGATIVES, check_width, parts
 from inbatch.models.casting import kept_wide
 from inbatch.models.data_checks import check_data
 from inbatch.models.encoder import Encoder
@@ -114,6 +114,7 @@ class EmbeddingModule(LightningModule):
         self.metrics: dict[str, float] = {}  # of the last optimizer step, by tag
         self._pending: list[dict[str, Any]] = []  # logs of the batches that the next step accumulates
         self._sentences, self._seconds, self._started = 0, 0.0, 0.0
+        self._warned = False  # of rows without negatives
         self._padding = 0.0  # of the last batch: which share of the tokens that were computed
 
     def to(self, *args: Any, **kwargs: Any) -> EmbeddingModule:
@@ -219,8 +220,21 @@ class EmbeddingModule(LightningModule):
         self._sentences += rows * max(1, len(views))
         contrasted = any(part.in_batch for part in parts(self.objective))
         candidates = {"negatives_per_anchor": rows * (len(batch) - 1) - 1} if contrasted else {}
-        self._pending.append({"loss": loss, **candidates, **dict(zip(output.logs, logs))})
+        found = dict(zip(output.logs, logs))
+        self._pending.append({"loss": loss, **candidates, **found})
+        self._warn_of_lone_rows(found, rows)
         return output.loss
+
+    def _warn_of_lone_rows(self, logs: dict[str, float], rows: int) -> None:
+        """Warn, the first time that a batch has rows without a negative."""
+        for tag, count in logs.items():
+            if count and not self._warned and tag.split("/")[-1] == ROWS_WITHOUT_NEGATIVES:
+                self._warned = True
+                rank_zero_warn(
+                    f"{count:.0f} of the {rows} rows of batch {self.batches_seen} have no negative, and so no part in the loss: every "
+                    "candidate has the text of their anchor or positive, or is left out by a rule of the objective. train/"
+                    f"{tag} counts them. Look for repeated texts in data.sources, or raise data.batch_size."
+                )
 
     @contextmanager
     def at_dev(self) -> Iterator[Encoder]:
