@@ -56,7 +56,9 @@ class Collate:
                 done[key] = self.side(side, texts, views.instructions)
             tokens.append(done[key])
         asked = None if views.instructions is None else torch.tensor([text_id(text) for text in views.instructions])
-        return replace(views.replace_payloads(tokens), instructions=asked)
+        # A trainer's precision of whole models casts the tensors of a batch, and scores would be rounded; `Views.to` makes one of it.
+        score = None if views.score is None else views.score.numpy()
+        return replace(views.replace_payloads(tokens), score=score, instructions=asked)
 
     def side(self, side: str, texts: list[str], instructions: list[str] | None = None) -> TokenBatch:
         """Tokenize texts of one side, ``query`` or ``document``, as a batch of training would."""

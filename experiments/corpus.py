@@ -26,6 +26,7 @@ class Judged:
         documents: those that answer the row's query, one or several.
         others: documents that answer no query of their row: hard negatives.
         near_duplicate: whether a row's document resembles a training document; None where the source does not say.
+        scores: one a row, how well the documents answer the query; None where the source has none, and all do.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Judged:
     documents: list[list[str]]
     others: list[str]
     near_duplicate: list[bool] | None
+    scores: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def read_judged(source: str | Source, split: str | None = None, limit: int | Non
     part = _first(rows, limit)[:]
     negatives = [text for name in roles.negatives for cell in part[name] for text in _listed(cell)]
     name = Path(source.path.rstrip("/")).stem
-    return Judged(name, part[roles.anchor], [_listed(cell) for cell in part[roles.positive]], negatives, None)
+    scores = None if roles.score is None else [float(score) for score in part[roles.score]]
+    return Judged(name, part[roles.anchor], [_listed(cell) for cell in part[roles.positive]], negatives, None, scores)
 
 
 def read_corpus(source: str | Source, split: str | None = None, limit: int | None = None) -> Corpus:

@@ -48,4 +48,10 @@ def run(args: argparse.Namespace) -> None:
 
     with replace_file(args.out) as file:
         numpy.save(file, embeddings)
+    zero = numpy.flatnonzero(~embeddings.any(axis=1))
+    if len(zero):
+        print(
+            f"{len(zero):,} of {len(embeddings):,} rows are exactly zero, and have no direction; the first is line {zero[0] + 1}",
+            file=sys.stderr,
+        )
     print(f"wrote {args.out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32", file=sys.stderr)

@@ -23,10 +23,12 @@ _WIDTH = 100
 
 
 def nearest(query: Tensor, corpus: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """Find the ``top`` rows of ``corpus`` (n, d) with the largest dot product with each row of ``query`` (q, d).
+    """Find the ``top`` rows of ``corpus`` (n, d) with the largest cosine with each row of ``query`` (q, d).
+
+    A row of zeros has cosine 0 with everything.
 
     Returns:
-        Scores (q, k) in float32 and indices (q, k), best first, with k = min(top, n). The (q, n) matrix is made in blocks.
+        Cosines (q, k) in float32 and indices (q, k), best first, with k = min(top, n). The (q, n) matrix is made in blocks.
 
     Raises:
         TrainingError: if an embedding is not finite.
@@ -34,13 +36,12 @@ def nearest(query: Tensor, corpus: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """
     from inbatch.kernels import hardest
     from inbatch.metrics import require_finite
+    from inbatch.norms import unit_rows
 
     if top < 1:
         raise UsageError(f"expected at least 1 text to find; got top={top}. Set --top.")
-    query, corpus = (
-        require_finite(query.float(), "query embeddings"),
-        require_finite(corpus.float(), "corpus embeddings"),
-    )
+    query = unit_rows(require_finite(query, "query embeddings"))
+    corpus = unit_rows(require_finite(corpus, "corpus embeddings"))
     return hardest(query, corpus, min(top, len(corpus)), own=None)
 
 
@@ -57,12 +58,10 @@ def search(
         **encode: ``max_length``, ``token_budget`` and ``progress`` of `Encoder.encode`.
 
     Returns:
-        Scores (q, k) in float32 and indices into ``corpus`` (q, k), best first, with k = min(top, n).
+        Cosines (q, k) in float32 and indices into ``corpus`` (q, k), best first, with k = min(top, n).
     """
-    from inbatch.metrics import unit_rows
-
-    documents = unit_rows(encoder.encode(corpus, prompt_name="document", **encode), encoder)
-    return nearest(unit_rows(encoder.encode(queries, prompt_name="query", **encode), encoder), documents, top)
+    documents = encoder.encode(corpus, prompt_name="document", **encode)
+    return nearest(encoder.encode(queries, prompt_name="query", **encode), documents, top)
 
 
 def cached_documents(encoder: Encoder, texts: Sequence[str], name: str, **encode: Any) -> Tensor:

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from inbatch.errors import MissingError
+from inbatch.errors import MissingError, TrainingError
 from inbatch.experiments import senteval
 from inbatch.experiments.command import add_encoder_arguments, describe_encoder, headline, load_encoder
 from inbatch.experiments.output import add_output_arguments, prepare_file, report, table
 from inbatch.experiments.senteval import STS_SETS, TEST_SETS, Pairs
 from inbatch.metrics import require_finite, spearman
+from inbatch.norms import SMALLEST_NORM
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class StsScore:
 
     Attributes:
         pairs: number of scored pairs.
-        all: over all pairs at once, subsets concatenated: what SimCSE and its successors print, and the headline here.
+        all: over all pairs at once, subsets concatenated: what SimCSE and its successors print, and the headline here; NaN where all
+            cosines are equal, as where every embedding is zero.
         mean: mean over subsets; equal to ``all`` for a set of one part; None where the source does not name the subsets.
         wmean: the same, weighted by the subsets' numbers of pairs.
     """
@@ -48,7 +50,7 @@ def score(encoder: Any, pairs: Pairs, **encode: Any) -> StsScore:
     place = {text: index for index, text in enumerate(texts)}
     embedding = require_finite(encoder.encode(texts, **encode).float())
     first, second = (embedding[[place[text] for text in side]] for side in (pairs.first, pairs.second))
-    cosine = torch.nn.functional.cosine_similarity(first, second)  # (n,)
+    cosine = torch.nn.functional.cosine_similarity(first, second, eps=SMALLEST_NORM)  # (n,)
     gold = torch.tensor(pairs.gold, dtype=torch.float64)
     over_all = 100 * spearman(cosine, gold)
     names = sorted(set(pairs.subset))
@@ -149,6 +151,12 @@ def run(args: argparse.Namespace) -> None:
     evaluator = Sts(args.data_dir, args.sets, args.max_length, args.token_budget, progress=True)
     encoder = load_encoder(args, None)
     scores = evaluator.scores(encoder)
+    for name, found in scores.items():
+        if math.isnan(found.all):
+            raise TrainingError(
+                f"expected cosines that differ, to correlate them with people's scores; those of all {found.pairs:,} pairs of {name} are "
+                f"equal: {args.path} embeds every text at one point, or at zero. Check its weights and --pooling."
+            )
     tests = [scores[name] for name in TEST_SETS if name in scores]
     means = {column: average(getattr(s, column) for s in tests) for column in ("all", "mean", "wmean")}
     result = {

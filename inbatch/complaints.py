@@ -65,7 +65,7 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
 
 
 def in_a_run(error: Exception, evaluators: Mapping[str, Any]) -> Exception:
-    """Find what is ours in an error of building a run, and say ``--data-dir``, an option of ``inbatch evaluate``, as a run has it.
+    """Find what is ours in an error of building a run, and say options of ``inbatch evaluate`` as a run has them.
 
     Args:
         error: of the parser, or of a part.
@@ -74,11 +74,17 @@ def in_a_run(error: Exception, evaluators: Mapping[str, Any]) -> Exception:
     found = own_error(error)
     if found is None:
         return error  # of a setting that may be null the parser says only that no type of it fits
-    if "--data-dir" not in str(found):
-        return found
-    names = [name for name, given in evaluators.items() if "data_dir" in (given.get("init_args") or {})]
-    option = f"--evaluators.{names[0] if len(names) == 1 else 'NAME'}.init_args.data_dir"
-    return type(found)(str(found).replace("--data-dir", option))
+    text = str(found)
+    for option in ("--data-dir", "--positive-score"):
+        setting = option.removeprefix("--").replace("-", "_")
+        names = [name for name, given in evaluators.items() if setting in _settings_of(given)]
+        text = text.replace(option, f"--evaluators.{names[0] if len(names) == 1 else 'NAME'}.init_args.{setting}")
+    return found if text == str(found) else type(found)(text)
+
+
+def _settings_of(evaluator: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an evaluator's settings; the parser gives each that it has, with its default."""
+    return evaluator.get("init_args") or {}
 
 
 def with_arguments(error: InbatchError, arguments: Sequence[str]) -> InbatchError:

@@ -8,7 +8,7 @@ from inbatch.callbacks.checkpoint import WholeFiles
 from inbatch.callbacks.evaluation import Evaluation, run_evaluators
 from inbatch.callbacks.metrics_file import read
 from inbatch.data.datamodule import EmbeddingDataModule
-from inbatch.losses.base import describe
+from inbatch.losses.base import describe, parts
 from inbatch.models.encoder import Encoder
 from inbatch.models.frozen import completed
 from inbatch.models.module import EmbeddingModule
@@ -38,7 +38,7 @@ def finish(
         "data": ", ".join(source.path for source in data.sources),
         "loss": describe(module.objective),
         "batch size": data.batch_size,
-        "negatives": train.get("train/negatives_per_anchor"),
+        "negatives": in_batch_negatives(module.objective, data),
         "steps": step,
         "seed": module.seed,
         "scores": {evaluation.monitor: evaluation.best_score} if evaluation.best_step >= 0 else None,
@@ -65,6 +65,17 @@ def finish(
     }
     folder.finish(result)
     return result
+
+
+def in_batch_negatives(objective: Any, data: EmbeddingDataModule) -> int | str | None:
+    """Say how many negatives an anchor has in a full batch; None where rows are no negatives of each other.
+
+    Not by what the last step logged: an epoch's last batch may be smaller. Sources that do not share batches may differ.
+    """
+    if not any(part.in_batch for part in parts(objective)):
+        return None
+    found = sorted({data.batch_size * (1 + table.negatives) - 1 for table in data.tables})
+    return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}, by source"
 
 
 def describe_result(folder: RunFolder, result: dict[str, Any], how: str) -> str:

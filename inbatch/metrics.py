@@ -5,8 +5,6 @@ Everything is scored in float32 whatever the embeddings' dtype: bf16 scores tie 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -59,37 +57,42 @@ def require_finite(embeddings: Tensor, what: str = "embeddings") -> Tensor:
     return embeddings
 
 
-@torch.no_grad()
-def unit_rows(embedding: Tensor, encoder: Any) -> Tensor:
-    """Return embeddings (n, d) whose dot products are cosines: as they are where the encoder normalises, else divided by their norms."""
-    return (
-        embedding if getattr(encoder, "normalize", False) else torch.nn.functional.normalize(embedding.float(), dim=-1)
-    )
-
-
 def relevant_ranks(query: Tensor, document: Tensor, relevant: Tensor, *, block_bytes: int = 2**27) -> Tensor:
     """Find at which ranks each query's relevant documents come when all documents are sorted by dot product with it.
 
-    Ties count against the model: an irrelevant document that scores the same (to ``SCORE_ROUNDING``) comes first, so that an
+    The arguments but for the gains, the ranks (q, r) and the errors are those of `graded_ranks`.
+    """
+    return graded_ranks(query, document, relevant, (relevant >= 0).double(), block_bytes=block_bytes)[0]
+
+
+def graded_ranks(
+    query: Tensor, document: Tensor, relevant: Tensor, gain: Tensor, *, block_bytes: int = 2**27
+) -> tuple[Tensor, Tensor]:
+    """Find at which ranks each query's relevant documents come, and what each is worth.
+
+    Ties count against the model: a document that is worth less and scores the same (to ``SCORE_ROUNDING``) comes first, so that an
     encoder that maps everything to one point gets the worst ranks, not the best.
 
     Args:
         query: (q, d), any float dtype; normalised rows give cosine.
         document: (n, d).
         relevant: (q, r) int64 indices into ``document``, none twice in a row; -1 pads the rows that have fewer than r.
+        gain: (q, r), above 0 for each relevant document.
         block_bytes: size of the largest block of scores; one row of n scores is always made.
 
     Returns:
-        (q, r) float64 on the CPU: ranks from 1, ascending in each row; infinity where ``relevant`` was padding.
+        Ranks (q, r) float64 on the CPU, from 1, ascending in each row, infinity where ``relevant`` was padding; and gains (q, r)
+        float64 in the same order, 0 there.
 
     Raises:
         UsageError: if shapes do not fit, an index is outside ``document``, or a query has no relevant document.
         TrainingError: if an embedding is not finite.
     """
-    if relevant.shape[:1] != query.shape[:1] or relevant.ndim != 2 or query.shape[1:] != document.shape[1:]:
+    shapes = (relevant.shape[:1], query.shape[1:], gain.shape)
+    if relevant.ndim != 2 or shapes != (query.shape[:1], document.shape[1:], relevant.shape):
         raise UsageError(
-            "expected query (q, d), document (n, d) and relevant (q, r); got "
-            f"{tuple(query.shape)}, {tuple(document.shape)} and {tuple(relevant.shape)}"
+            "expected query (q, d), document (n, d), relevant (q, r) and gain (q, r); got "
+            f"{tuple(query.shape)}, {tuple(document.shape)}, {tuple(relevant.shape)} and {tuple(gain.shape)}"
         )
     if relevant.numel() == 0 or int(relevant.max(1).values.min()) < 0:
         raise UsageError("expected at least one query, and at least one relevant document for each; got one without")
@@ -97,24 +100,32 @@ def relevant_ranks(query: Tensor, document: Tensor, relevant: Tensor, *, block_b
         raise UsageError(f"expected relevant documents below {len(document)}; got index {int(relevant.max())}")
     query = require_finite(query.float(), "query embeddings")
     document = require_finite(document.float(), "document embeddings")
-    relevant = relevant.to(query.device).sort(1, descending=True).values  # padding last
+    relevant, order = relevant.to(query.device).sort(1, descending=True)  # padding last
+    gain = gain.to(query.device, torch.float64).gather(1, order).masked_fill(relevant < 0, 0.0)
     slack = SCORE_ROUNDING * query.norm(dim=1) * document.norm(dim=1).max()  # (q,)
     rows = max(1, block_bytes // (4 * len(document)))
-    blocks = zip(query.split(rows), relevant.split(rows), slack.split(rows))
-    return torch.cat([_ranks_of_block(*block, document).cpu() for block in blocks])
+    blocks = zip(query.split(rows), relevant.split(rows), gain.split(rows), slack.split(rows))
+    ranks, gains = zip(*(_ranks_of_block(*block, document) for block in blocks))
+    return torch.cat(ranks), torch.cat(gains)
 
 
-def _ranks_of_block(query: Tensor, relevant: Tensor, slack: Tensor, document: Tensor) -> Tensor:
+def _ranks_of_block(
+    query: Tensor, relevant: Tensor, gain: Tensor, slack: Tensor, document: Tensor
+) -> tuple[Tensor, Tensor]:
     absent = relevant < 0
     column = torch.where(absent, relevant[:, :1], relevant)  # padding repeats the first, harmless under scatter
     scores = query @ document.T  # (b, n)
-    own = scores.gather(1, column).masked_fill(absent, -torch.inf).sort(1, descending=True).values  # (b, r)
+    own = scores.gather(1, column).masked_fill(absent, -torch.inf)  # (b, r)
     scores.scatter_(1, column, -torch.inf)
+    # A document is put back by the rounding for each grade that it is worth more: what is worth less comes first among equals.
+    grades = torch.searchsorted(gain.unique(), gain)
+    _, order = (own.double() - slack[:, None] * grades).sort(dim=1, descending=True, stable=True)
+    own, gain = own.gather(1, order), gain.gather(1, order)
     threshold = own - slack[:, None]
     # A loop over r keeps one boolean block alive instead of r of them.
     ahead = torch.stack([(scores >= threshold[:, [j]]).sum(1) for j in range(own.shape[1])], 1)
     ranks = ahead + torch.arange(1, own.shape[1] + 1, device=own.device)
-    return ranks.double().masked_fill(absent, torch.inf)
+    return ranks.double().masked_fill(own.isneginf(), torch.inf).cpu(), gain.cpu()
 
 
 def mrr(ranks: Tensor, k: int | None = None) -> float:
@@ -128,11 +139,18 @@ def recall(ranks: Tensor, k: int) -> float:
     return float(((ranks <= k).sum(1).double() / ranks.isfinite().sum(1)).mean())
 
 
-def ndcg(ranks: Tensor, k: int) -> float:
-    """Normalised discounted cumulative gain with gains 0 and 1: Σ 1/log2(1 + rank) over ranks ≤ k, by the best possible sum.
+def ndcg(ranks: Tensor, k: int, gain: Tensor | None = None) -> float:
+    """Normalised discounted cumulative gain: Σ gain/log2(1 + rank) over ranks ≤ k, by the best possible sum.
 
-    Source: Järvelin and Kekäläinen 2002, with the discount of trec_eval.
+    Args:
+        ranks: (q, r), as `graded_ranks` returns them.
+        k: the last rank that counts.
+        gain: (q, r), as `graded_ranks` returns them; None: 1 each.
+
+    Source: Järvelin and Kekäläinen 2002, with the discount of trec_eval, and its gain, which is the grade itself.
     """
-    gain = (1 / torch.log2(1 + ranks)).masked_fill(ranks > k, 0).sum(1)
-    best = (1 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))).cumsum(0)  # (k,): 1, 2, ... relevant documents
-    return float((gain / best[ranks.isfinite().sum(1).clamp(max=k) - 1]).mean())
+    gain = ranks.isfinite().double() if gain is None else gain
+    found = (gain / torch.log2(1 + ranks)).masked_fill(ranks > k, 0).sum(1)
+    best = gain.sort(1, descending=True).values[:, :k]
+    best = (best / torch.log2(torch.arange(2, best.shape[1] + 2, dtype=torch.float64))).sum(1)
+    return float((found / best).mean())

@@ -24,7 +24,7 @@ class Views(Generic[P]):
         anchor: the query side.
         positive: what the anchor should be close to; in unsupervised training the same text again.
         negatives: hard negatives of each row, one payload a column; may be empty.
-        score: (b,) float32 similarity of anchor and positive where the data has one, in the data's own unit.
+        score: (b,) float32 similarity of anchor and positive where the data has one, in the data's own unit; an array until `to`.
         ids: one int64 (b,) a role: a non-negative 63-bit number that is equal where the texts are equal. -1 is the wildcard.
         instructions: what each row asks for, where the data says it: b strings, and (b,) int64 ids of them once they are part of the
             tokens.
@@ -57,9 +57,9 @@ class Views(Generic[P]):
         return Views(payloads[0], payloads[1], tuple(payloads[2:]), self.score, self.ids, self.instructions)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Views[P]:
-        """Move payloads, score and ids to a device."""
+        """Move payloads, score and ids to a device; a score is a tensor from here on."""
         moved: Any = self.map(lambda payload: payload.to(device, non_blocking=non_blocking))  # type: ignore[attr-defined]
-        score = self.score.to(device, non_blocking=non_blocking) if isinstance(self.score, Tensor) else self.score
+        score = None if self.score is None else torch.as_tensor(self.score).to(device, non_blocking=non_blocking)
         ids = None if self.ids is None else self.ids.to(device, non_blocking)
         asked = self.instructions
         asked = asked.to(device, non_blocking=non_blocking) if isinstance(asked, Tensor) else asked

@@ -28,11 +28,13 @@ class Angle(CoSENT):
 def angle_similarity(x: Tensor, y: Tensor) -> Tensor:
     """Compute ``|Σ (Re + Im)|`` of the quotient of two vectors as complex numbers, their norms divided out; (b, d), (b, d) -> (b,).
 
-    The first half of a vector is its real part, the second its imaginary part.
+    The first half of a vector is its real part, the second its imaginary part. A vector of zeros has similarity 0, and no gradient.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     x, y = x.to(wide), y.to(wide)
     a, b = x.chunk(2, 1)
     c, d = y.chunk(2, 1)
     turned = (a * c + b * d + b * c - a * d).sum(1)
-    return (turned / (x.norm(dim=1) * y.norm(dim=1)).clamp(min=torch.finfo(wide).tiny)).abs()
+    norms = x.norm(dim=1) * y.norm(dim=1)
+    tiny = torch.finfo(wide).tiny
+    return (turned / norms.clamp(min=tiny)).masked_fill(norms <= tiny, 0.0).abs()

@@ -14,6 +14,9 @@ from inbatch.kernels.ranks import world_size
 from inbatch.templates import learned_ids
 from inbatch.views import TokenBatch, Views
 
+ROWS_WITHOUT_NEGATIVES = "rows_without_negatives"
+"""The tag under which an objective that contrasts logs how many rows of the batch had no negative."""
+
 
 @dataclass(frozen=True)
 class LossOutput:

@@ -11,6 +11,7 @@ from torch import Tensor
 from inbatch.errors import UsageError
 from inbatch.kernels import gather, info_nce, pair_logits
 from inbatch.kernels.ranks import row_counts, world_size
+from inbatch.losses.lone_rows import lone_rows, note
 from inbatch.views import Views
 
 # An id that no text has, and that is not the wildcard -1 either.
@@ -32,6 +33,7 @@ def contrast(
     further_ids: Tensor | None = None,
     weight: Tensor | None = None,
     workspace_bytes: int | None = None,
+    logs: dict[str, Any] | None = None,
 ) -> Tensor:
     """Compute the InfoNCE loss of this rank's rows, whose average over ranks is the mean over the global batch.
 
@@ -52,6 +54,7 @@ def contrast(
         further_ids: (m,) text ids of them, where ``ids`` are given; none of them equals a text where they are not.
         weight: (b,) constant factor of each row's loss; the mean is over all rows.
         workspace_bytes: see `info_nce`.
+        logs: takes the number of rows without a negative, see `lone_rows`.
 
     Returns:
         0-d tensor.
@@ -80,6 +83,9 @@ def contrast(
     if ids is None and weighted:
         ids = _positions(b, own, sum(counts), len(negatives), anchor.device)
     query_ids, key_ids = (None, None) if ids is None else id_sets(ids, counts, weighted, further, further_ids)
+    if logs is not None:
+        ceiling = None if false_negative_margin is None else (arguments["ceiling"] / scale).detach()
+        note(logs, lone_rows(anchor, key, own, query_ids, key_ids, ceiling, extra=extra))
 
     if ranks == 1 or not symmetric:
         total = info_nce(

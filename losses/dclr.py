@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
 from inbatch.kernels import info_nce, log_sum, map_in_chunks
 from inbatch.kernels.ranks import row_counts, world_size
 from inbatch.losses.base import LossOutput, project, require_same_tokens
 from inbatch.losses.contrast import first_row, gather_keys, id_sets
-from inbatch.losses.infonce import InfoNCE, unit
+from inbatch.losses.infonce import InfoNCE, similarity_logs, unit
+from inbatch.losses.lone_rows import lone_rows, note
+from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
 
 
@@ -83,7 +84,9 @@ class DCLR(InfoNCE):
         count = round(self.noise_ratio * len(z.anchor))
         noise = torch.randn(count, z.anchor.shape[1], device=z.anchor.device, dtype=z.anchor.dtype)
         noise = refine(noise, z.anchor.detach(), 1 / self.noise_temperature, self.noise_steps, self.noise_step_size)
-        return LossOutput(debiased_contrast(z, held, noise, self.threshold, 1 / self.temperature, self.workspace_bytes))
+        scale, logs = 1 / self.temperature, dict[str, Tensor | float]()
+        loss = debiased_contrast(z, held, noise, self.threshold, scale, self.workspace_bytes, logs)
+        return LossOutput(loss, {**similarity_logs(z, scale), **logs})
 
 
 def refine(noise: Tensor, anchor: Tensor, scale: float, steps: int, step_size: float) -> Tensor:
@@ -102,9 +105,9 @@ def refine(noise: Tensor, anchor: Tensor, scale: float, steps: int, step_size: f
     for _ in range(steps if len(noise) else 0):
         with torch.enable_grad():
             moved = noise.detach().requires_grad_()
-            spread = log_sum(anchor, normalize(moved, dim=-1), scale=scale, own=None)
+            spread = log_sum(anchor, unit_rows(moved), scale=scale, own=None)
             (gradient,) = torch.autograd.grad(spread.sum(), moved)
-        noise = noise + step_size * normalize(gradient, dim=-1)
+        noise = noise + step_size * unit_rows(gradient)
     return noise.detach()
 
 
@@ -115,6 +118,7 @@ def debiased_contrast(
     threshold: float,
     scale: float,
     workspace_bytes: int | None = None,
+    logs: dict[str, Any] | None = None,
 ) -> Tensor:
     """Compute the loss of this rank's rows, whose average over ranks is the mean over the global batch.
 
@@ -128,24 +132,29 @@ def debiased_contrast(
         threshold: in the complementary model's cosine.
         scale: 1/temperature.
         workspace_bytes: as in `info_nce`.
+        logs: takes the number of rows without a negative, see `lone_rows`; noise is a negative.
 
     Returns:
         0-d tensor.
     """
     counts = row_counts(len(z.anchor), z.anchor.device)
-    keys = [gather_keys([z.positive, *z.negatives], counts), normalize(noise, dim=-1)]
+    keys = [gather_keys([z.positive, *z.negatives], counts), unit_rows(noise)]
     # A vector of zeros has cosine 0 with everything: no noise is ever left out.
     guides = gather_keys([held.positive, *held.negatives], counts)
     guides = torch.cat([guides, guides.new_zeros(len(noise), guides.shape[1])])
     query_ids, key_ids = (None, None) if z.ids is None else id_sets(z.ids, counts, further=noise)
+    own, key = first_row(counts), torch.cat(keys)
+    guide = (held.anchor, guides, held.anchor.new_full((len(held.anchor),), threshold))
+    if logs is not None:
+        note(logs, lone_rows(z.anchor, key, own, query_ids, key_ids, guide=guide))
     total = info_nce(
         z.anchor,
-        torch.cat(keys),
+        key,
         scale=scale,
-        own=first_row(counts),
+        own=own,
         query_ids=query_ids,
         key_ids=key_ids,
-        guide=(held.anchor, guides, held.anchor.new_full((len(held.anchor),), threshold)),
+        guide=guide,
         reduction="sum",
         workspace_bytes=workspace_bytes,
     )

@@ -13,7 +13,8 @@ from inbatch.kernels import info_nce, log_sum, map_in_chunks, pair_logits
 from inbatch.kernels.ranks import row_counts, world_size
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, refuse_scores, require_same_tokens
 from inbatch.losses.contrast import NO_TEXT, first_row, gather_keys
-from inbatch.losses.infonce import unit
+from inbatch.losses.infonce import similarity_logs, unit
+from inbatch.losses.lone_rows import lone_rows, note
 from inbatch.views import TokenBatch, Views
 
 MarginKind = Literal["absolute", "relative"]
@@ -81,11 +82,19 @@ class Guided(Objective):
             )
             own = pair_logits(guide.anchor, guide.positive, 1.0)
             ceiling = own - self.margin * (1 if self.margin_kind == "absolute" else own.abs())
-        return LossOutput(guided_contrast(unit(z), guide, ceiling, 1 / self.temperature, self.workspace_bytes))
+        z, scale = unit(z), 1 / self.temperature
+        logs: dict[str, Tensor | float] = {}
+        loss = guided_contrast(z, guide, ceiling, scale, self.workspace_bytes, logs)
+        return LossOutput(loss, {**similarity_logs(z, scale), **logs})
 
 
 def guided_contrast(
-    z: Views[Tensor], guide: Views[Tensor], ceiling: Tensor, scale: float, workspace_bytes: int | None = None
+    z: Views[Tensor],
+    guide: Views[Tensor],
+    ceiling: Tensor,
+    scale: float,
+    workspace_bytes: int | None = None,
+    logs: dict[str, Any] | None = None,
 ) -> Tensor:
     """Compute the loss of this rank's rows, whose average over ranks is the mean over the global batch.
 
@@ -98,6 +107,7 @@ def guided_contrast(
         ceiling: (b,) cosines of the guide.
         scale: 1/temperature.
         workspace_bytes: as in `info_nce`.
+        logs: takes the number of rows without a negative, see `lone_rows`.
 
     Returns:
         0-d tensor.
@@ -122,11 +132,15 @@ def guided_contrast(
         guide=(guide.positive, gather_keys([guide.positive], counts), ceiling),
         **shared,
     )
+    key = gather_keys(keys, counts)
+    guiding = (guide.anchor, gather_keys(guides, counts), ceiling)
+    if logs is not None:
+        note(logs, lone_rows(z.anchor, key, own, numbers, key_ids, guide=guiding, extra=positives.detach()[:, None]))
     total = info_nce(
         z.anchor,
-        gather_keys(keys, counts),
+        key,
         key_ids=key_ids,
-        guide=(guide.anchor, gather_keys(guides, counts), ceiling),
+        guide=guiding,
         extra=positives[:, None],
         reduction="sum",
         **shared,

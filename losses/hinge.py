@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from inbatch.kernels.rows import take
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, refuse_scores, require_negatives
 from inbatch.losses.contrast import first_row, gather_keys, id_sets
 from inbatch.losses.infonce import unit
+from inbatch.losses.lone_rows import note
 from inbatch.views import TokenBatch, Views
 
 
@@ -50,8 +52,9 @@ class EnergyHinge(Objective):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Normalise and hinge; see `Objective.forward`."""
         ids, z = z.ids, unit(z)
-        losses, total = energy_hinge(z.anchor, z.positive, z.negatives, self.margin, ids, self.workspace_bytes)
-        return LossOutput(losses.sum() * world_size() / total, {"active": (losses.detach() > 0).float().mean()})
+        logs: dict[str, Tensor | float] = {}
+        losses, total = energy_hinge(z.anchor, z.positive, z.negatives, self.margin, ids, self.workspace_bytes, logs)
+        return LossOutput(losses.sum() * world_size() / total, {"active": (losses.detach() > 0).float().mean(), **logs})
 
 
 def energy_hinge(
@@ -61,6 +64,7 @@ def energy_hinge(
     margin: float,
     ids: Views[Tensor] | None = None,
     workspace_bytes: int | None = None,
+    logs: dict[str, Any] | None = None,
 ) -> tuple[Tensor, int]:
     """Compute ``relu(margin + max_j cos(anchor_i, candidate_j) - cos(anchor_i, positive_i))`` of this rank's rows.
 
@@ -74,6 +78,7 @@ def energy_hinge(
         margin: in cosine.
         ids: text ids, as for `contrast`.
         workspace_bytes: as in `hardest`.
+        logs: takes the number of rows without a negative, see `lone_rows`.
 
     Returns:
         Losses (b,), 0 for a row without candidates, and the number of rows of all ranks.
@@ -85,6 +90,7 @@ def energy_hinge(
         anchor, key, own=first_row(counts), query_ids=query_ids, key_ids=key_ids, workspace_bytes=workspace_bytes
     )
     found = index[:, 0] >= 0
+    note(logs, ~found)
     worst = pair_logits(anchor, take(key, index[:, 0].clamp(min=0)), 1.0)
     gap = margin + worst - pair_logits(anchor, positive, 1.0)
     return torch.relu(gap).masked_fill(~found, 0.0), sum(counts)

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import (
@@ -19,6 +18,7 @@ from inbatch.losses.base import (
     require_negatives,
 )
 from inbatch.losses.contrast import contrast
+from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
 
 # A learnt scale stays at or below 100, as in CLIP (Radford et al. 2021, arXiv 2103.00020, section 2.5).
@@ -124,6 +124,7 @@ class InfoNCE(Objective):
         self._check_scores(z.score is not None)
         z = unit(project(z, self.projector))
         scale = self.scale()
+        logs: dict[str, Tensor | float] = {}
         loss = contrast(
             z.anchor,
             z.positive,
@@ -136,13 +137,10 @@ class InfoNCE(Objective):
             false_negative_margin=self.false_negative_margin,
             weight=None if self.positive_score is None else (z.score >= self.positive_score).to(z.anchor.dtype),
             workspace_bytes=self.workspace_bytes,
+            logs=logs,
             **self.further(z),
         )
-        logs: dict[str, Tensor | float] = {
-            "positive_similarity": (z.anchor * z.positive).sum(-1).mean().detach(),
-            "temperature": 1 / (scale.detach() if isinstance(scale, Tensor) else scale),
-        }
-        return LossOutput(loss, logs)
+        return LossOutput(loss, {**similarity_logs(z, scale), **logs})
 
     def own_negative_weight(self, z: Views[Tensor], tokens: Views[TokenBatch], scale: Tensor | float) -> float | Tensor:
         """Return what is added to the logits of the rows' own hard negatives: a number, or a constant (b, k)."""
@@ -153,6 +151,14 @@ class InfoNCE(Objective):
         return {}
 
 
+def similarity_logs(z: Views[Tensor], scale: Tensor | float) -> dict[str, Tensor | float]:
+    """Return what contrasts of normalised embeddings log: the positives' mean cosine, and the temperature."""
+    return {
+        "positive_similarity": (z.anchor * z.positive).sum(-1).mean().detach(),
+        "temperature": 1 / (scale.detach() if isinstance(scale, Tensor) else scale),
+    }
+
+
 def unit(z: Views[Tensor]) -> Views[Tensor]:
     """Divide every embedding by its norm, in float32 (float64 for float64)."""
-    return z.map(lambda view: normalize(view if view.dtype == torch.float64 else view.float(), dim=-1))
+    return z.map(unit_rows)

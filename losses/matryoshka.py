@@ -58,7 +58,8 @@ class Matryoshka(Objective):
             )
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
-        """Add the losses of all prefixes; each is logged under its length."""
-        losses = {dim: self.objective(z.map(lambda view: view[:, :dim]), tokens, encoder).loss for dim in self.dims}  # noqa: B023
-        total = torch.stack([weight * losses[dim] for dim, weight in zip(self.dims, self.weights)]).sum()
-        return LossOutput(total, {f"{dim}/loss": loss.detach() for dim, loss in losses.items()})
+        """Add the losses of all prefixes, logged under their lengths; other numbers of the objective are those of the longest."""
+        outputs = {dim: self.objective(z.map(lambda view: view[:, :dim]), tokens, encoder) for dim in self.dims}  # noqa: B023
+        total = torch.stack([weight * outputs[dim].loss for dim, weight in zip(self.dims, self.weights)]).sum()
+        logs: dict[str, Tensor | float] = {f"{dim}/loss": output.loss.detach() for dim, output in outputs.items()}
+        return LossOutput(total, {**outputs[max(self.dims)].logs, **logs})

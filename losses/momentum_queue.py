@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from inbatch.errors import UsageError
 from inbatch.kernels import gather, map_in_chunks
 from inbatch.losses.base import BatchFacts, LossOutput
 from inbatch.losses.infonce import InfoNCE
+from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
 
 
@@ -123,7 +123,7 @@ class MomentumQueue(InfoNCE):
         assert self.average is not None, "the objective has met its encoder"
         made = map_in_chunks(self.average[0], anchor, budget=self.chunk_tokens)
         made = made if len(self.average) == 1 else self.average[1](made)
-        new = gather(normalize(made.float(), dim=-1))[0]
+        new = gather(unit_rows(made))[0]
         texts = gather(torch.zeros(len(made), dtype=torch.int64, device=made.device) if ids is None else ids)[0]
         for buffer, rows in ((self.queue, new), (self.queue_ids, texts)):
             held = torch.cat([buffer[: int(self.filled)], rows.to(buffer.dtype)])[-self.queue_size :]

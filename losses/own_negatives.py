@@ -17,6 +17,7 @@ from inbatch.losses.base import (
     require_negatives,
 )
 from inbatch.losses.infonce import unit
+from inbatch.losses.lone_rows import note
 from inbatch.views import TokenBatch, Views
 
 
@@ -63,6 +64,7 @@ class OwnNegatives(Objective):
             "positive_similarity": positive.mean().detach() / scale,
             "margin": _margin(positive, own, scale),
         }
+        note(logs, own.detach().isneginf().all(1))
         return LossOutput(loss, logs)
 
 

@@ -55,6 +55,7 @@ class Backbone(nn.Module):
         merge_into: which weights an export merges adapters into where they are; see `as_merged`.
         folder: that the network was loaded from, else None.
         brings_latent: whether that folder's export had latent attention, which is the encoder's.
+        own_length: tokens that the folder itself says are kept of a text, else None; see `own_length`.
         first_position: what the network counts a text's positions from.
         adapts: whether the attention implementation is chosen at each call.
     """
@@ -65,6 +66,7 @@ class Backbone(nn.Module):
     merge_into: MergeInto = "quantized"
     folder: Path | None = None
     brings_latent: bool = False
+    own_length: int | None = None
 
     def __init__(
         self,

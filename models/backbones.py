@@ -29,6 +29,7 @@ from inbatch.models.quantization import (
     refuse_unpackable,
 )
 from inbatch.models.tiny import ENCODERS, Kind, tiny_config, tiny_tokenizer
+from inbatch.models.truncation import own_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -101,9 +102,11 @@ class Pretrained(Backbone):
             refuse_unpackable(config)
         network = huggingface.load_network(folder, name, config, weights, implementation, quantization=quantization)
         keep_exact(network)
+        tokenizer = huggingface.load_tokenizer(folder)
+        length = own_length(folder, tokenizer)
         super().__init__(
             network,
-            huggingface.load_tokenizer(folder),
+            tokenizer,
             name=str(name),
             attention_reason=reason,
             adapt=attention == "auto",
@@ -120,6 +123,7 @@ class Pretrained(Backbone):
         self.quantize = quantize
         self.merge_into = merge_into
         self.folder = folder
+        self.own_length = length
         self.brings_latent = (folder / LATENT).is_file()
         # Hub models come out of a cache whose folders are named by commit.
         self.revision = folder.name if folder.parent.name == "snapshots" else None

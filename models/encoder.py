@@ -16,6 +16,7 @@ from inbatch.models.encoder_checks import check_correction, check_parts, check_p
 from inbatch.models.heads import MLMTransform
 from inbatch.models.latent_attention import LatentAttention
 from inbatch.models.pooling import NEEDS_SLOT, OTHER_LAYER, POOLINGS, PoolingName, States, at_learned, with_mask_slot
+from inbatch.norms import unit_rows
 from inbatch.templates import LEARNED, is_template, parse
 from inbatch.tokens import check_prefix
 from inbatch.views import TokenBatch, Views
@@ -40,7 +41,7 @@ class Encoder(nn.Module):
         prompts: put in front of texts by name, or templates with ``{text}`` (twice for an echo), ``{mask}`` and ``{learned}``, each
             with ``{instruction}`` where the data's or the caller's goes; ``query`` and ``document`` are always there, empty by
             default. In training the anchor is the query, and the other views are documents.
-        max_length: tokens kept of a text, special tokens included; None for what tokenizer and backbone allow.
+        max_length: tokens kept of a text, special tokens included; None for what the backbone's folder says, else its tokenizer.
         correction: subtracts the template's own bias; every view then needs a template.
         default_prompt: name of the prompt that `encode` takes where none is asked for; ``query`` where the pooling is ``learned``.
         one_string_at_test: tokenize a filled template as one string in `encode`, as PromptBERT's release does at test; training
@@ -144,7 +145,7 @@ class Encoder(nn.Module):
             if after:
                 z = z - self.head(bias)
         z = z.to(torch.promote_types(z.dtype, torch.float32))
-        return nn.functional.normalize(z, dim=-1) if self.normalize and normalize else z
+        return unit_rows(z) if self.normalize and normalize else z
 
     def at_learned(self, tokens: TokenBatch) -> Tensor:
         """Give the states at the learned tokens themselves, (b, L) -> (b, k, h), for objectives that read them one by one."""
@@ -218,14 +219,15 @@ class Encoder(nn.Module):
         return load_encoder(name, pooling=pooling, max_length=max_length, attention=attention, base=base)
 
     def fitting(self, max_length: int | None) -> int:
-        """Return a text length, in tokens, that tokenizer and backbone can hold; None for the longest (512 if neither says).
+        """Return a text length, in tokens, that the backbone can hold; None for what its folder, else its tokenizer says (512 if none does).
 
         Raises:
             UsageError: if it leaves no room for a token of the text, or exceeds the backbone's positions.
         """
-        # Tokenizers without a limit say so with an astronomic number.
-        limits = [n for n in (self.backbone.max_positions, self.tokenizer.model_max_length) if n and n < 10**9]
         positions = self.backbone.max_positions
+        # Tokenizers without a limit say so with an astronomic number.
+        said = self.backbone.own_length or self.tokenizer.model_max_length
+        limits = [n for n in (positions, said) if n and n < 10**9]
         if max_length is None:
             return min(limits, default=512)
         special = self.tokenizer.num_special_tokens_to_add()

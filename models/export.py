@@ -22,6 +22,7 @@ from inbatch.models.huggingface import quiet
 from inbatch.models.layout import (
     DENSE,
     MODULES,
+    RECORD,
     Layout,
     obstacle_of,
     write_dense,
@@ -29,7 +30,7 @@ from inbatch.models.layout import (
     write_layout,
     write_refusal,
 )
-from inbatch.models.loading import FORMAT, RECORD, load_encoder
+from inbatch.models.loading import FORMAT, load_encoder
 from inbatch.models.merging import as_merged
 from inbatch.models.names import MINILM, base_name, hub_id
 from inbatch.models.parts import describe_parts, write_parts
@@ -256,14 +257,20 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 
 
 def _portable_tokenizer(encoder: Encoder) -> Any:
-    """Return the tokenizer to save; its padding goes right where other programs would give left-padded texts wrong positions."""
+    """Return the tokenizer to save; its padding goes right where other programs would give left-padded texts wrong positions.
+
+    The truncation that lies in its file is the encoder's, not that of the last batch of training; none where a template comes on top.
+    """
     tokenizer, config = encoder.tokenizer, encoder.backbone.config.get_text_config()
     rotary = getattr(config, "rope_parameters", None) is not None or getattr(config, "rope_theta", None) is not None
-    if tokenizer.padding_side == "right" or rotary:
-        return tokenizer
-    portable = copy.deepcopy(tokenizer)
-    portable.padding_side = "right"
-    return portable
+    if tokenizer.padding_side != "right" and not rotary:
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.padding_side = "right"
+    if tokenizer.is_fast and any(map(is_template, encoder.prompts.values())):
+        tokenizer.backend_tokenizer.no_truncation()
+    elif tokenizer.is_fast:
+        tokenizer.backend_tokenizer.enable_truncation(encoder.max_length, direction=tokenizer.truncation_side)
+    return tokenizer
 
 
 def _folder_of(name: str) -> str | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
+from inbatch.norms import unit_rows
 from inbatch.templates import INSTRUCTION, instructed, is_template, parse, with_period
 from inbatch.tokens import tokenize
 
@@ -50,14 +51,14 @@ def encode(
     places = [INSTRUCTION in encoder.prompts.get(member or "", "") for member in members]
     work = [_work(item, max_length) for item in items]
     with evaluating(encoder), _bar(work * len(members), progress) as advance:
-        total = torch.zeros(len(items), encoder.dim)
+        total = torch.zeros(len(items), encoder.dim, dtype=torch.float32)  # whatever the default is
         for member, place in zip(members, places):
             asked = instruction if place or not any(places) else None  # refused where none has its place
             total += _encode(encoder, items, member, asked, token_budget, max_length, len(members) > 1, advance)
     if len(members) == 1:
         return total
     mean = total / len(members)
-    return nn.functional.normalize(mean, dim=-1) if encoder.normalize else mean
+    return unit_rows(mean) if encoder.normalize else mean
 
 
 def _encode(
@@ -81,7 +82,7 @@ def _encode(
         template = parse(tokenizer, prompt)
         max_length = min(max_length, (backbone.max_positions - len(template)) // template.copies)
     spans = encoder.pooling == "mean_text"
-    out = torch.empty(len(items), encoder.dim)
+    out = torch.empty(len(items), encoder.dim, dtype=torch.float32)
     # Characters tell the length roughly, before tokenizing.
     order = sorted(range(len(items)), key=lambda i: len(items[i]), reverse=True)
     for start in range(0, len(order), _TOKENIZED):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inbatch.models.encoder import Encoder
 
 MODULES = "modules.json"
+RECORD = "inbatch.json"
 DENSE = "2_Dense"
 
 # Ours -> its legacy switch. First-last and mask have no counterpart there.
@@ -46,6 +47,7 @@ class Layout:
         head: after the pooling.
         network: the sub-folder of the network, "" for the folder itself.
         default_prompt: name of the prompt put before every text that asks for none.
+        similarity: the name of what sentence-transformers compares vectors by; None if it is not said.
     """
 
     pooling: str
@@ -55,6 +57,7 @@ class Layout:
     head: Dense | None = None
     network: str = ""
     default_prompt: str | None = None
+    similarity: str | None = "cosine"
 
 
 def obstacle_of(encoder: Encoder) -> str | None:
@@ -110,7 +113,7 @@ def write_layout(folder: Path, layout: Layout, hidden_size: int) -> None:
         "__version__": versions,
         "prompts": layout.prompts,
         "default_prompt_name": layout.default_prompt,
-        "similarity_fn_name": "cosine",
+        "similarity_fn_name": layout.similarity,
     }
     write_json(folder / "config_sentence_transformers.json", settings)
 
@@ -148,11 +151,12 @@ def read_layout(folder: Path) -> Layout:
     return Layout(
         pooling=_read_pooling(folder / paths["Pooling"] / "config.json", any(prompts.values())),
         normalize="Normalize" in paths,
-        max_length=_read_max_length(network),
+        max_length=_max_length(network),
         prompts=prompts,
         default_prompt=default if prompts.get(default) else None,
         head=read_dense(folder / paths["Dense"]) if "Dense" in paths else None,
         network=paths["Transformer"],
+        similarity=settings.get("similarity_fn_name"),
     )
 
 
@@ -205,6 +209,22 @@ def read_dense(folder: Path) -> Dense:
     return head
 
 
+def sentence_settings(network: Path) -> dict[str, Any]:
+    """Read what a Transformer module says of itself, in the folder of its network; empty where it says nothing."""
+    for path in sorted(network.glob("sentence_*_config.json")):
+        return read_json(path)
+    return {}
+
+
+def max_seq_length(settings: dict[str, Any]) -> int | None:
+    """Return the tokens that a Transformer module keeps of a text; None for what its tokenizer allows.
+
+    An argument of the tokenizer wins, as it does in sentence-transformers.
+    """
+    given = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
+    return given.get("model_max_length") or settings.get("max_seq_length")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -250,16 +270,19 @@ def _read_pooling(path: Path, prompted: bool) -> str:
     return modes[0]
 
 
-def _read_max_length(network: Path) -> int | None:
-    for path in sorted(network.glob("sentence_*_config.json")):
-        config = read_json(path)
-        if config.get("do_lower_case"):
-            raise UsageError(
-                f"expected a tokenizer that lower-cases by itself; {path} asks for it in Python (do_lower_case)"
-            )
-        return config.get("max_seq_length")
-    return None
-
-
 def _optional_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
+
+
+def _max_length(network: Path) -> int | None:
+    settings = sentence_settings(network)
+    if settings.get("do_lower_case"):
+        raise UsageError(
+            f"expected a tokenizer that lower-cases by itself; the sentence_*_config.json in {network} asks for it in Python (do_lower_case)"
+        )
+    if sides := [name for name in ("query_length", "document_length") if settings.get(name)]:
+        raise UsageError(
+            f"expected one length for all texts in {network}; its sentence_*_config.json has {' and '.join(sides)}, by which queries and "
+            "documents are cut apart. Load this folder with sentence-transformers."
+        )
+    return max_seq_length(settings)

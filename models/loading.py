@@ -12,14 +12,13 @@ from inbatch.models.attention import Attention
 from inbatch.models.backbones import Pretrained
 from inbatch.models.encoder import Encoder
 from inbatch.models.huggingface import load_tokenizer
-from inbatch.models.layout import DENSE, MODULES, read_dense, read_json, read_layout
+from inbatch.models.layout import DENSE, MODULES, RECORD, read_dense, read_json, read_layout
 from inbatch.models.names import locate
 from inbatch.models.parts import read_parts, read_prefix
 from inbatch.models.pooling import PoolingName
 
 logger = logging.getLogger(__name__)
 
-RECORD = "inbatch.json"
 FORMAT = 1
 Kind = Literal["model", "adapter", "sentence-transformers", "plain"]
 
@@ -112,7 +111,13 @@ def _recorded(backbone: Pretrained, record: dict[str, Any], folder: Path) -> Enc
 def _from_layout(folder: Path, attention: Attention) -> Encoder:
     layout = read_layout(folder)
     backbone = _network(folder / layout.network, attention)
-    longest = backbone.max_positions
+    backbone.own_length = layout.max_length  # as sentence-transformers cuts, which does not ask tokenizer.json
+    if layout.similarity not in (None, "cosine") and not layout.normalize:
+        logger.warning(
+            "sentence-transformers compares embeddings of %s by %s; search and evaluation here rank by cosine",
+            folder,
+            layout.similarity,
+        )
     return Encoder(
         backbone,
         pooling=layout.pooling,  # type: ignore[arg-type]  # read_layout lets only known names pass
@@ -120,7 +125,6 @@ def _from_layout(folder: Path, attention: Attention) -> Encoder:
         normalize=layout.normalize,
         prompts=layout.prompts,
         default_prompt=layout.default_prompt,
-        max_length=min(layout.max_length, longest) if layout.max_length and longest else layout.max_length,
     )
 
 

@@ -24,7 +24,8 @@ from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
 from inbatch.kernels.caching import padding_share
 from inbatch.kernels.ranks import world_size
-from inbatch.losses.base import check_width, parts
+from inbatch.losses.base import ROWS_WITHOUT_NEGATIVES, check_width, parts
+from inbatch.models.casting import kept_wide
 from inbatch.models.data_checks import check_data
 from inbatch.models.dev import Dev
 from inbatch.models.encoder import Encoder
@@ -112,21 +113,13 @@ class EmbeddingModule(LightningModule):
         self.metrics: dict[str, float] = {}  # of the last optimizer step, by tag
         self._pending: list[dict[str, Any]] = []  # logs of the batches that the next step accumulates
         self._sentences, self._seconds, self._started = 0, 0.0, 0.0
+        self._warned = False  # of rows without negatives
         self._padding = 0.0  # of the last batch: which share of the tokens that were computed
 
     def to(self, *args: Any, **kwargs: Any) -> EmbeddingModule:
-        """Move and cast as any module, but keep the dtype of what networks compute and do not save, such as rotary frequencies.
-
-        A precision of whole models (bf16-true) would round them, and the export, which computes them anew, would embed otherwise.
-        """
-        kept = [
-            (part, name, part._buffers[name]) for part in self.modules() for name in part._non_persistent_buffers_set
-        ]
-        super().to(*args, **kwargs)
-        for part, name, buffer in kept:
-            moved = part._buffers[name]
-            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
-                part._buffers[name] = buffer.to(moved.device)
+        """Move and cast as any module, but keep the dtype of what a trainer's precision of whole models would spoil: see `kept_wide`."""
+        with kept_wide(self, parts(self.objective)):
+            super().to(*args, **kwargs)
         return self
 
     def configure_optimizers(self) -> Any:
@@ -225,12 +218,25 @@ class EmbeddingModule(LightningModule):
         self._sentences += rows * max(1, len(views))
         contrasted = any(part.in_batch for part in parts(self.objective))
         candidates = {"negatives_per_anchor": rows * (len(batch) - 1) - 1} if contrasted else {}
-        self._pending.append({"loss": loss, **candidates, **dict(zip(output.logs, logs))})
+        found = dict(zip(output.logs, logs))
+        self._pending.append({"loss": loss, **candidates, **found})
+        self._warn_of_lone_rows(found, rows)
         return output.loss
 
     def at_dev(self) -> AbstractContextManager[Encoder]:
         """Give the encoder that checkpoints are judged by while training: what it is at test, but for the settings ``…_at_dev``."""
         return self.dev.encoder(self.encoder, getattr(self.objective, "projector", None))
+
+    def _warn_of_lone_rows(self, logs: dict[str, float], rows: int) -> None:
+        """Warn, the first time that a batch has rows without a negative."""
+        for tag, count in logs.items():
+            if count and not self._warned and tag.split("/")[-1] == ROWS_WITHOUT_NEGATIVES:
+                self._warned = True
+                rank_zero_warn(
+                    f"{count:.0f} of the {rows} rows of batch {self.batches_seen} have no negative, and so no part in the loss: every "
+                    "candidate has the text of their anchor or positive, or is left out by a rule of the objective. train/"
+                    f"{tag} counts them. Look for repeated texts in data.sources, or raise data.batch_size."
+                )
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, then hand its numbers to the loggers."""

@@ -52,6 +52,18 @@ def test_rows_with_several_documents_and_hard_negatives(tmp_path):
     assert corpus.read_judged(str(tmp_path / "pairs.jsonl"), limit=1).queries == ["a"]
 
 
+@pytest.mark.parametrize("scores", [[0, 1], [0.5, 4.5], [3, -1]])
+def test_scores_are_kept_as_they_are(tmp_path, scores):
+    rows = [{"query": "a", "document": "b", "score": s} for s in scores]
+    assert corpus.read_judged(write(tmp_path / "pairs.jsonl", rows)).scores == [float(s) for s in scores]
+
+
+def test_without_a_column_of_scores_there_are_none(tmp_path):
+    path = write(tmp_path / "pairs.jsonl", [{"query": "a", "document": "b", "score": 0}])
+    assert corpus.read_judged(Source(path, view="pair")).scores is None
+    assert corpus.read_judged(Source(path, columns={"anchor": "query", "positive": "document"})).scores is None
+
+
 def test_a_single_column_is_no_pair(tmp_path):
     path = write(tmp_path / "texts.jsonl", [{"text": "a"}, {"text": "b"}])
     with pytest.raises(UsageError, match="one of documents"):

@@ -20,6 +20,12 @@ def test_row_i_is_line_i(loaded, tmp_path, capsys):
     assert "3 x 4096 float32" in capsys.readouterr().err
 
 
+def test_rows_of_zeros_are_said(loaded, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("red\n\nfox\n\n")
+    assert cli.main(["encode", "model", str(tmp_path / "in.txt"), "--out", str(tmp_path / "x.npy")]) == 0
+    assert "2 of 4 rows are exactly zero, and have no direction; the first is line 2" in capsys.readouterr().err
+
+
 def test_texts_come_from_stdin_and_take_a_prompt(loaded, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"a\nb")))
     assert cli.main(["encode", "model", "-", "--out", str(tmp_path / "x.npy"), "--prompt-name", "query"]) == 0

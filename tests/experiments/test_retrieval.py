@@ -1,5 +1,7 @@
 import json
+import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -152,3 +154,96 @@ def test_an_instruction_goes_into_the_prompts_that_have_its_place(tmp_path, bag_
     asked = retrieval.Retrieval(str(path), instruction="find").scores(bag_of_words)
     assert plain["all"]["mrr"] == asked["all"]["mrr"] == 1.0
     assert [call["prompt_name"] for call in bag_of_words.calls] == ["query", "document"] * 2
+
+
+JUDGED = Judged(
+    "judged",
+    ["red fox", "red fox", "red fox", "blue sea", "lonely"],
+    [["red fox runs"], ["red fox"], ["fox"], ["blue sea"], ["lonely"]],
+    [],
+    None,
+    [1.0, 0.0, 2.0, 3.0, -1.0],
+)
+
+
+def judged(scores):
+    return Judged("judged", JUDGED.queries, JUDGED.documents, [], None, scores)
+
+
+def test_a_row_of_score_zero_or_less_is_no_relevant_document_but_a_candidate(bag_of_words, monkeypatch):
+    task = retrieval.Task.of(JUDGED)
+    assert task.queries == ["red fox", "blue sea"]
+    assert task.documents == ["red fox runs", "red fox", "fox", "blue sea", "lonely"]
+    assert task.relevant.tolist() == [[0, 2], [3, -1]]
+    assert task.gain.tolist() == [[1, 2], [3, 0]]
+    assert (task.unanswered, task.answers) == (1, 3)
+    monkeypatch.setattr(retrieval, "read_judged", lambda source, split, limit: JUDGED)
+    # "red fox" itself, of score 0, comes before both relevant documents; the one of grade 1 before that of grade 2.
+    numbers = retrieval.Retrieval("any")(bag_of_words)
+    assert numbers["mrr"] == pytest.approx((1 / 2 + 1) / 2)
+    first = (1 / np.log2(3) + 2 / np.log2(4)) / (2 + 1 / np.log2(3))
+    assert numbers["ndcg_at_10"] == pytest.approx((first + 1) / 2)
+
+
+def test_the_better_of_two_judgements_of_one_pair_counts():
+    rows = Judged("x", ["q", "q", "r"], [["a"], ["a"], ["b"]], [], None, [0.0, 2.0, 1.0])
+    task = retrieval.Task.of(rows)
+    assert (task.relevant.tolist(), task.gain.tolist()) == ([[0], [1]], [[2.0], [1.0]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "positive_score", "gains"),
+    [
+        ([0, 1, 0, 1, 1], None, [0, 1, 0, 1, 1]),  # labels
+        ([3, 0, 1, 2, -2], None, [3, 0, 1, 2, 0]),  # judgements as TREC has them
+        ([4.2, 0.0, 5.0, 3.9, 4.0], 4, [1, 0, 1, 0, 1]),  # similarity
+        ([0.9, 0.1, 0.5, 1.0, 0.0], 0.5, [1, 0, 1, 1, 0]),
+        ([1, 2, 3, 4, 5], 4, [0, 0, 0, 1, 1]),  # ratings
+        ([-0.2, -0.9, -0.5, -0.7, -0.3], -0.5, [1, 0, 1, 0, 1]),  # log-probabilities
+    ],
+)
+def test_what_scores_are_worth(scores, positive_score, gains):
+    assert retrieval.gains_of(judged([float(score) for score in scores]), positive_score) == gains
+
+
+@pytest.mark.parametrize(
+    ("scores", "positive_score", "says"),
+    [
+        ([4.2, 0.0, 5.0, 3.9, 4.0], None, "--positive-score 4,"),
+        ([0.2, 0.3, 1.0, 0.5, 0.4], None, "--positive-score 0.8,"),
+        ([-0.2, -0.9, -0.5, -0.7, -0.3], None, "--positive-score -0.2,"),
+        ([0.0, 0.0, 0.0, 0.0, -1.0], None, "--positive-score 0,"),
+        ([1.0, 2.0, 3.0, 2.0, 2.5], 4, "--positive-score 3,"),
+        (None, 4, "there is none"),
+    ],
+)
+def test_scores_that_do_not_say_what_is_relevant_are_refused_with_the_line_to_type(scores, positive_score, says):
+    with pytest.raises(UsageError, match=re.escape(says)):
+        retrieval.gains_of(judged(scores), positive_score)
+
+
+def test_the_command_reads_scores_out_of_a_file_and_says_the_rule(loaded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("INBATCH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "pairs.csv"
+    rows = zip(JUDGED.queries, JUDGED.documents, [1, 0, 2, 3, -1])
+    path.write_text("query,document,score\n" + "".join(f"{q},{d[0]},{s}\n" for q, d, s in rows))
+    assert cli.main(["evaluate", "retrieval", "model", str(path)]) == 0
+    assert "documents of 3 rows, by score > 0; 1 queries have none and are left out" in capsys.readouterr().out
+    assert cli.main(["evaluate", "retrieval", "model", str(path), "--positive-score", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["relevant_rows"], result["queries"], result["unanswered_queries"]) == (2, 2, 1)
+    path.write_text(path.read_text().replace(",3\n", ",2.5\n"))
+    assert cli.main(["evaluate", "retrieval", "model", str(path)]) == 2
+    line = re.search("Give (--positive-score [0-9.]+),", capsys.readouterr().err)[1]
+    assert cli.main(["evaluate", "retrieval", "model", str(path), *line.split()]) == 0
+
+
+def test_lengths_do_not_change_the_order(toy, bag_of_words, monkeypatch):
+    before = retrieval.Retrieval("any")(bag_of_words)
+    plain, bag_of_words.normalize = bag_of_words.encode, False
+
+    def unequal(texts, **options):
+        return plain(texts, **options) * 10.0 ** torch.tensor([len(text) % 7 - 3 for text in texts])[:, None]
+
+    monkeypatch.setattr(bag_of_words, "encode", unequal)
+    assert retrieval.Retrieval("any")(bag_of_words) == pytest.approx(before)

@@ -16,11 +16,12 @@ from inbatch.models.encoder import Encoder
 TEXTS = ["a red fox", "the blue sea", "an old tree", "red and blue"]
 
 
-def test_nearest_equals_a_sorted_matrix_product():
+def test_nearest_equals_a_sorted_matrix_of_cosines():
     generator = torch.Generator().manual_seed(0)
     query, corpus = torch.randn(7, 5, generator=generator), torch.randn(60, 5, generator=generator)
+    corpus *= 10.0 ** torch.randint(-3, 4, (60, 1), generator=generator)
     values, indices = search.nearest(query, corpus, 9)
-    expected = (query @ corpus.T).sort(1, descending=True)
+    expected = torch.cosine_similarity(query[:, None], corpus, dim=2).sort(1, descending=True)
     assert indices.equal(expected.indices[:, :9])
     assert torch.allclose(values, expected.values[:, :9])
 
@@ -178,3 +179,28 @@ def test_vectors_that_are_not_normalised_are_ranked_by_cosine():
     scores, found = search.search(Plain(), ["q"], ["long", "near"], top=2)
     assert found.tolist() == [[1, 0]]
     assert scores[0].tolist() == pytest.approx([1 / 1.01**0.5, 0.5**0.5])
+
+
+@pytest.mark.parametrize("words", [[], ["--no-cache"], ["--json"]])
+@pytest.mark.parametrize("says_so", [True, False])
+def test_the_command_ranks_by_cosine_with_and_without_cache(words, says_so, cache, monkeypatch, capsys):
+    texts = ["short and off", "nearly the query", "opposite", "nothing"]
+    vectors = torch.tensor([[500.0, 500.0], [1e-3, 1e-4], [-9.0, 0.0], [0.0, 0.0]])
+    encoder = Encoder(TinyRandom("bert", hidden_size=32), normalize=False)
+    if not says_so:
+        encoder.normalize = True  # as one that says that it normalises, and does not
+
+    def encode(asked, **_):
+        found = torch.zeros(len(asked), 32)
+        for row, text in zip(found, asked):
+            row[:2] = vectors[texts.index(text)] if text in texts else torch.tensor([3.0, 0.0])
+        return found
+
+    monkeypatch.setattr(encoder, "encode", encode)
+    monkeypatch.setattr(Encoder, "from_pretrained", classmethod(lambda cls, name, **_: encoder))
+    monkeypatch.setattr(search, "read_corpus", lambda source, split, limit: Corpus(texts, [str(i) for i in range(4)]))
+    for _ in range(2):  # the second time out of the cache
+        assert cli.main(["search", "model", "texts.txt", "--query", "q", "--top", "4", "--json", *words]) == 0
+        hits = json.loads(capsys.readouterr().out)["searches"][0]["hits"]
+        assert [hit["text"] for hit in hits] == ["nearly the query", "short and off", "nothing", "opposite"]
+        assert [hit["score"] for hit in hits] == pytest.approx([1 / 1.01**0.5, 0.5**0.5, 0, -1], abs=1e-5)

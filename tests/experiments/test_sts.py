@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
+from inbatch import cli
 from inbatch.errors import MissingError, TrainingError, UsageError
 from inbatch.experiments import sts
 from inbatch.experiments.senteval import TEST_SETS, Pairs
@@ -60,6 +61,37 @@ def test_a_set_of_one_part_has_equal_columns_and_a_flat_one_has_no_means(bag_of_
 def test_a_collapsed_encoder_has_no_correlation(bag_of_words, monkeypatch):
     monkeypatch.setattr(bag_of_words, "encode", lambda texts, **_: torch.ones(len(texts), 4) / 2)
     assert math.isnan(sts.score(bag_of_words, PAIRS).all)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_the_command_refuses_a_model_that_embeds_everything_at_one_point(value, loaded, monkeypatch, capsys):
+    monkeypatch.setattr(loaded, "encode", lambda texts, **_: torch.full((len(texts), 4), value))
+    monkeypatch.setattr(sts.senteval, "read_folder", lambda folder, names: ([PAIRS], []))
+    assert cli.main(["evaluate", "sts", "model", "--data-dir", "any", "--sets", "STS12"]) == 4
+    captured = capsys.readouterr()
+    assert "all 6 pairs of STS12 are equal: model embeds every text at one point" in captured.err
+    assert captured.out == ""
+
+
+def test_some_texts_of_zeros_have_cosine_zero(bag_of_words, monkeypatch):
+    plain = bag_of_words.encode
+    monkeypatch.setattr(
+        bag_of_words, "encode", lambda texts, **_: plain(texts) * torch.tensor([t != "x" for t in texts])[:, None]
+    )
+    cosine = cosines(bag_of_words, PAIRS)
+    assert cosine[3] == 0
+    assert sts.score(bag_of_words, PAIRS).all == pytest.approx(stats.spearmanr(cosine, PAIRS.gold).statistic * 100)
+
+
+@pytest.mark.parametrize("smallest", [1e-10, 1e-5])
+def test_lengths_do_not_change_the_score(bag_of_words, monkeypatch, smallest):
+    before, plain = sts.score(bag_of_words, PAIRS), bag_of_words.encode
+
+    def unequal(texts, **options):
+        return plain(texts) * torch.tensor([smallest if len(text) % 2 else 1 / smallest for text in texts])[:, None]
+
+    monkeypatch.setattr(bag_of_words, "encode", unequal)
+    assert sts.score(bag_of_words, PAIRS).all == pytest.approx(before.all)
 
 
 def test_embeddings_that_are_not_finite_are_refused(bag_of_words, monkeypatch):

@@ -56,6 +56,12 @@ def test_an_evaluators_folder_is_asked_for_as_a_run_takes_it():
     assert isinstance(in_a_run(error, {}), MissingError)
 
 
+def test_a_score_is_asked_for_as_a_run_takes_it():
+    retrieval, other = {"init_args": {"positive_score": None}}, {"init_args": {"data_dir": None}}
+    said = str(in_a_run(UsageError("Give --positive-score 4."), {"dev": retrieval, "b": other}))
+    assert said == "Give --evaluators.dev.init_args.positive_score 4."
+
+
 def test_a_command_that_takes_the_same_arguments_is_given_with_them():
     error = MissingError("Make it: inbatch synthesize reference-scores --config …; then go on.")
     arguments = ["--config", "my row.yaml", "--fresh", "true", "--data.batch_size=2", "--fresh=true"]

@@ -52,6 +52,8 @@ def test_a_run_leaves_all_that_it_promises(fit: Callable[..., Any], run_folder: 
     card = (run / "export" / "README.md").read_text()
     assert "pairs.csv" in card
     assert "InfoNCE" in card
+    assert train[-1]["train/negatives_per_anchor"] == 7
+    assert "| negatives | 15 |" in card  # of a full batch
 
     start = json.loads((run / "run.json").read_text())["starts"][0]
     assert start["command"].startswith("inbatch fit --config tiny.yaml --run_dir=run")
@@ -288,3 +290,20 @@ def test_texts_longer_than_the_backbone_are_refused_before_the_first_step(fit: C
     assert refused.code == 2
     assert "Set data.max_length." in refused.err
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "32-true"])
+def test_scores_are_compared_as_the_file_has_them_in_any_precision(
+    fit: Callable[..., Any], run_folder: Path, precision: str
+):
+    rows = "".join(f"{i} plus {i}?,{i + i} it is,0.7\n" for i in range(16))
+    (run_folder / "pairs.csv").write_text("anchor,positive,score\n" + rows)
+    outcome = fit(
+        "--run_dir=run",
+        "--model.objective.init_args.positive_score=0.7",  # in bfloat16 0.7 is 0.6992
+        f"--trainer.precision={precision}",
+        "--trainer.max_steps=1",
+        "--model.warmup_steps=0",
+    )
+    assert outcome.code == 0, outcome.err
+    assert lines_of(run_folder / "run" / "metrics.jsonl")[0]["train/loss"] > 0.1

@@ -146,3 +146,30 @@ def test_ranks_refuse_nan_embeddings():
     document[2, 1] = math.nan
     with pytest.raises(TrainingError, match=r"document embeddings.*row 2"):
         metrics.relevant_ranks(torch.ones(1, 3), document, torch.tensor([[0]]))
+
+
+def test_graded_ndcg_equals_scikit_learns():
+    sklearn = pytest.importorskip("sklearn.metrics")
+    generator = torch.Generator().manual_seed(3)
+    query, document = (
+        torch.randn(6, 5, generator=generator),
+        torch.randn(30, 5, generator=generator),
+    )
+    truth = torch.randint(0, 4, (6, 30), generator=generator) * (torch.rand(6, 30, generator=generator) < 0.3)
+    truth[:, 0] = 2
+    relevant = torch.where(truth > 0, torch.arange(30), -1)
+    ranks, gain = metrics.graded_ranks(query, document, relevant, truth)
+    assert metrics.ndcg(ranks, 10, gain) == pytest.approx(sklearn.ndcg_score(truth, query @ document.T, k=10), abs=1e-9)
+    assert ranks.equal(metrics.relevant_ranks(query, document, relevant))
+
+
+def test_of_equal_documents_the_one_worth_less_comes_first():
+    relevant, gain = torch.tensor([[0, 1, 2]]), torch.tensor([[3.0, 1.0, 2.0]])
+    for document in (torch.ones(4, 2), torch.ones(4, 2) * (1 + 1e-7 * torch.arange(4))[:, None]):
+        ranks, gains = metrics.graded_ranks(torch.ones(1, 2), document, relevant, gain)
+        assert (ranks.tolist(), gains.tolist()) == ([[2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0]])
+
+
+def test_gains_of_another_shape_are_refused():
+    with pytest.raises(UsageError, match="gain"):
+        metrics.graded_ranks(torch.ones(1, 2), torch.ones(3, 2), torch.tensor([[0]]), torch.ones(1, 2))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
+from inbatch.losses.hinge import EnergyHinge
 from inbatch.losses.infonce import InfoNCE
 from inbatch.losses.matryoshka import Matryoshka
 from inbatch.losses.momentum_queue import MomentumQueue
@@ -38,3 +39,23 @@ def test_a_projector_and_too_long_a_prefix_are_refused():
         Matryoshka(WeightedSum({"a": MomentumQueue(4)}), [2])
     with pytest.raises(UsageError, match="dims of at most 32, the embedding's size; got 64"):
         Matryoshka(InfoNCE(), [64]).attach(Encoder(TinyRandom()))
+
+
+def test_what_the_objective_logs_comes_out_once_of_the_longest_prefix():
+    z = Views(torch.randn(6, 8), torch.randn(6, 8))
+    logs = Matryoshka(InfoNCE(0.1), [8, 2, 4])(z, None, None).logs
+    alone = InfoNCE(0.1)(z, None, None).logs
+    assert set(logs) == {"8/loss", "2/loss", "4/loss", *alone}
+    assert {tag: float(logs[tag]) for tag in alone} == pytest.approx({tag: float(alone[tag]) for tag in alone})
+
+
+def test_a_learnt_temperature_is_logged_through_any_nesting():
+    z = Views(torch.randn(6, 8), torch.randn(6, 8))
+    inner = {"contrast": InfoNCE(0.1, learn_temperature=True), "hinge": EnergyHinge()}
+    logs = Matryoshka(WeightedSum(inner), [4, 8])(z, None, None).logs
+    assert {"4/loss", "8/loss", "contrast/loss", "contrast/temperature", "hinge/active"} <= set(logs)
+    outer = WeightedSum({"nested": Matryoshka(WeightedSum(inner), [4, 8]), "plain": InfoNCE()})(z, None, None).logs
+    assert float(outer["nested/contrast/temperature"]) == pytest.approx(0.1)
+    assert {"nested/8/loss", "nested/loss", "plain/temperature"} <= set(outer)
+    twice = WeightedSum({"a": WeightedSum({"b": InfoNCE(0.2)})})(z, None, None).logs
+    assert twice["a/b/temperature"] == pytest.approx(0.2)

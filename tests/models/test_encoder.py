@@ -106,7 +106,7 @@ def test_max_length_out_of_range(length):
 
 def test_max_length_by_default_is_what_fits(minilm, monkeypatch):
     assert Encoder(TinyRandom("roberta", max_length=64)).max_length == 64
-    assert Encoder(Pretrained(minilm, layers=1)).max_length == 512
+    assert Encoder(Pretrained(minilm, layers=1)).max_length == 256  # sentence_bert_config.json says so
     backbone = TinyRandom("llama", max_length=64)
     backbone.tokenizer.model_max_length = int(1e30)
     assert Encoder(backbone).max_length == 64
@@ -230,3 +230,27 @@ def test_token_batches_hold_the_budget_and_every_row_once(lengths, budget):
     for batch in batches:
         longest = max(lengths[i] for i in batch.tolist())
         assert len(batch) == 1 or len(batch) * longest <= budget
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first_last"])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_row_of_padding_embeds_as_zeros_and_spoils_no_gradient(pooling, kind, attention):
+    encoder = Encoder(TinyRandom(kind, num_layers=1, attention=attention), pooling=pooling)
+    tokens = tokenize(encoder.tokenizer, ["a text", "nothing", "", " "])
+    tokens.attention_mask[1] = 0
+    z = encoder(tokens)
+    assert not z[1].any()
+    assert torch.allclose(z[[0, 2, 3]].norm(dim=1), torch.ones(3))
+    (z @ torch.linspace(-1, 1, z.shape[1])).sum().backward()
+    assert all(p.grad.abs().max() < 100 for p in encoder.parameters() if p.grad is not None)
+
+
+def test_a_head_of_zeros_is_a_zero_embedding_everywhere():
+    head = Dense(32, 8, "identity")
+    torch.nn.init.zeros_(head.linear.weight)
+    encoder = Encoder(TinyRandom(num_layers=1), head=head, ensembles={"both": ["query", "document"]})
+    for name in (None, "query", "both"):
+        assert not encoder.encode(["a", ""], prompt_name=name).any()
+    encoder(tokenize(encoder.tokenizer, ["a", "b"])).sum().backward()
+    assert not head.linear.weight.grad.any()

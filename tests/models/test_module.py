@@ -6,16 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
-from modules import Recorder, batches, module_of, tiny, train
+from modules import QUIET, Recorder, batches, module_of, tiny, train
 from torch import nn
 
 from inbatch.errors import UsageError
+from inbatch.losses.hinge import EnergyHinge
 from inbatch.losses.infonce import InfoNCE
+from inbatch.losses.matryoshka import Matryoshka
+from inbatch.losses.weighted import WeightedSum
 from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import peak_memory_gib
 from inbatch.models.optimization import learning_rate_factor, parameter_groups
+from inbatch.views import Views
 
 
 @pytest.mark.parametrize("chunk_tokens", [None, 40])
@@ -216,3 +221,30 @@ def test_a_cast_of_the_whole_module_keeps_what_networks_compute(kind: Any, tmp_p
     assert set(frequencies.values()) == {torch.float32}
     assert next(module.parameters()).dtype == torch.bfloat16
     encoder.eval().save_pretrained(tmp_path / "export")  # reloads, and refuses another embedding
+
+
+@pytest.mark.parametrize(
+    ("objective", "tag"),
+    [
+        (lambda: InfoNCE(), "rows_without_negatives"),
+        (lambda: WeightedSum({"a": InfoNCE(), "b": EnergyHinge()}), "a/rows_without_negatives"),
+        (lambda: Matryoshka(InfoNCE(), [8, 32]), "rows_without_negatives"),
+    ],
+)
+def test_rows_without_a_negative_are_counted_and_warned_about_once(
+    tmp_path: Path, objective: Any, tag: str, recwarn: pytest.WarningsRecorder
+):
+    module = module_of(objective=objective())
+    loader = batches(module.encoder)
+    for number, batch in enumerate(loader.dataset):  # type: ignore[arg-type]
+        repeated = torch.tensor([0, 0, 0, 0, 0, 0 if number in (1, 3) else 1])
+        batch.ids = Views(repeated, repeated + 10)
+    logger = CSVLogger(tmp_path, name="", version="")
+    trainer = Trainer(**{**QUIET, "logger": logger}, default_root_dir=tmp_path, max_steps=4, log_every_n_steps=1)
+    trainer.fit(module, loader)
+    header, *rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    assert [float(row[header.index(f"train/{tag}")]) for row in rows] == [0, 6, 0, 6]
+    said = [str(w.message) for w in recwarn if "have no negative" in str(w.message)]
+    assert len(said) == 1
+    assert "6 of the 6 rows of batch 2 have no negative" in said[0]
+    assert f"train/{tag}" in said[0]
