@@ -13,16 +13,18 @@ from typing import Any, Literal
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from inbatch.allocator import keep_freed_memory
+from inbatch.callbacks.accumulation import HeldAccumulation
+from inbatch.callbacks.averages import take_averages
 from inbatch.callbacks.checkpoint import Checkpoints, WholeFiles, resumable, step_of
 from inbatch.callbacks.checks import Checks
 from inbatch.callbacks.evaluation import Evaluation
 from inbatch.callbacks.events import Events
 from inbatch.callbacks.first_screen import FirstScreen
+from inbatch.callbacks.max_time import MaxTime
 from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
@@ -34,9 +36,11 @@ from inbatch.errors import InbatchError, MissingError, UsageError
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
+from inbatch.nested_options import keep_values
 from inbatch.objectives import asks_for_list, list_objectives, objectives, wrong_objective
 from inbatch.provenance import provenance
 from inbatch.run_folder import RunFolder
+from inbatch.trainer_options import check_trainer
 
 DESCRIPTION = """Train a model. Later --config files and options win over earlier ones. Every option is a parameter of a class:
 --model.objective.init_args.temperature=0.02 is the objective's temperature. The same command again resumes."""
@@ -107,7 +111,7 @@ class FitCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=keep_path(arguments),
+            args=keep_values(keep_path(arguments)),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -132,6 +136,7 @@ class FitCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except argparse.ArgumentError as error:
             raise wrong_objective(error) or explain(error, [action.dest for action in parser._actions]) from None
+        check_trainer(self.config)
         trainer = self.config.trainer
         if trainer.max_steps == -1 and trainer.max_epochs is None and trainer.max_time is None:
             raise UsageError(
@@ -215,10 +220,7 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
     except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
         raise KeyboardInterrupt from None
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
-    if timer is not None and trainer.global_step < trainer.max_steps and (timer.time_remaining() or 0) <= 0:
-        raise OutOfTime(trainer.global_step)
+    take_averages(trainer, cli.model)
     result = on_rank_zero(lambda: finish(trainer, cli.model, cli.datamodule, evaluation, folder))
     if trainer.is_global_zero:
         print(describe_result(folder, result, "finished"))
@@ -231,13 +233,16 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     evaluation = Evaluation(
         options.evaluators, options.evaluate_every, options.evaluate_first, options.monitor, options.mode
     )
+    checkpoints = Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation)
     screen = [f"run folder  {folder.path}" + ("" if step is None else f", resuming after step {step}")]
     callbacks = [
         *_as_list(given.pop("callbacks")),
         FirstScreen(screen),
         Checks(),
         evaluation,
-        Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation),
+        checkpoints,
+        *_timer(given, checkpoints),
+        HeldAccumulation(),
         signals,
         *([Progress()] if given["enable_progress_bar"] is not False else []),
     ]
@@ -251,6 +256,17 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
         return Trainer(**{**given, "callbacks": callbacks, "logger": loggers}), evaluation
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UsageError(f"the trainer refuses its settings: {' '.join(str(error).split())}") from error
+
+
+def _timer(given: dict[str, Any], checkpoints: Checkpoints) -> list[MaxTime]:
+    """Take ``max_time`` out of the trainer's settings and return what keeps to it."""
+    duration = given.pop("max_time")
+    if duration is None:
+        return []
+    is_end = given["max_steps"] == -1 and given["max_epochs"] is None
+    if is_end:
+        given["max_epochs"] = -1  # what the trainer makes of a time alone
+    return [MaxTime(duration, checkpoints, is_end)]
 
 
 def _choose_folder(cli: FitCLI, config: dict[str, Any], name: str) -> RunFolder:
@@ -279,6 +295,7 @@ def _quiet() -> None:
     # What Lightning says at each start is on our own first screen, or is not so here.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # who sets a profiler wants to read it
     for text in (
         ".*your dataloader is not resumable",
         ".*does not have many workers",
@@ -286,5 +303,6 @@ def _quiet() -> None:
         ".*LeafSpec",
         ".*all_gather_into_tensor",
         ".*in eval mode at the start of training",
+        ".*overriding `LightningModule.optimizer_",
     ):
         warnings.filterwarnings("ignore", text)
