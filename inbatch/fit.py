@@ -29,6 +29,7 @@ from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import OutOfTime, Signals, Stopped, stop_outside_of_training
+from inbatch.changed_data import describe_data, note_on_changed_data, refuse_changed_data
 from inbatch.complaints import explain, in_a_run, with_arguments
 from inbatch.config import keep_path, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
@@ -64,6 +65,7 @@ class RunOptions:
     Args:
         run_dir: folder of the run; by default runs/<name of the last config>-<8 hex digits of the configuration>.
         fresh: start anew in a folder beside it.
+        accept_changed_data: resume although the data are not those that the run trained on so far.
         checkpoint_every: optimizer steps between checkpoints; there is one at the end as well.
         evaluators: by name; each takes the encoder and returns numbers. They also judge the exported model at the end.
         evaluate_every: optimizer steps between evaluations, the last step included; null never.
@@ -74,6 +76,7 @@ class RunOptions:
 
     run_dir: str | None = None
     fresh: bool = False
+    accept_changed_data: bool = False
     checkpoint_every: int = 1000
     evaluators: dict[str, Callable[[Encoder], dict[str, float]]] = dataclasses.field(default_factory=dict)
     evaluate_every: int | None = None
@@ -178,6 +181,8 @@ def main(arguments: Sequence[str]) -> int:
     if (result := folder.result()) is not None:
         if rank_zero_only.rank == 0:
             print(describe_result(folder, result, "finished before"))
+            if note := note_on_changed_data(folder.data(), _as_list(cli.config.data.sources)):
+                print(f"  note: {note}")
             print("  nothing was trained now; --fresh=true trains anew, in a folder beside this one")
         return 0
     stop_outside_of_training()
@@ -214,7 +219,11 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if trainer.is_global_zero:
-        folder.record(cli.dump(), provenance("fit", arguments) | {"seed": cli.model.seed, "ranks": trainer.world_size})
+        data = describe_data(cli.datamodule.tables)
+        if checkpoint is not None and not cli.config.accept_changed_data:
+            refuse_changed_data(folder.data(), data)
+        facts = {"seed": cli.model.seed, "ranks": trainer.world_size, "data": data}
+        folder.record(cli.dump(), provenance("fit", arguments) | facts)
         os.environ[CHOSEN_FOLDER] = f"{os.getpid()} {folder.path}"  # for the ranks that Lightning starts
     try:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))

@@ -228,7 +228,9 @@ class Recorded(Callback):
 
 
 def weight_of(encoder: Encoder) -> float:
-    return next(p for name, p in encoder.named_parameters() if name.endswith("dense.weight"))[3, 5].item()
+    return next(
+        p for name, p in encoder.named_parameters() if name.endswith(("dense.weight", "dense.base_layer.weight"))
+    )[3, 5].item()
 
 
 class Weight:
