@@ -81,6 +81,9 @@ setup(
     entry_points={"console_scripts": ["inbatch = inbatch.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
+        # Windows lacks the file locks and the signals that a run stands on; there it runs in WSL, and the command says so.
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
         "Intended Audience :: Science/Research",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],

@@ -10,6 +10,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from inbatch.accumulation import scheduled
 from inbatch.data.collate import Collate, lengths_by_side
 from inbatch.data.repetition import Repetition
 from inbatch.data.sampler import BatchOrder, StepSampler, batches_done
@@ -175,7 +176,7 @@ class EmbeddingDataModule(LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
             steps,
-            lambda: batches_done(trainer.global_step, trainer.accumulate_grad_batches, steps),
+            lambda: batches_done(trainer.global_step, scheduled(trainer), steps),
         )
         collate: Any = self.collate(trainer.lightning_module.encoder)
         if self.num_workers:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from inbatch.accumulation import stretches
 from inbatch.data.mixing import epoch_rows, quotas
 from inbatch.errors import UsageError
 
@@ -125,7 +126,7 @@ class StepSampler(Sampler[Draw]):
         order: the batches of all ranks.
         rank: this rank.
         world_size: number of ranks.
-        steps: steps an epoch of the trainer, at most those of the order.
+        steps: steps an epoch of the trainer, at most those of the order; ``len`` are the order's, of which the trainer takes its share.
         first: asked at the beginning of each iteration for the step to begin with, counted from the beginning of training.
 
     Raises:
@@ -145,8 +146,11 @@ class StepSampler(Sampler[Draw]):
         self.first = first
 
     def __len__(self) -> int:
-        """Return the steps of a whole epoch, also where an iteration begins inside of it: so does the trainer count."""
-        return self.steps
+        """Return the steps of a whole epoch, also where an iteration begins inside of it: so does the trainer count.
+
+        All that there are: a trainer with ``limit_train_batches`` takes its share of this number.
+        """
+        return self.order.steps_per_epoch
 
     def __iter__(self) -> Iterator[Draw]:
         first = self.first()
@@ -156,16 +160,23 @@ class StepSampler(Sampler[Draw]):
             yield Draw(step * self.order.batch_size + part.start, rows[part].tolist())
 
 
-def batches_done(global_step: int, accumulation: int, steps: int) -> int:
+def batches_done(global_step: int, accumulation: int | Mapping[int, int], steps: int) -> int:
     """Return how many batches a run has consumed after ``global_step`` optimizer steps.
 
-    Equivalent to ``global_step * accumulation`` where that divides the epoch. Where it does not, the trainer steps the optimizer on
-    the last batch of each epoch whatever has been accumulated, and the next epoch starts counting anew.
+    Equivalent to ``global_step * accumulation`` where that is one number and divides the epoch. Where it does not, the trainer steps
+    the optimizer on the last batch of each epoch whatever has been accumulated, and the next epoch starts counting anew.
 
     Args:
         global_step: optimizer steps done.
-        accumulation: batches an optimizer step.
+        accumulation: batches an optimizer step, or those from each epoch on, from epoch 0.
         steps: batches an epoch.
     """
-    epoch, rest = divmod(global_step, -(-steps // accumulation))
-    return epoch * steps + rest * accumulation
+    schedule = {0: accumulation} if isinstance(accumulation, int) else accumulation
+    before, left = 0, global_step
+    for epochs, batches in stretches(schedule):
+        per_epoch = -(-steps // batches)
+        if left < per_epoch * epochs:
+            break
+        before, left = before + int(epochs) * steps, left - per_epoch * int(epochs)
+    epoch, rest = divmod(left, per_epoch)
+    return before + epoch * steps + rest * batches

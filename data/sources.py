@@ -15,6 +15,7 @@ from inbatch.data.cache import cached_table
 from inbatch.data.columns import Roles, resolve
 from inbatch.data.environment import environment_pairs, with_neighbours
 from inbatch.data.files import SUFFIXES, arrow_kind, peek, read
+from inbatch.data.fingerprint import file_fingerprint
 from inbatch.data.tables import Table, View, make_table
 from inbatch.errors import MissingError, UsageError
 from inbatch.hub import offline_if_unreachable
@@ -134,7 +135,8 @@ def _file(path: Path, source: Source) -> tuple[Dataset, Roles]:
     schema, batches = read(path, kinds, roles, header)
     state = path.stat()
     place = hashlib.sha256(json.dumps([str(path.resolve()), roles.used, header]).encode()).hexdigest()[:16]
-    key = json.dumps([_VERSION, state.st_size, state.st_mtime_ns, str(schema)])
+    # Copying tools keep size and time where they are told to; the content tells files apart.
+    key = json.dumps([_VERSION, file_fingerprint(path), state.st_mtime_ns, str(schema)])
     return cached_table(f"file-{place}", key, schema, lambda: batches), roles
 
 

@@ -36,6 +36,10 @@ VERBS = {
 NETWORKS = ("fit", "evaluate", "encode", "search", "synthesize", "doctor")
 # What other programs call a verb.
 OTHER_NAMES = {"train": "fit", "embed": "encode"}
+NOT_HERE = (
+    "inbatch runs on Linux and macOS; this is Windows, which has no file locks and signals of their kind. Install it in WSL "
+    "(https://learn.microsoft.com/windows/wsl/install)."
+)
 EXIT_CODES = """exit codes:
   0 done   1 any other failure   2 wrong usage, configuration or data   3 something is not there
   4 training cannot go on   75 stopped by SIGTERM after a checkpoint   130 interrupted"""
@@ -43,6 +47,9 @@ EXIT_CODES = """exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``inbatch`` with ``arguments`` (default: those of the process) and return its exit code."""
+    if sys.platform == "win32":
+        print(f"inbatch: error: {NOT_HERE}", file=sys.stderr)
+        return 2
     if arguments is None and sys.argv[1:2] and sys.argv[1] in NETWORKS:
         restart_tuned()
     try:

@@ -115,7 +115,7 @@ def _shorten(text: str) -> str:
 
 
 def _parameters(class_path: str) -> list[str]:
-    owner = _resolve(class_path)
+    owner = resolve(class_path)
     return [] if owner is None else [name for name in inspect.signature(owner).parameters if name != "self"]
 
 
@@ -130,7 +130,8 @@ def _near_class(path: str) -> str:
     return "" if not classes or name in there else suggest(path, classes) or f". {module} has none near it"
 
 
-def _resolve(path: str) -> Any:
+def resolve(path: str) -> Any:
+    """Return what a dotted path such as ``torch.optim.AdamW`` names; None if there is none."""
     parts = path.split(".")
     for split in range(len(parts) - 1, 0, -1):
         try:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+# What a file system answers to a request that it does not know.
+NOT_SUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 @contextlib.contextmanager
@@ -19,7 +24,7 @@ def replace_file(path: str | Path) -> Iterator[IO[bytes]]:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         _publish(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -44,12 +49,30 @@ def replace_by_link(source: str | Path, path: str | Path) -> None:
     _sync_folder(path.parent)
 
 
-def _publish(temporary: str, path: Path) -> None:
+def give_usual_mode(path: str | Path) -> None:
+    """Let a file that was made private be read by whom the umask allows, as any other file; what is executable stays so.
+
+    Temporary files are private, and so is what safetensors writes. A file system without modes has none to set.
+    """
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(temporary, 0o666 & ~mask)  # mkstemp's files are private
+    with contextlib.suppress(OSError):
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        os.chmod(path, (mode | 0o666) & ~mask)
+
+
+def _publish(temporary: str, path: Path) -> None:
+    give_usual_mode(temporary)
     os.replace(temporary, path)
     _sync_folder(path.parent)
+
+
+def _sync(handle: int) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,20 +13,23 @@ from typing import Any, Literal
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from inbatch.allocator import keep_freed_memory
+from inbatch.callbacks.accumulation import HeldAccumulation
+from inbatch.callbacks.averages import take_averages
 from inbatch.callbacks.checkpoint import Checkpoints, WholeFiles, resumable, step_of
 from inbatch.callbacks.checks import Checks
 from inbatch.callbacks.evaluation import Evaluation
 from inbatch.callbacks.events import Events
 from inbatch.callbacks.first_screen import FirstScreen
+from inbatch.callbacks.max_time import MaxTime
 from inbatch.callbacks.metrics_file import MetricsFile
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import OutOfTime, Signals, Stopped, stop_outside_of_training
+from inbatch.changed_data import describe_data, note_on_changed_data, refuse_changed_data
 from inbatch.complaints import explain, in_a_run, with_arguments
 from inbatch.config import keep_path, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
@@ -34,9 +37,11 @@ from inbatch.errors import InbatchError, MissingError, UsageError
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
+from inbatch.nested_options import keep_values
 from inbatch.objectives import asks_for_list, list_objectives, objectives, wrong_objective
 from inbatch.provenance import provenance
 from inbatch.run_folder import RunFolder
+from inbatch.trainer_options import check_trainer
 
 DESCRIPTION = """Train a model. Later --config files and options win over earlier ones. Every option is a parameter of a class:
 --model.objective.init_args.temperature=0.02 is the objective's temperature. The same command again resumes."""
@@ -60,6 +65,7 @@ class RunOptions:
     Args:
         run_dir: folder of the run; by default runs/<name of the last config>-<8 hex digits of the configuration>.
         fresh: start anew in a folder beside it.
+        accept_changed_data: resume although the data are not those that the run trained on so far.
         checkpoint_every: optimizer steps between checkpoints; there is one at the end as well.
         evaluators: by name; each takes the encoder and returns numbers. They also judge the exported model at the end.
         evaluate_every: optimizer steps between evaluations; null never.
@@ -71,6 +77,7 @@ class RunOptions:
 
     run_dir: str | None = None
     fresh: bool = False
+    accept_changed_data: bool = False
     checkpoint_every: int = 1000
     evaluators: dict[str, Callable[[Encoder], dict[str, float]]] = dataclasses.field(default_factory=dict)
     evaluate_every: int | None = None
@@ -109,7 +116,7 @@ class FitCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=keep_path(arguments),
+            args=keep_values(keep_path(arguments)),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -134,6 +141,7 @@ class FitCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except argparse.ArgumentError as error:
             raise wrong_objective(error) or explain(error, [action.dest for action in parser._actions]) from None
+        check_trainer(self.config)
         trainer = self.config.trainer
         if trainer.max_steps == -1 and trainer.max_epochs is None and trainer.max_time is None:
             raise UsageError(
@@ -175,6 +183,8 @@ def main(arguments: Sequence[str]) -> int:
     if (result := folder.result()) is not None:
         if rank_zero_only.rank == 0:
             print(describe_result(folder, result, "finished before"))
+            if note := note_on_changed_data(folder.data(), _as_list(cli.config.data.sources)):
+                print(f"  note: {note}")
             print("  nothing was trained now; --fresh=true trains anew, in a folder beside this one")
         return 0
     stop_outside_of_training()
@@ -211,16 +221,17 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if trainer.is_global_zero:
-        folder.record(cli.dump(), provenance("fit", arguments) | {"seed": cli.model.seed, "ranks": trainer.world_size})
+        data = describe_data(cli.datamodule.tables)
+        if checkpoint is not None and not cli.config.accept_changed_data:
+            refuse_changed_data(folder.data(), data)
+        facts = {"seed": cli.model.seed, "ranks": trainer.world_size, "data": data}
+        folder.record(cli.dump(), provenance("fit", arguments) | facts)
         os.environ[CHOSEN_FOLDER] = f"{os.getpid()} {folder.path}"  # for the ranks that Lightning starts
     try:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
     except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
         raise KeyboardInterrupt from None
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
-    if timer is not None and trainer.global_step < trainer.max_steps and (timer.time_remaining() or 0) <= 0:
-        raise OutOfTime(trainer.global_step)
+    take_averages(trainer, cli.model)
     result = on_rank_zero(lambda: finish(trainer, cli.model, cli.datamodule, evaluation, folder))
     if trainer.is_global_zero:
         print(describe_result(folder, result, "finished"))
@@ -238,13 +249,16 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
         options.monitor,
         options.mode,
     )
+    checkpoints = Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation)
     screen = [f"run folder  {folder.path}" + ("" if step is None else f", resuming after step {step}")]
     callbacks = [
         *_as_list(given.pop("callbacks")),
         FirstScreen(screen),
         Checks(),
         evaluation,
-        Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation),
+        checkpoints,
+        *_timer(given, checkpoints),
+        HeldAccumulation(),
         signals,
         *([Progress()] if given["enable_progress_bar"] is not False else []),
     ]
@@ -258,6 +272,17 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
         return Trainer(**{**given, "callbacks": callbacks, "logger": loggers}), evaluation
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UsageError(f"the trainer refuses its settings: {' '.join(str(error).split())}") from error
+
+
+def _timer(given: dict[str, Any], checkpoints: Checkpoints) -> list[MaxTime]:
+    """Take ``max_time`` out of the trainer's settings and return what keeps to it."""
+    duration = given.pop("max_time")
+    if duration is None:
+        return []
+    is_end = given["max_steps"] == -1 and given["max_epochs"] is None
+    if is_end:
+        given["max_epochs"] = -1  # what the trainer makes of a time alone
+    return [MaxTime(duration, checkpoints, is_end)]
 
 
 def _choose_folder(cli: FitCLI, config: dict[str, Any], name: str) -> RunFolder:
@@ -286,6 +311,7 @@ def _quiet() -> None:
     # What Lightning says at each start is on our own first screen, or is not so here.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # who sets a profiler wants to read it
     for text in (
         ".*your dataloader is not resumable",
         ".*does not have many workers",
@@ -293,5 +319,6 @@ def _quiet() -> None:
         ".*LeafSpec",
         ".*all_gather_into_tensor",
         ".*in eval mode at the start of training",
+        ".*overriding `LightningModule.optimizer_",
     ):
         warnings.filterwarnings("ignore", text)

@@ -7,6 +7,7 @@ Holds ``config.yaml``, ``run.json`` (command, commit, versions and seed of every
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -14,6 +15,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +28,7 @@ from inbatch.files import replace_file
 
 # What changes where and how fast a run is computed and how often it reports, but not what it computes.
 WITHOUT_EFFECT = (
-    *("config", "run_dir", "fresh", "checkpoint_every", "data.num_workers"),
+    *("config", "run_dir", "fresh", "accept_changed_data", "checkpoint_every", "data.num_workers"),
     *(
         f"trainer.{name}"
         for name in ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "profiler")
@@ -97,8 +99,15 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"expected a folder; {self.path} is a file. Set --run_dir.")
         self._created = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UsageError(
+                f"expected a folder that can be written; got {self.path}: {error.strerror}. Set --run_dir."
+            ) from None
         if not self._file("config.yaml").exists():
             if foreign := sorted(
                 p.name for p in self.path.iterdir() if p.name != ".lock" and p not in self._leftovers()
@@ -127,14 +136,20 @@ class RunFolder:
         lock = self._file(".lock").open("a+")
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            lock.close()
-            self._created = False
-            raise UsageError(
-                f"a live run holds {self.path} ({holder}). Wait for it, or set --run_dir or --fresh."
-            ) from None
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                lock.close()
+                self._created = False
+                raise UsageError(
+                    f"a live run holds {self.path} ({holder}). Wait for it, or set --run_dir or --fresh."
+                ) from None
+            # The file system has no locks, or none at the moment.
+            print(
+                f"{self.path} cannot be locked ({error.strerror}): two live runs in it are not prevented",
+                file=sys.stderr,
+            )
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
@@ -152,6 +167,11 @@ class RunFolder:
         """Return the facts of each start so far."""
         path = self._file("run.json")
         return json.loads(path.read_text())["starts"] if path.exists() else []
+
+    def data(self) -> list[dict[str, Any]]:
+        """Return what the last start noted of its data; empty before the first, and of runs of versions that noted nothing."""
+        starts = self.starts()
+        return starts[-1].get("data", []) if starts else []
 
     def result(self) -> dict[str, Any] | None:
         """Return what the finished run reported; None if it is not finished."""

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from inbatch.files import give_usual_mode
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -31,6 +33,9 @@ def replacing(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                give_usual_mode(path)
         _flush(temporary)
         _swap(temporary, target)
         _flush_entry(target.parent)

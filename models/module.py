@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from inbatch.accumulation import optimizer_steps, scheduled
 from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
 from inbatch.kernels.caching import padding_share
@@ -148,7 +149,7 @@ class EmbeddingModule(LightningModule):
         steps = self.trainer.max_steps
         if steps == 0 or data is None or epochs < 1:
             return steps
-        counted = math.ceil(data.steps_per_epoch / self.trainer.accumulate_grad_batches) * epochs
+        counted = optimizer_steps(scheduled(self.trainer), data.steps_per_epoch, epochs)
         return counted if steps < 0 else min(steps, counted)
 
     def check(self, data: Any, ranks: int, precision: str) -> None:
@@ -169,7 +170,7 @@ class EmbeddingModule(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.check(data, self.trainer.world_size, self.trainer.precision)
-        if self.trainer.accumulate_grad_batches > 1:
+        if max(scheduled(self.trainer).values()) > 1:
             rank_zero_warn(
                 "accumulate_grad_batches adds no in-batch negatives: each batch is contrasted with itself. For more negatives in "
                 f"the same memory raise data.batch_size and keep model.chunk_tokens (now {self.chunk_tokens})."

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from inbatch.arguments import suggest
+from inbatch.callbacks.averages import averaged
 from inbatch.callbacks.ranks import on_rank_zero
 from inbatch.errors import UsageError
 from inbatch.models.encoder import Encoder
@@ -120,7 +121,7 @@ class Evaluation(Callback):
         """Run all evaluators, log their numbers and note whether this step is the best."""
         step = self._done = trainer.global_step
         module: Any = pl_module
-        with module.at_dev() as encoder:
+        with averaged(trainer, module), module.at_dev() as encoder:
             numbers = on_rank_zero(lambda: run_evaluators(self.evaluators, encoder, "val"))
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step)

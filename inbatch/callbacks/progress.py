@@ -9,6 +9,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
+from inbatch.accumulation import optimizer_steps, scheduled
+
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -81,7 +83,7 @@ def total_steps(trainer: Trainer) -> int | None:
     batches, epochs = trainer.num_training_batches, trainer.max_epochs
     if batches == float("inf") or not epochs or epochs < 0:
         return None
-    return -(-int(batches) // trainer.accumulate_grad_batches) * epochs
+    return optimizer_steps(scheduled(trainer), int(batches), epochs)
 
 
 def clock(seconds: float) -> str:

@@ -123,3 +123,22 @@ sys.exit(cli.main(["chatty"]))
         writer.stdout.close()  # as `head` does
         assert writer.wait(20) == 1
         assert writer.stderr.read() == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--config", "base.yaml"], ["encode", "x"], []])
+def test_windows_is_refused_by_name(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("inbatch: error: inbatch runs on Linux and macOS; this is Windows")
+    assert said.count("\n") == 1
+
+
+def test_the_command_starts_without_what_windows_lacks():
+    code = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None; sys.platform = 'win32'\n"
+    code += "from inbatch.cli import main; sys.exit(main(['fit']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "Install it in WSL" in done.stderr

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -191,3 +193,61 @@ def test_keep_traceback_says_where_it_cannot_write(tmp_path: Path):
     folder = started(tmp_path / "run")
     (folder.path / "error.txt").mkdir()
     assert "cannot be written: Is a directory" in folder.keep_traceback()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL])
+def test_a_file_system_without_locks_is_no_live_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+):
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    folder = started(tmp_path / "run")
+    said = capsys.readouterr().err
+    assert said == f"{folder.path} cannot be locked ({os.strerror(code)}): two live runs in it are not prevented\n"
+    assert f"process {os.getpid()} on " in (folder.path / ".lock").read_text()
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EAGAIN])
+def test_what_another_process_has_locked_is_a_live_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int):
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.raises(UsageError, match="a live run holds"):
+        RunFolder(tmp_path / "run").claim(CONFIG)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_folder_that_cannot_be_written_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match=rf"can be written; got .*run: {os.strerror(code)}. Set --run_dir."):
+        RunFolder(tmp_path / "run").claim(CONFIG)
+
+
+def test_a_file_in_the_path_of_the_folder_is_refused_and_a_full_disk_is_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="Not a directory. Set --run_dir"):
+        RunFolder(tmp_path / "file" / "run").claim(CONFIG)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(OSError, match="No space left"):
+        RunFolder(tmp_path / "run").claim(CONFIG)
+
+
+def test_the_data_of_the_last_start_are_known(tmp_path: Path):
+    folder = started(tmp_path / "run")
+    assert folder.data() == []
+    folder.record("", {"data": [{"source": "a"}]})
+    assert folder.data() == [{"source": "a"}]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from inbatch.cli import main
@@ -204,6 +205,39 @@ class Slow(Callback):
 
     def on_before_optimizer_step(self, *_: Any) -> None:
         time.sleep(self.step_seconds)
+
+
+class OwnStopping(EarlyStopping):
+    """A class of one's own, which is judged by what it is."""
+
+
+class FailWhenAsked(Callback):
+    """Fail before the step that the environment names, so that the same configuration goes on without it."""
+
+    def on_before_optimizer_step(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step + 1 == int(os.environ.get("FAIL_AT_STEP", 0)):
+            raise RuntimeError("as asked")
+
+
+class Recorded(Callback):
+    """Keep a weight after each step in ``recorded.jsonl``."""
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        with Path("recorded.jsonl").open("a") as file:
+            file.write(json.dumps([trainer.global_step, weight_of(module.encoder)]) + "\n")
+
+
+def weight_of(encoder: Encoder) -> float:
+    return next(
+        p for name, p in encoder.named_parameters() if name.endswith(("dense.weight", "dense.base_layer.weight"))
+    )[3, 5].item()
+
+
+class Weight:
+    """An evaluator that returns one weight."""
+
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        return {"value": weight_of(encoder)}
 
 
 class FullDiskAfter(Callback):
