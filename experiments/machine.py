@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from inbatch.experiments.findings import Finding
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 LOW_DISK_BYTES = 5 * 2**30
 GIB = 2**30
@@ -22,7 +16,7 @@ GIB = 2**30
 def check_machine() -> Iterator[Finding]:
     """Look at the machine that this process runs on."""
     yield from check_devices()
-    yield check_bfloat16()
+    yield from check_products()
     yield check_attention()
     yield check_minilm()
     yield check_hub()
@@ -34,9 +28,12 @@ def check_devices() -> Iterator[Finding]:
     import psutil
     import torch
 
+    from inbatch.arithmetic import processor, units
+
     memory = psutil.virtual_memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    text = f"{cores} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()} instructions, "
+    text = f"{processor()} with {units()}; torch uses {torch.backends.cpu.get_cpu_capability()} instructions; "
+    text += f"{cores} cores, {torch.get_num_threads()} threads, "
     yield Finding("cpu", "ok", f"{text}{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
@@ -54,30 +51,22 @@ def check_devices() -> Iterator[Finding]:
             yield Finding("gpu", "note", "none: training runs on the processor")
 
 
-def check_bfloat16() -> Finding:
-    """Time a matrix product in both precisions on the device that a run would take."""
-    import torch
+def check_products() -> Iterator[Finding]:
+    """Try this processor's matrix products anew, keep what they reach for the runs to come, and say what `auto` makes of it."""
+    from inbatch import arithmetic
+    from inbatch.kernels.trial import CLEARLY
+    from inbatch.precision import AUTO, resolve
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a = torch.randn(1024, 1024, device=device)
-    seconds = {dtype: _product_seconds(a.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
-    ratio = seconds[torch.float32] / seconds[torch.bfloat16]
-    text = f"products {ratio:.1f} times as fast as float32 on {device}"
-    advice = "" if ratio >= 1.3 else ": no matrix units for it, mixed precision gains nothing here"
-    return Finding("bfloat16", "ok" if ratio >= 1.3 else "note", text + advice)
-
-
-def _product_seconds(a: Tensor) -> float:
-    import torch
-
-    seconds = []
-    for _ in range(7):
-        start = time.perf_counter()
-        torch.matmul(a, a)
-        if a.is_cuda:
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[2:])  # the first are warm-up
+    known = arithmetic.measured_rates(anew=True)
+    by = f"oneDNN {known.onednn:,.0f}, " if known.onednn else ""
+    text = f"{by}torch's own {known.matmul:,.0f} GFLOP/s a thread; the loss takes {arithmetic.float32_by()}"
+    yield Finding("float32", "ok", text)
+    fast = known.bfloat16 > CLEARLY * known.matmul
+    advice = "" if fast else ": mixed precision gains nothing on this processor"
+    text = f"{known.bfloat16:,.0f} GFLOP/s a thread, {known.bfloat16 / known.matmul:.2g} times float32{advice}"
+    yield Finding("bfloat16", "ok" if fast else "note", text)
+    value, reason = resolve(AUTO)
+    yield Finding("precision", "ok", f"trainer.precision auto takes {value} ({reason.removeprefix('auto: ')})")
 
 
 def check_attention() -> Finding:

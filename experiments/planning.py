@@ -183,7 +183,11 @@ def _run_findings(cli: FitCLI, trainer: Any, shape: Shape) -> Iterator[Finding]:
     for table in data.tables:
         yield Finding("data", "ok", f"{table.name}: {len(table):,} rows; {table.roles}")
     where = f"{trainer.strategy.root_device.type} x {shape.ranks}"
-    yield Finding("device", "ok", f"{where}, precision {trainer.precision}, strategy {type(trainer.strategy).__name__}")
+    yield Finding(
+        "device",
+        "ok",
+        f"{where}, precision {trainer.precision} ({cli.precision.reason}), strategy {type(trainer.strategy).__name__}",
+    )
     rows = f"{shape.batch:,} rows" + (f", {shape.rows:,} a rank" if shape.ranks > 1 else "")
     steps = f"{data.order.steps_per_epoch:,} steps an epoch"
     text = (

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from inbatch.provenance import commit
 
 # Quartiles further apart than this share of the median: the median is then no measurement to compare with.
 NOISY = 0.5
+# Seconds that one square product may take.
+LONGEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,22 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 
 
 def gemm_rate(dtype: torch.dtype, device: str, size: int) -> float:
-    """Measure FLOP/s of a square matrix product, the best of three: the ceiling of the same run."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    timing = interleave({"gemm": lambda: torch.mm(a, b, out=out)}, 3)["gemm"]
-    return 2 * size**3 / min(timing.seconds)
+    """Measure FLOP/s of a square matrix product, the best of three: the ceiling of the same run.
+
+    Where products are so slow that one of that size would take longer than `LONGEST`, a smaller one is measured.
+    """
+    trial = min(size, 512)
+    while True:
+        a, b = (torch.randn(trial, trial, device=device).to(dtype) for _ in range(2))
+        out = torch.empty_like(a)
+
+        def product(a: Tensor = a, b: Tensor = b, out: Tensor = out) -> None:
+            torch.mm(a, b, out=out)
+
+        seconds = min(interleave({"gemm": product}, 1 if trial < size else 3)["gemm"].seconds)
+        if trial == size or 8 * seconds > LONGEST:
+            return 2 * trial**3 / seconds
+        trial = min(2 * trial, size)
 
 
 def machine() -> dict[str, Any]:

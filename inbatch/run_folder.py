@@ -168,10 +168,9 @@ class RunFolder:
         path = self._file("run.json")
         return json.loads(path.read_text())["starts"] if path.exists() else []
 
-    def data(self) -> list[dict[str, Any]]:
-        """Return what the last start noted of its data; empty before the first, and of runs of versions that noted nothing."""
-        starts = self.starts()
-        return starts[-1].get("data", []) if starts else []
+    def recorded(self, fact: str) -> Any:
+        """Return a fact, such as ``precision``, of the last start that noted it; None if none did."""
+        return next((start[fact] for start in reversed(self.starts()) if fact in start), None)
 
     def result(self) -> dict[str, Any] | None:
         """Return what the finished run reported; None if it is not finished."""

@@ -78,9 +78,11 @@ class ReferenceScores:
         """
         for name, value in wanted.items():
             if self.facts.get(name) != value:
+                # `auto` may have been another precision where the scores were made.
+                same = f"Set --trainer.precision={self.facts.get(name)}, or name" if name == "precision" else "Name"
                 raise UsageError(
                     f"expected reference scores made with {name} = {value!r}; those in {self.path} were made with "
-                    f"{self.facts.get(name)!r}. Name another file in objective.reference, and make it with the arguments of this run: "
+                    f"{self.facts.get(name)!r}. {same} another file in objective.reference, and make it with the arguments of this run: "
                     "inbatch synthesize reference-scores --config …"
                 )
 

@@ -23,6 +23,13 @@ from inbatch.experiments.timing import (
 )
 from inbatch.provenance import commit
 
+
+@pytest.fixture(autouse=True)
+def square(monkeypatch):
+    """A ceiling that costs nothing, whatever the processor."""
+    monkeypatch.setitem(bench_kernels.SQUARE, "cpu", 128)
+
+
 SMALL = ["bench", "kernels", "--rows", "64", "--dim", "16"]
 
 
@@ -211,6 +218,22 @@ def test_peak_bytes_counts_what_is_alive_at_once():
         return torch.ones(3 << 20)
 
     assert 12 << 20 <= peak_bytes(run) < 14 << 20
+
+
+@pytest.mark.parametrize(("rate", "largest"), [(1e9, 1024), (1e10, 2048), (1e12, 4096)])
+def test_the_ceiling_is_measured_in_seconds_where_products_are_slow(rate, largest, monkeypatch):
+    sizes = []
+
+    def timed(steps, repetitions):
+        steps["gemm"]()
+        return {"gemm": Timing((2 * sizes[-1] ** 3 / rate,) * repetitions)}
+
+    monkeypatch.setattr("inbatch.experiments.timing.interleave", timed)
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: sizes.append(len(a)))
+    monkeypatch.setattr(torch, "randn", lambda n, m, device: torch.empty(n, m, device="meta"))
+    assert gemm_rate(torch.float32, "cpu", 4096) == pytest.approx(rate)
+    assert sizes[-1] == largest
+    assert 2 * largest**3 / rate <= 3
 
 
 def test_the_machine_is_named():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import known_rates
 import pytest
 import yaml
 
@@ -152,6 +153,14 @@ def test_adapters_need_little_for_gradients_and_optimizer(config: Path):
     assert lora["bytes"]["optimizer"] < whole["bytes"]["optimizer"] / 4
     half, _ = plan(config, "--trainer.precision=bf16-true")
     assert half["bytes"]["weights"] == whole["bytes"]["weights"] // 2
+
+
+@pytest.mark.parametrize("faster", known_rates.KNOWN)
+def test_auto_is_planned_as_it_will_run_here(faster: str, config: Path, monkeypatch: pytest.MonkeyPatch):
+    known_rates.stub(monkeypatch, faster)
+    facts, found = plan(config, "--trainer.precision=auto")
+    assert facts["precision"] == known_rates.PRECISION[faster]
+    assert f"precision {known_rates.PRECISION[faster]} (auto: products here reach" in found["device"].text
 
 
 def test_ranks_share_the_batch_and_the_machine(config: Path):

@@ -11,7 +11,7 @@ from fit_helpers import lines_of
 from tiny_rows import tiny_row
 
 from inbatch import cli
-from inbatch.config import command_for
+from inbatch.config import command_for, options_for
 from inbatch.fit import FitCLI
 from inbatch.models.data_checks import check_data
 
@@ -38,6 +38,27 @@ def test_parses(row):
     config = FitCLI(arguments).config
     assert config.trainer.max_steps > 0 or config.trainer.max_epochs or "untrained" in row
     assert config.data.batch_size > 1
+
+
+ANYWHERE = [row for row in ROWS if row == "quickstart.yaml" or row.startswith("own/") or "/cpu-" in row]
+
+
+@pytest.mark.parametrize("row", ANYWHERE)
+def test_what_is_to_run_anywhere_takes_the_precision_that_is_fast_there(row):
+    own = ["--data.sources=pairs.csv"] if row.startswith("own/") else []
+    assert FitCLI([*options(row), *own]).config.trainer.precision == "auto"
+
+
+@pytest.mark.parametrize("row", sorted({*ROWS} - {*ANYWHERE}))
+def test_what_reproduces_a_paper_names_its_precision(row):
+    names = options_for(row).replace("--config ", "").split()
+    said = [yaml.safe_load((FOLDER / name).read_text()) for name in names]
+    named = [content["trainer"]["precision"] for content in said if "precision" in content.get("trainer", {})]
+    assert named[-1] != "auto"
+
+
+def test_the_quick_start_draws_no_dropout():
+    assert FitCLI(options("quickstart.yaml")).config.model.encoder.init_args.backbone.init_args.dropout == 0.0
 
 
 # Hyper-parameters of the releases: what a row is for. The optimizer's are those that PyTorch's defaults would get wrong.

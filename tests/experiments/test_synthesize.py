@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import known_rates
 import pytest
 import torch
 import yaml
@@ -140,6 +141,22 @@ def test_each_instruction_has_a_score_with_its_anchor(tmp_path):
         expected = plainly(both, "q5", "what 5 says", instruction)
         torch.testing.assert_close(kept(tmp_path, "q5", "what 5 says", instruction), expected, rtol=1e-4, atol=1e-5)
     assert cli.main(["fit", *both, f"--run_dir={tmp_path / 'run'}"]) == 0
+
+
+def test_scores_and_run_under_auto_agree_and_another_machine_is_told_what_to_type(tmp_path, capsys, monkeypatch):
+    options = [*write(tmp_path), "--trainer.precision=auto"]
+    known_rates.stub(monkeypatch, "bfloat16")
+    reference_scores(options)
+    assert cli.main(["fit", *options, f"--run_dir={tmp_path / 'same'}"]) == 0
+    known_rates.stub(monkeypatch, "float32")
+    capsys.readouterr()
+    assert cli.main(["fit", *options, f"--run_dir={tmp_path / 'other'}"]) == 2
+    message = capsys.readouterr().err
+    assert "made with precision = '32-true'" in message
+    assert "Set --trainer.precision=bf16-mixed, or name another file" in message
+    assert not (tmp_path / "other").exists()
+    typed = message.partition("Set ")[2].partition(",")[0]
+    assert cli.main(["fit", *options, typed, f"--run_dir={tmp_path / 'other'}"]) == 0
 
 
 @pytest.mark.parametrize(
