@@ -248,6 +248,6 @@ def test_a_file_in_the_path_of_the_folder_is_refused_and_a_full_disk_is_not_hidd
 
 def test_the_data_of_the_last_start_are_known(tmp_path: Path):
     folder = started(tmp_path / "run")
-    assert folder.recorded("data") == []
+    assert folder.recorded("data") is None
     folder.record("", {"data": [{"source": "a"}]})
     assert folder.recorded("data") == [{"source": "a"}]
