@@ -104,7 +104,8 @@ def _shorten(text: str) -> str:
     if match := re.search(
         r"(.*?)Does not validate against any .*?Subtypes: \[(.*)\] Errors: .*Given value: (.*)", text
     ):
-        text = f"{match[1]}expected {match[2]}; got {match[3]}"
+        near = suggest(match[3], re.findall(r"'([^']+)'", match[2]))
+        text = f"{match[1]}expected {match[2]}; got {match[3]}{near}"
     return text if len(text) <= 400 else f"{text[:400]} ..."
 
 

@@ -24,6 +24,7 @@ from inbatch.callbacks.evaluation import Evaluation
 from inbatch.callbacks.events import Events
 from inbatch.callbacks.first_screen import FirstScreen
 from inbatch.callbacks.metrics_file import MetricsFile
+from inbatch.callbacks.precision import PRECISIONS, AgreedPrecision
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import OutOfTime, Signals, Stopped, stop_outside_of_training
@@ -35,6 +36,7 @@ from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
 from inbatch.objectives import asks_for_list, list_objectives, objectives, wrong_objective
+from inbatch.precision import resolve
 from inbatch.provenance import provenance
 from inbatch.run_folder import RunFolder
 
@@ -115,7 +117,10 @@ class FitCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the three signatures; unlike Lightning's own this never takes a text that names a file for a configuration."""
-        parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
+        parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False, skip={"precision"})
+        parser.add_argument(
+            "--trainer.precision", type=PRECISIONS, help="auto takes what is fast on this machine; null is 32-true"
+        )
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
         parser.add_class_arguments(EmbeddingModule, "model")
         parser.add_class_arguments(EmbeddingDataModule, "data")
@@ -143,13 +148,16 @@ class FitCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build nothing yet: the run's folder has its say first."""
 
-    def build(self) -> None:
-        """Make the model, the data module and the evaluators."""
+    def build(self, recorded: str | None = None) -> None:
+        """Make the model, the data module and the evaluators; ``recorded`` is the precision that the run began with."""
         try:
             self.config_init = self.parser.instantiate_classes(self.config)
         except (ValueError, MissingError) as error:
             raise in_a_run(error, self.config.evaluators) from None
         self.model, self.datamodule = self.config_init.model, self.config_init.data
+        trainer = self.config_init.trainer
+        self.precision = resolve(trainer.precision, trainer.accelerator, recorded)
+        trainer.precision = self.precision.value
 
     def dump(self) -> str:
         """Return the resolved configuration as YAML that ``--config`` takes again."""
@@ -202,14 +210,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     """Build, train from where the folder stands, export, and judge the export."""
-    cli.build()
     checkpoint = resumable(folder.checkpoints)
     step = None if checkpoint is None else step_of(checkpoint)
+    cli.build(None if checkpoint is None else folder.recorded("precision"))
     trainer, evaluation = build_trainer(cli, folder, step)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if trainer.is_global_zero:
-        folder.record(cli.dump(), provenance("fit", arguments) | {"seed": cli.model.seed, "ranks": trainer.world_size})
+        facts = {"seed": cli.model.seed, "ranks": trainer.world_size, "precision": trainer.precision}
+        folder.record(cli.dump(), provenance("fit", arguments) | facts)
         os.environ[CHOSEN_FOLDER] = f"{os.getpid()} {folder.path}"  # for the ranks that Lightning starts
     try:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
@@ -234,7 +243,8 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     screen = [f"run folder  {folder.path}" + ("" if step is None else f", resuming after step {step}")]
     callbacks = [
         *_as_list(given.pop("callbacks")),
-        FirstScreen(screen),
+        AgreedPrecision(),
+        FirstScreen(screen, cli.precision.reason),
         Checks(),
         evaluation,
         Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation),

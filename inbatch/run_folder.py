@@ -153,6 +153,10 @@ class RunFolder:
         path = self._file("run.json")
         return json.loads(path.read_text())["starts"] if path.exists() else []
 
+    def recorded(self, fact: str) -> Any:
+        """Return a fact, such as ``precision``, of the last start that noted it; None if none did."""
+        return next((start[fact] for start in reversed(self.starts()) if fact in start), None)
+
     def result(self) -> dict[str, Any] | None:
         """Return what the finished run reported; None if it is not finished."""
         path = self._file("result.json")

@@ -1,31 +1,37 @@
 """Matrix products of the chunked backend: float32 where digits matter, bfloat16 units where the operands have no more.
 
-On x86 processors with AVX-512 float32 products go through oneDNN: torch's own choice, MKL, runs narrower code on processors of other
-makers than its own (measured: 195 against 445 GFLOP/s on two cores).
+Which library multiplies float32, torch's own choice (MKL) or oneDNN, and whether bfloat16 is worth it, is what `trial.rates` say. Without
+a trial float32 products go through oneDNN on x86 processors with AVX-512: MKL runs narrower code on processors of other makers than its
+own (measured: 195 against 445 GFLOP/s on two cores).
 """
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
+
+from inbatch.kernels import trial
 
 # Columns of a product that are made at once, before they are added to a sum or scaled into a block.
 SLAB = 8192
 SCALED_SLAB = 1024
 
 
-@cache
 def onednn_float32() -> bool:
     """Say whether float32 products on the CPU go through oneDNN."""
-    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512") and trial.has_onednn()
+    known = trial.rates()
+    if known is None:
+        return wide
+    # The other library has to be clearly faster: a tie must not be broken one way today and the other way tomorrow.
+    return known.matmul <= trial.CLEARLY * known.onednn if wide else known.onednn > trial.CLEARLY * known.matmul
 
 
-@cache
 def bfloat16_units() -> bool:
     """Say whether the CPU multiplies bfloat16 matrices faster than float32 ones."""
+    known = trial.rates()
+    if known is not None:
+        return known.bfloat16 > trial.CLEARLY * max(known.matmul, known.onednn)
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return torch.backends.mkldnn.is_available() and supported is not None and bool(supported())
 

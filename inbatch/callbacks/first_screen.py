@@ -17,10 +17,12 @@ class FirstScreen(Callback):
 
     Args:
         run: lines about the run itself: its folder, whether it resumes.
+        precision_reason: a clause that says why the precision is what it is.
     """
 
-    def __init__(self, run: list[str]) -> None:
+    def __init__(self, run: list[str], precision_reason: str) -> None:
         self.run = run
+        self.precision_reason = precision_reason
         self._shown = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -29,7 +31,7 @@ class FirstScreen(Callback):
             return
         self._shown = True
         facts = {
-            "device": device_line(trainer),
+            "device": f"{device_line(trainer)} ({self.precision_reason})",
             **model_lines(pl_module),
             **batch_lines(trainer, pl_module, batch),
         }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import known_rates
 import pytest
 from fit_helpers import write_run
 
@@ -16,6 +17,12 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test go by what the processor under it reaches."""
+    known_rates.stub(monkeypatch)
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ MISTAKES = [
     # Values.
     (["--trainer.max_steps=many"], 2, "trainer.max_steps: Expected a int. Got value: many"),
     (["--trainer.precision=7"], 2, "trainer.precision: expected one of 64, 32, 16"),
+    (["--trainer.precision=atuo"], 2, "got atuo. Did you mean auto?"),
+    (["--trainer.precision=bf16-mixd"], 2, "got bf16-mixd. Did you mean bf16-mixed?"),
     (["--model.encoder.init_args.pooling=max"], 2, "pooling: Expected a one of 'mean', 'cls'"),
     (["--model.objective.init_args.temperature=0"], 2, "expected a finite temperature"),
     (["--model.optimizer.init_args.lr=-1"], 2, "the optimizer refuses its settings: Invalid learning rate: -1.0"),

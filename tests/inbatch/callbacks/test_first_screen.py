@@ -32,14 +32,16 @@ def trainer(**given: Any) -> Any:
 
 
 def test_it_is_printed_once_and_by_rank_0_only(capsys: pytest.CaptureFixture[str]):
-    screen = FirstScreen(["run folder  here"])
+    screen = FirstScreen(["run folder  here"], "auto: it is fast")
     for _ in range(2):
         screen.on_train_batch_start(trainer(), module(), (1, 2), 0)
     out = capsys.readouterr().out
     assert out.count("run folder  here") == 1
-    assert "2 ranks, precision 32-true" in out
+    assert "2 ranks, precision 32-true (auto: it is fast)\n" in out
     assert out.endswith("pairs.csv: 100 rows\n")
-    FirstScreen(["run folder  here"]).on_train_batch_start(trainer(is_global_zero=False), module(), (1, 2), 0)
+    FirstScreen(["run folder  here"], "auto: it is fast").on_train_batch_start(
+        trainer(is_global_zero=False), module(), (1, 2), 0
+    )
     assert capsys.readouterr().out == ""
 
 
