@@ -62,13 +62,18 @@ class Plan:
         """All of it."""
         return self.spent + self.training + self.encoding + BESIDE
 
+    @property
+    def what(self) -> str:
+        """What is trained, in words."""
+        return f"{self.steps} steps of {self.pairs:,} pairs, {self.pairs - 1:,} in-batch negatives an anchor"
+
     def describe(self) -> str:
         """Say what was planned, how long it takes, and what a faster machine would do."""
         return "\n".join(
             (
-                f"plan          {self.steps} steps of {self.pairs:,} pairs: {self.pairs - 1:,} in-batch negatives an anchor",
-                f"expected      {_minutes(self.seconds)}: {_minutes(self.training)} of training, {_minutes(self.encoding)} of evaluation and "
-                f"search; the budget is {_minutes(self.budget)}",
+                f"plan          {self.what}",
+                f"expected      {duration(self.seconds)}: {duration(self.training)} of training, {duration(self.encoding)} of evaluation and "
+                f"search; the budget is {duration(self.budget)}",
                 f"elsewhere     {self._elsewhere()}",
             )
         )
@@ -158,6 +163,7 @@ def _wait(device: Any) -> None:
         torch.cuda.synchronize(device)
 
 
-def _minutes(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds as ``5 min 03 s`` or ``41 s``."""
     whole = round(seconds)
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from inbatch import cli
 from inbatch.allocator import restart_tuned
 from inbatch.arguments import Parser
-from inbatch.errors import UsageError
-from inbatch.experiments.budget import Plan, fit_into, measure
+from inbatch.errors import MissingError, UsageError
+from inbatch.experiments.budget import Plan, duration, fit_into, measure
+from inbatch.experiments.findings import Finding
 from inbatch.run_folder import RunFolder
 
 RUN = "runs/quickstart"
@@ -22,6 +23,8 @@ MINUTES = 6.0
 LENGTHS = {"query": 32, "document": 64}
 # Held-out pairs whose lengths stand for all, and what padding adds to them in chunks.
 _SAMPLED, _PADDED = 256, 1.05
+# Seconds to read the installed packages for the first time, on two cores.
+_READING = 30.0
 QUERIES = (
     "eigenvalues of a symmetric matrix",
     "read a json file line by line",
@@ -132,6 +135,18 @@ def encoder_here(options: Sequence[str] = ()) -> tuple[Any, Any]:
     encoder = Encoder(Pretrained("minilm", dropout=0.0), pooling="mean", normalize=True)
     device = device_of(asked["accelerator"])
     return encoder.to(torch.device(device)), resolve(asked["precision"], asked["accelerator"]).value
+
+
+def check_quickstart() -> Iterator[Finding]:
+    """Say how long the quick start would take here, for `inbatch doctor`; nothing where its model is not installed."""
+    from inbatch.models.names import locate
+
+    try:
+        locate("minilm")
+    except MissingError:
+        return
+    plan = fit_into(60 * MINUTES, measure(*encoder_here()), spent=_READING)
+    yield Finding("quick start", "ok", f"about {duration(plan.seconds)}: {plan.what}; --budget MINUTES changes that")
 
 
 def mean_tokens(encoder: Any, pairs: dict[str, list[str]]) -> float:

@@ -48,7 +48,7 @@ def test_pairs_come_before_steps():
 def test_what_is_said_holds_the_numbers_and_what_another_machine_does():
     plan = Plan(pairs=640, steps=4, training=200.0, encoding=100.0, budget=360.0, spent=10.0)
     lines = plan.describe()
-    assert "4 steps of 640 pairs: 639 in-batch negatives" in lines
+    assert "4 steps of 640 pairs, 639 in-batch negatives" in lines
     assert "5 min 50 s" in lines
     assert "3 min 20 s of training" in lines
     # (200 s · 2048/640 + 100 s) in the 310 s that are neither over nor beside the network

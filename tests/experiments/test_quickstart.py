@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
+from inbatch.errors import MissingError
 from inbatch.experiments import quickstart
-from inbatch.experiments.budget import Plan
+from inbatch.experiments.budget import Plan, Rates
 
 CHOSEN = ["--data.batch_size=640", "--trainer.max_steps=4"]
 
@@ -44,7 +45,7 @@ def test_plans_trains_compares_and_searches(calls, capsys):
     assert calls[0][5:] == CHOSEN
     assert calls[1].count("--query") == len(quickstart.QUERIES)
     out = capsys.readouterr().out
-    assert "4 steps of 640 pairs: 639 in-batch negatives" in out
+    assert "4 steps of 640 pairs, 639 in-batch negatives" in out
     assert "the budget is 6 min" in out
     assert "--logdir runs/quickstart" in out
     assert (
@@ -104,3 +105,20 @@ def test_lengths_are_those_of_the_configuration():
 
     config = yaml.safe_load((resources.files("inbatch.experiments") / quickstart.CONFIG).read_text("utf-8"))
     assert config["data"]["max_length"] == quickstart.LENGTHS
+
+
+def test_doctor_says_how_long_it_would_take(minilm, monkeypatch):
+    monkeypatch.setattr(quickstart, "measure", lambda encoder, precision: Rates(1000.0, 4000.0))
+    (found,) = quickstart.check_quickstart()
+    assert found.state == "ok"
+    # 360 s, less 30 of reading, 40 beside the network and 112.5 of encoding, at 1,000 tokens a second and 75 a pair
+    assert "4 steps of 576 pairs, 575 in-batch negatives an anchor" in found.text
+    assert found.text.startswith("about 5 min 55 s")
+
+
+def test_doctor_is_silent_where_the_model_is_not_installed(monkeypatch):
+    def missing(name):
+        raise MissingError("not there")
+
+    monkeypatch.setattr("inbatch.models.names.locate", missing)
+    assert not [*quickstart.check_quickstart()]
