@@ -67,11 +67,12 @@ def main(arguments: Sequence[str]) -> int:
     print("importing and testing; this takes some seconds", file=sys.stderr)
     from inbatch.experiments.installation import check_installation
     from inbatch.experiments.machine import check_machine
+    from inbatch.experiments.quickstart import check_quickstart
     from inbatch.experiments.selftest import check_arithmetic
 
     findings = [*check_installation()]
     if not any(finding.topic == "torch" for finding in findings):  # without torch the rest would only repeat it
-        findings += [*check_machine(), *check_arithmetic()]
+        findings += [*check_machine(), *check_arithmetic(), *check_quickstart()]
     return _tell(args, "installation", findings)
 
 

@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from inbatch import cli
 from inbatch.allocator import restart_tuned
+from inbatch.arguments import Parser
+from inbatch.errors import MissingError, UsageError
+from inbatch.experiments.budget import Plan, duration, fit_into, measure
+from inbatch.experiments.findings import Finding
 from inbatch.run_folder import RunFolder
 
 RUN = "runs/quickstart"
+CONFIG = "quickstart.yaml"
+MINUTES = 6.0
+# As in the configuration.
+LENGTHS = {"query": 32, "document": 64}
+# Held-out pairs whose lengths stand for all, and what padding adds to them in chunks.
+_SAMPLED, _PADDED = 256, 1.05
+# Seconds to read the installed packages for the first time, on two cores.
+_READING = 30.0
 QUERIES = (
     "eigenvalues of a symmetric matrix",
     "read a json file line by line",
     "retry a request after a timeout",
     "remove duplicate rows from a table",
 )
+DESCRIPTION = """Train MiniLM on the packages that are installed here, compare it before and after, and search with it.
+
+Speed is measured first, and as many pairs and steps are taken as fit into the budget. The choice is kept in the run's folder: the same
+command goes on with it, or prints the result. Further options are those of `inbatch fit`."""
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Train, compare, search; further arguments go to ``inbatch fit``. Returns the exit code."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--run_dir", default=RUN)
-    parser.add_argument("--fresh", nargs="?", const="true", default="false")
-    folder, rest = parser.parse_known_args(arguments)
-    run = RunFolder.choose({}, "", folder.run_dir, folder.fresh.lower() == "true").path
-    code = cli.main(["fit", "--config", "quickstart.yaml", "--run_dir", str(run), *rest])
+    """Plan, train, compare, search; further arguments go to ``inbatch fit``. Returns the exit code."""
+    return cli.answer(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    start = time.monotonic()
+    parser = Parser(prog="make quickstart ARGS=…", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--run_dir", default=RUN, metavar="DIR", help="the run's folder (default: %(default)s)")
+    parser.add_argument(
+        "--fresh", nargs="?", const="true", default="false", metavar="true", help="plan and train anew, beside it"
+    )
+    parser.add_argument(
+        "--budget", type=float, metavar="MINUTES", help=f"for all of it, after installation (default: {MINUTES:g})"
+    )
+    options, rest = parser.parse_known_args(list(arguments))
+    if options.budget is not None and not 0 < options.budget < 24 * 60:
+        raise UsageError(f"expected --budget as minutes, above 0 and below {24 * 60}; got {options.budget:g}.")
+    run = RunFolder.choose({}, "", options.run_dir, options.fresh.lower() == "true").path
+    chosen = choices_of(run)
+    if chosen is None:
+        plan = make_plan(60 * (options.budget or MINUTES), rest, start)
+        print(plan.describe(), flush=True)
+        chosen = [f"--data.batch_size={plan.pairs}", f"--trainer.max_steps={plan.steps}"]
+    elif options.budget is not None:
+        print(f"{run} goes on as it was planned. --fresh plans anew, in a folder beside it.", flush=True)
+    code = cli.main(["fit", "--config", CONFIG, "--run_dir", str(run), *chosen, *rest])
     if code:
         return code
     print("\nRetrieval: each held-out function is looked for by its documentation, among the code of all of them.\n")
@@ -44,6 +81,81 @@ def main(arguments: Sequence[str] = ()) -> int:
         "\n             (among all functions without --split test; they are encoded once, which takes minutes)"
     )
     return code
+
+
+def choices_of(run: Path) -> list[str] | None:
+    """Return the options that a run was begun with after planning; None if there is no such run."""
+    import yaml
+
+    path = run / "config.yaml"
+    if not path.is_file():
+        return None
+    config = yaml.safe_load(path.read_text("utf-8"))
+    return [
+        f"--data.batch_size={config['data']['batch_size']}",
+        f"--trainer.max_steps={config['trainer']['max_steps']}",
+    ]
+
+
+def make_plan(budget: float, options: Sequence[str], start: float) -> Plan:
+    """Read the corpus, time the network, and plan.
+
+    Args:
+        budget: seconds for all.
+        options: of ``inbatch fit``; precision and accelerator are heeded.
+        start: when the clock began, by ``time.monotonic``.
+    """
+    print("planning: the installed packages are read, and the network is timed", flush=True)
+    pairs = corpus()
+    encoder, precision = encoder_here(options)
+    tokens = mean_tokens(encoder, pairs)
+    return fit_into(budget, measure(encoder, precision), tokens, time.monotonic() - start)
+
+
+def corpus() -> dict[str, list[str]]:
+    """Read the installed packages, which the run would do else, and return some held-out pairs."""
+    from inbatch.data.environment import environment_pairs
+
+    return environment_pairs("test")[:_SAMPLED]
+
+
+def encoder_here(options: Sequence[str] = ()) -> tuple[Any, Any]:
+    """Build the quick start's encoder on the device of the run, and find the precision that the run will have."""
+    import torch
+
+    from inbatch.models.backbones import Pretrained
+    from inbatch.models.encoder import Encoder
+    from inbatch.precision import device_of, resolve
+
+    asked = {"precision": "auto", "accelerator": "auto"}
+    for option in options:
+        name, _, value = option.removeprefix("--trainer.").partition("=")
+        if name in asked:
+            asked[name] = value
+    encoder = Encoder(Pretrained("minilm", dropout=0.0), pooling="mean", normalize=True)
+    device = device_of(asked["accelerator"])
+    return encoder.to(torch.device(device)), resolve(asked["precision"], asked["accelerator"]).value
+
+
+def check_quickstart() -> Iterator[Finding]:
+    """Say how long the quick start would take here, for `inbatch doctor`; nothing where its model is not installed."""
+    from inbatch.models.names import locate
+
+    try:
+        locate("minilm")
+    except MissingError:
+        return
+    plan = fit_into(60 * MINUTES, measure(*encoder_here()), spent=_READING)
+    yield Finding("quick start", "ok", f"about {duration(plan.seconds)}: {plan.what}; --budget MINUTES changes that")
+
+
+def mean_tokens(encoder: Any, pairs: dict[str, list[str]]) -> float:
+    """Count the tokens of some pairs as the quick start cuts them, on average over pairs, and add what chunks pad."""
+    from inbatch.tokens import tokenize
+
+    sides = ((pairs["anchor"], LENGTHS["query"]), (pairs["positive"], LENGTHS["document"]))
+    counted = sum(int(tokenize(encoder.tokenizer, texts, length).lengths.sum()) for texts, length in sides)
+    return counted / len(pairs["anchor"]) * _PADDED
 
 
 if __name__ == "__main__":

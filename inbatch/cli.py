@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from inbatch import __version__
@@ -52,8 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if arguments is None and sys.argv[1:2] and sys.argv[1] in NETWORKS:
         restart_tuned()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return answer(lambda: _dispatch(given))
+
+
+def answer(work: Callable[[], int]) -> int:
+    """Do a program's work and return its exit code; errors become one sentence and theirs."""
     try:
-        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        return work()
     except InbatchError as error:
         print(f"inbatch: error: {error}", file=sys.stderr)
         return error.exit_code
