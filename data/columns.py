@@ -181,9 +181,10 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
             f"got them in {', '.join(lists)} with {roles}. Set columns."
         )
     for name in roles.texts:
-        if kinds[name] not in _TEXTUAL:
+        # Numbers are texts where a name says so, as answers may be; by order they never are.
+        if kinds[name] not in (*_TEXTUAL, NUMBER):
             raise UsageError(
-                f"{where}: expected texts in column {name}; it holds: {kinds[name]}. Set columns to other ones."
+                f"{where}: expected texts in column {name}; it holds: {kinds[name]}. Set columns to other ones{_others(kinds, where)}"
             )
     if roles.instruction is not None and kinds[roles.instruction] != TEXT:
         raise UsageError(
@@ -191,8 +192,15 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
         )
     if roles.score is not None and kinds[roles.score] not in (NUMBER, DIGITS):
         raise UsageError(
-            f"{where}: expected numbers in the score column {roles.score}; it holds: {kinds[roles.score]}."
+            f"{where}: expected numbers in the score column {roles.score}; it holds: {kinds[roles.score]}. Set columns to other "
+            f"ones{_others(kinds, where)}"
         )
+
+
+def _others(kinds: Mapping[str, str], where: str) -> str:
+    """Propose other columns as the option that can be typed, where there are any."""
+    guess = {role: names for role, names in _guess(kinds).items() if names != "NAME"}
+    return f", in inbatch fit for example: {as_option(where, guess)}" if "anchor" in guess else "."
 
 
 def _undecided(why: str, kinds: Mapping[str, str], where: str) -> UsageError:

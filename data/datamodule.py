@@ -189,6 +189,7 @@ class EmbeddingDataModule(LightningDataModule):
             dropped = f", {table.dropped} dropped as empty" if table.dropped else ""
             share = f", {quota} an epoch" if quota != len(table) else ""
             lines += [f"{table.name}: {len(table)} rows{dropped}{share}", f"  {table.roles}"]
+            lines += [f"  {note}" for note in table.notes]
             lines += [f"  instruction: {table.instruction}"] if table.instruction is not None else []
             for row in range(min(_EXAMPLES, len(table))):
                 cells = table.rows[row]

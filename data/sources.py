@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from inbatch.data.arrow import class_names, convert, is_plain, open_parquet, schema_kinds
 from inbatch.data.cache import cached_table
-from inbatch.data.columns import Roles, resolve
+from inbatch.data.cells import ARROW, ROWS_A_BATCH, MixedColumn
+from inbatch.data.columns import NUMBER, TEXTS, Roles, resolve
 from inbatch.data.environment import environment_pairs, with_neighbours
-from inbatch.data.files import SUFFIXES, arrow_kind, peek, read
+from inbatch.data.files import SUFFIXES, peek, read, wanted_kinds
+from inbatch.data.nested import offered, spelled
+from inbatch.data.opening import COMPRESSIONS, compression_of, suffix_of
 from inbatch.data.tables import Table, View, make_table
 from inbatch.errors import MissingError, UsageError
 from inbatch.hub import offline_if_unreachable
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = "environment"
 _HUB = "hf://datasets/"
 # Raise it when the same file is read into another table.
-_VERSION = 1
+_VERSION = 2
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
@@ -34,7 +39,7 @@ class Source:
     """Where rows come from, and what is made of them.
 
     Attributes:
-        path: a txt (one sentence a line), csv, tsv, jsonl or parquet file; a folder written by ``Dataset.save_to_disk``; a data
+        path: a txt (one sentence a line), csv, tsv, jsonl, json or parquet file, also compressed (.gz, .zst, .bz2); a folder written by ``Dataset.save_to_disk``; a data
             set of the Hugging Face hub (``owner/name``) or one file of it (``hf://datasets/owner/name/file.txt``); or
             ``environment``, the docstrings and code of the Python packages installed on this machine; ``columns`` may name its
             column ``neighbour``, too, another docstring of the anchor's module.
@@ -72,7 +77,7 @@ def load(source: Source) -> Table:
         MissingError: if the file, folder or data set is not there.
         UsageError: if a setting does not fit the source, or its content is wrong; the message names the place.
     """
-    rows, roles = _open(source)
+    rows, roles, notes = _open(source)
     if source.empty not in ("drop", "keep"):
         raise UsageError(f"{source.path}: expected empty to be drop or keep; got {source.empty!r}.")
     if source.instruction is not None and roles.instruction is not None:
@@ -81,10 +86,10 @@ def load(source: Source) -> Table:
             f"{roles.instruction}. Drop the setting, or set columns to {roles.without_instruction}."
         )
     table = make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
-    return replace(table, instruction=source.instruction)
+    return replace(table, instruction=source.instruction, notes=notes)
 
 
-def _open(source: Source) -> tuple[Dataset, Roles]:
+def _open(source: Source) -> tuple[Dataset, Roles, tuple[str, ...]]:
     if source.path.startswith(("{", "[")):  # what the command line could not read as a source, and took for a path
         names = ", ".join(field.name for field in fields(Source))
         raise UsageError(
@@ -98,15 +103,16 @@ def _open(source: Source) -> tuple[Dataset, Roles]:
         return _choose(_environment(source), source)
     elif path.is_dir():
         return _choose(_saved(path, source), source)
-    elif not path.exists() and path.suffix not in SUFFIXES and _HUB_NAME.fullmatch(source.path):
+    elif not path.exists() and suffix_of(path) not in SUFFIXES and _HUB_NAME.fullmatch(source.path):
         return _choose(_hub(source), source)
     if not path.exists():
         raise MissingError(
             f"expected a data file at {path.absolute()}; there is none. Check data.sources, or copy it there."
         )
-    if path.suffix not in SUFFIXES:
+    if suffix_of(path) not in SUFFIXES:
         raise UsageError(
-            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}; got {path.suffix or 'no suffix'!r}."
+            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}, where compressed with one of {', '.join(COMPRESSIONS)} behind; "
+            f"got {path.suffix or 'no suffix'!r}."
         )
     if source.split is not None or source.subset is not None:
         raise UsageError(f"{path}: a file has no split and no subset. Remove these settings of the source.")
@@ -122,31 +128,88 @@ def _environment(source: Source) -> Dataset:
     return with_neighbours(pairs).select_columns(["anchor", "positive", "neighbour"])
 
 
-def _file(path: Path, source: Source) -> tuple[Dataset, Roles]:
+def _file(path: Path, source: Source) -> tuple[Dataset, Roles, tuple[str, ...]]:
     numbered = {isinstance(i, int) for value in (source.columns or {}).values() for i in _listed(value)}
-    if len(numbered) == 2 or (True in numbered and path.suffix not in (".csv", ".tsv")):
+    lines_of_names = suffix_of(path) in (".csv", ".tsv")
+    if len(numbered) == 2 and lines_of_names:
         raise UsageError(
             f"{path}: columns are numbers for a csv or tsv file without a line of names, and names otherwise; got both."
         )
-    header = True not in numbered
+    header = True not in numbered or not lines_of_names
     kinds = peek(path, header)
-    roles = resolve(kinds, source.columns, source.path)
-    schema, batches = read(path, kinds, roles, header)
+    while True:
+        roles = _resolve(kinds, source)
+        schema, batches = read(path, kinds, roles, header)
+        try:
+            rows = cached_table(*_cached_as(path, roles, header, schema), schema, lambda found=batches: found)
+        except MixedColumn as column:  # at a row behind those that were looked at
+            kinds[column.name] = TEXTS
+        else:
+            break
+    labels = class_names(open_parquet(path).schema_arrow) if suffix_of(path) == ".parquet" else {}
+    compression = compression_of(path)
+    return rows, roles, ((f"decompressed: {compression}",) if compression else ()) + _notes(kinds, labels, roles)
+
+
+def _cached_as(path: Path, roles: Roles, header: bool, schema: pa.Schema) -> tuple[str, str]:
+    """Name the table of a file in the cache, and say what it was made from."""
     state = path.stat()
     place = hashlib.sha256(json.dumps([str(path.resolve()), roles.used, header]).encode()).hexdigest()[:16]
-    key = json.dumps([_VERSION, state.st_size, state.st_mtime_ns, str(schema)])
-    return cached_table(f"file-{place}", key, schema, lambda: batches), roles
+    return f"file-{place}", json.dumps([_VERSION, state.st_size, state.st_mtime_ns, roles.how, str(schema)])
+
+
+def _resolve(kinds: dict[str, str], source: Source) -> Roles:
+    if source.columns is None:
+        return resolve(offered(kinds), None, source.path)
+    return resolve(kinds, spelled(source.columns, kinds), source.path)
+
+
+def _notes(kinds: dict[str, str], labels: dict[str, list[str]], roles: Roles) -> tuple[str, ...]:
+    """Say which columns are read as something else than they hold."""
+    return tuple(
+        f"{name}: {'classes, read as their names' if name in labels else 'numbers, read as texts'}"
+        for name in roles.texts
+        if kinds[name] == NUMBER
+    )
 
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles]:
-    """Resolve the columns of a table that is Arrow already, and keep those that have a role."""
-    kinds = {field.name: arrow_kind(field.type) for field in rows.features.arrow_schema}
-    roles = resolve(kinds, source.columns, source.path)
-    return rows.with_format(None).select_columns(list(roles.used)), roles
+def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, tuple[str, ...]]:
+    """Resolve the columns of a table that is Arrow already, keep those that have a role, and convert those that need it."""
+    whole = rows.features.arrow_schema
+    kinds = schema_kinds(whole)
+    roles = _resolve(kinds, source)
+    notes = _notes(kinds, class_names(whole), roles)
+    wanted = wanted_kinds(kinds, roles)
+    rows = rows.with_format(None)
+    if is_plain(whole, wanted) and _is_valid(rows, roles):
+        return rows.select_columns(list(roles.used)), roles, notes
+    schema = pa.schema({name: ARROW[kind] for name, kind in wanted.items()})
+    name = hashlib.sha256(json.dumps([source.path, source.split, source.subset, roles.used]).encode()).hexdigest()[:16]
+
+    def make() -> Iterator[pa.RecordBatch]:
+        tops = [top for top in whole.names if any(f"{used}.".startswith(f"{top}.") for used in wanted)]
+        tables = rows.select_columns(tops).with_format("arrow").iter(ROWS_A_BATCH)
+        return convert(source.path, tables, whole, wanted, schema)
+
+    return (
+        cached_table(f"set-{name}", json.dumps([_VERSION, rows._fingerprint, str(schema)]), schema, make),
+        roles,
+        notes,
+    )
+
+
+def _is_valid(rows: Dataset, roles: Roles) -> bool:
+    """Say whether all texts are UTF-8: other programs' tables may hold halves of surrogate pairs."""
+    try:
+        for name in roles.texts:
+            rows.data.column(name).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _saved(path: Path, source: Source) -> Dataset:
