@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def open_parquet(path: Path) -> Any:
             program = {"gzip": "gzip -dk", "zstd": "zstd -d", "bz2": "bzip2 -dk"}[compression_of(path) or ""]
             raise UsageError(
                 f"{path}: a parquet file larger than {LARGEST_COMPRESSED >> 20} MiB is read where it lies, not compressed as a whole. "
-                f"Decompress it: {program} {path}"
+                f"Decompress it: {program} {shlex.quote(str(path))}"
             )
         source = io.BytesIO(content)
     try:
