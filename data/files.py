@@ -1,8 +1,7 @@
-"""Read data files row by row, with the place of every error: txt, csv, tsv, jsonl, parquet."""
+"""Read data files row by row, with the place of every error: txt, jsonl and parquet here, csv and tsv by `inbatch.data.delimited`."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -12,42 +11,90 @@ from typing import Any
 
 import pyarrow as pa
 
+from inbatch.data import delimited
 from inbatch.data.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS, Roles
+from inbatch.data.decoding import Coding, find_coding, lines
+from inbatch.data.delimited import Layout, is_number, number_of
+from inbatch.data.dialect import find_layout
 from inbatch.errors import UsageError
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
+DELIMITED = (".csv", ".tsv")
 _ROWS_A_BATCH = 1000
 _ROWS_PEEKED = 100
-_LONGEST_HEADER = 40
 _ARROW = {TEXT: pa.string(), DIGITS: pa.string(), TEXTS: pa.list_(pa.string()), NUMBER: pa.float64()}
 
 # A row and the number of the line that it starts on, from 1.
 Row = tuple[int, dict[str, Any]]
 
 
-def peek(path: Path, header: bool = True) -> dict[str, str]:
+# What pandas takes for a missing text.
+_NA = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
+_NA |= {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+
+# How the bytes of a file become rows: of a csv or tsv file, of another text file, of a parquet file.
+Reading = Layout | Coding | None
+
+
+def look(path: Path, columns: Mapping[str, Any] | None = None, **given: Any) -> Reading:
+    """Decide how a file is read, from its first bytes and rows.
+
+    Args:
+        path: a file with one of `SUFFIXES`.
+        columns: which column plays which role, as set.
+        given: ``encoding`` of a text file; ``delimiter``, ``quotes`` and ``header`` of a csv or tsv file; None is not given.
+
+    Raises:
+        UsageError: if a setting is not one of this kind of file, or what `inbatch.data.dialect.find_layout` refuses.
+    """
+    allowed = {".parquet": ()}.get(path.suffix, ("encoding", "delimiter", "quotes", "header"))
+    allowed = allowed if path.suffix in DELIMITED else allowed[:1]
+    for name, value in given.items():
+        if value is not None and name not in allowed:
+            kind = "text" if name == "encoding" else "csv and tsv"
+            raise UsageError(f"{path}: {name} is a setting of {kind} files. Remove it from this source.")
+    if path.suffix == ".parquet":
+        return None
+    if path.suffix in DELIMITED:
+        return find_layout(path, columns, suffix=path.suffix, **given)
+    return find_coding(path, given.get("encoding"))
+
+
+def peek(path: Path, reading: Reading = None) -> dict[str, str]:
     """Find what each column of a file holds, from its first rows or its schema.
 
     Args:
         path: a file with one of `SUFFIXES`.
-        header: whether the first line of a csv or tsv file names the columns; they are called 0, 1, … where not.
+        reading: what `look` said; None asks it.
 
     Returns:
         One of the kinds that `inbatch.data.columns` names a column, in the order of the file.
 
     Raises:
-        UsageError: if the file is empty, is not UTF-8, or is not what its suffix says.
+        UsageError: if the file is empty, is not in its encoding, or is not what its suffix says.
     """
     if path.suffix == ".parquet":
         return {field.name: arrow_kind(field.type) for field in _open_parquet(path).schema_arrow}
-    rows = [row for _, row in islice(_rows(path, header), _ROWS_PEEKED)]
-    if not rows:
-        raise UsageError(f"{path}: expected at least one row; the file has none.")
-    return {name: _kind([row[name] for row in rows], path.suffix) for name in rows[0]}
+    return {name: _kind(cells, path.suffix) for name, cells in first_cells(path, reading).items()}
+
+
+def first_cells(path: Path, reading: Reading = None) -> dict[str, list[Any]]:
+    """Return the cells of the first rows, by column; the arguments are those of `peek`.
+
+    Raises:
+        UsageError: as `peek` does.
+    """
+    if path.suffix == ".parquet":
+        rows: list[dict[str, Any]] = next(_open_parquet(path).iter_batches(_ROWS_PEEKED), pa.table({})).to_pylist()
+    else:
+        rows = [row for _, row in islice(_rows(path, reading or look(path)), _ROWS_PEEKED)]
+        if not rows:
+            raise UsageError(f"{path}: expected at least one row; the file has none.")
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
 
 def read(
-    path: Path, kinds: Mapping[str, str], roles: Roles, header: bool = True
+    path: Path, kinds: Mapping[str, str], roles: Roles, reading: Reading = None, na_as_empty: bool = False
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Read the columns that have a role.
 
@@ -55,7 +102,8 @@ def read(
         path: a file with one of `SUFFIXES`.
         kinds: what `peek` found.
         roles: says which columns are read, and which is read as numbers.
-        header: as for `peek`.
+        reading: as for `peek`.
+        na_as_empty: read NA, null, nan and what else pandas takes for a missing text in a csv or tsv file as an empty one.
 
     Returns:
         The schema, and the rows in batches. A missing text (null) is kept as null.
@@ -69,7 +117,10 @@ def read(
         parquet = _open_parquet(path)
         tables = parquet.iter_batches(_ROWS_A_BATCH, columns=list(wanted))
         return schema, (batch.select(list(wanted)).cast(schema) for batch in tables)
-    return schema, _batches(path, _rows(path, header), wanted, schema)
+    rows = _rows(path, reading or look(path))
+    if na_as_empty:
+        rows = ((number, {name: "" if cell in _NA else cell for name, cell in row.items()}) for number, row in rows)
+    return schema, _batches(path, rows, wanted, schema)
 
 
 def arrow_kind(arrow: pa.DataType) -> str:
@@ -85,73 +136,18 @@ def arrow_kind(arrow: pa.DataType) -> str:
     return OTHER
 
 
-def _rows(path: Path, header: bool) -> Iterator[Row]:
-    lines = _lines(path)
+def _rows(path: Path, reading: Reading) -> Iterator[Row]:
+    if isinstance(reading, Layout):
+        return delimited.rows(path, reading)
+    assert reading is not None, "a text file has an encoding"
     if path.suffix == ".txt":
-        return ((number, {"text": line.rstrip("\r\n")}) for number, line in lines)
-    if path.suffix == ".jsonl":
-        return _json_rows(path, lines)
-    return _csv_rows(path, lines, header)
+        return ((number, {"text": line.rstrip("\r\n")}) for number, line in lines(path, reading))
+    return _json_rows(path, lines(path, reading))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Decode a file line by line; only ``\\n`` ends a line, so that other marks inside of a sentence stay there."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise UsageError(
-                    f"{path}, line {number}: expected UTF-8; byte {error.start + 1} of the line is 0x{line[error.start]:02x}. "
-                    f"Convert it, for example: iconv -f latin1 -t utf-8 {path.name}"
-                ) from None
-
-
-def _csv_rows(path: Path, lines: Iterator[tuple[int, str]], header: bool) -> Iterator[Row]:
-    csv.field_size_limit(2**31 - 1)  # the module's own limit, 131,072 characters, is shorter than some documents
-    # Tab-separated files of the field hold quotation marks as text (STS-B); comma-separated ones follow RFC 4180.
-    options: dict[str, Any] = (
-        {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {"strict": True}
-    )
-    reader = csv.reader((line for _, line in lines), **options)
-    names: list[str] | None = None
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UsageError(
-                f"{path}, line {number}: {error}. Put double quotes around cells and double those inside."
-            ) from None
-        if not cells:
-            continue
-        if names is None:
-            names = _header(path, cells) if header else [str(i) for i in range(len(cells))]
-            if header:
-                continue
-        if len(cells) != len(names):
-            raise UsageError(
-                f"{path}, line {number}: expected {len(names)} columns, as in the first line; got {len(cells)}."
-            )
-        yield number, dict(zip(names, cells))
-
-
-def _header(path: Path, cells: list[str]) -> list[str]:
-    """Take the first line as column names, unless it looks like data: then a row would be lost without a word."""
-    bad = [cell for cell in cells if not cell.strip() or len(cell) > _LONGEST_HEADER or len(cell.split()) > 3]
-    if bad or len(set(cells)) < len(cells) or all(_is_number(cell) for cell in cells):
-        raise UsageError(
-            f"{path}: expected the names of the columns in the first line; got {', '.join(cells)[:120]!r}. Add such a line, or "
-            "number the columns from 0, for example columns: {anchor: 0, positive: 1}, for a file without one."
-        )
-    return cells
-
-
-def _json_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
+def _json_rows(path: Path, numbered: Iterator[tuple[int, str]]) -> Iterator[Row]:
     names: set[str] | None = None
-    for number, line in lines:
+    for number, line in numbered:
         if not line.strip():
             continue
         try:
@@ -204,7 +200,7 @@ def _texts(value: Any) -> list[str | None] | None:
 
 
 def _number(value: Any) -> float:
-    number = float(value)
+    number = number_of(value) if isinstance(value, str) else float(value)
     if not math.isfinite(number):
         raise ValueError
     return number
@@ -217,21 +213,14 @@ def _kind(values: list[Any], suffix: str) -> str:
     present = [value for value in values if value is not None]
     if not present:
         return TEXT
-    if suffix in (".csv", ".tsv"):
-        return DIGITS if all(_is_number(value) for value in present) else TEXT
+    if suffix in DELIMITED:
+        filled = [value for value in present if value.strip()]
+        return DIGITS if filled and all(map(is_number, filled)) else TEXT
     if all(isinstance(value, list) for value in present):
         return TEXTS if all(isinstance(item, str) for value in present for item in value) else OTHER
     if all(isinstance(value, (int, float)) for value in present):
         return NUMBER
     return TEXT if any(isinstance(value, str) for value in present) else OTHER
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _open_parquet(path: Path) -> Any:
