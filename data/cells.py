@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from inbatch.data.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS
+from inbatch.data.delimited import is_number, number_of
 from inbatch.data.nested import cell
 from inbatch.errors import UsageError
 from inbatch.texts import mended
@@ -73,7 +74,7 @@ def as_number(value: Any) -> float:
         TypeError: if it is neither number nor text.
         ValueError: if the text is no number, or the number is not finite.
     """
-    number = float(value)
+    number = number_of(value) if isinstance(value, str) else float(value)
     if not math.isfinite(number):
         raise ValueError
     return number
@@ -103,15 +104,6 @@ def kind_of(values: list[Any]) -> str:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and not isinstance(value, Literal)
-
-
-def is_number(cell: str) -> bool:
-    """Say whether a text is a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def batches(

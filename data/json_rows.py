@@ -12,26 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from inbatch.data.cells import Literal, Row
+from inbatch.data.decoding import Coding
 from inbatch.data.opening import compression_of, open_bytes, suffix_of
 from inbatch.errors import UsageError
 
 _BLOCK = 1 << 16
 # Characters of one row. A file whose brackets do not close is not read to its end.
 _LONGEST_ROW = 1 << 28
-_SPACE = re.compile(r"\s*")
+# A byte order mark is none of the text.
+_SPACE = re.compile(r"[\s\ufeff]*")
 _READ: dict[str, Any] = {"parse_int": Literal, "parse_float": Literal, "parse_constant": Literal}
 _DECODER = json.JSONDecoder(**_READ)
 # No line by itself: objects in an array, or a bracket alone.
 _BEGINS_ARRAY = re.compile(r"\s*\[(\s*\{|[ \t\r]*\n)")
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _PROGRAMS = {"gzip": "gzip -dc", "zstd": "zstd -dc", "bz2": "bzip2 -dc"}
 
 
 def is_stream(path: Path) -> bool:
     """Say whether a file is to be read value by value and not line by line: from its name, or as an array of objects in it."""
+    if suffix_of(path) == ".json":
+        return True
     with open_bytes(path) as file:
         head = file.peek(_BLOCK)[:_BLOCK]
-    return suffix_of(path) == ".json" or bool(_BEGINS_ARRAY.match(head.decode("utf-8-sig", "ignore")))
+    return bool(_BEGINS_ARRAY.match(head.decode("utf-8-sig", "ignore")))
 
 
 def line_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
@@ -53,7 +56,7 @@ def line_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
         yield number, _as_row(path, value, number)
 
 
-def stream_rows(path: Path) -> Iterator[Row]:
+def stream_rows(path: Path, coding: Coding) -> Iterator[Row]:
     """Read the items of an array, or values that follow one another; the number of each is that of the line it begins on.
 
     Memory holds a row at a time, however long the array is.
@@ -61,9 +64,7 @@ def stream_rows(path: Path) -> Iterator[Row]:
     Raises:
         UsageError: if the file is no such thing, or an item is neither object, nor list, nor text.
     """
-    file = open_bytes(path)
-    encoding = "utf-16" if file.peek(2)[:2] in _UTF_16 else "utf-8-sig"
-    values = _Values(path, io.TextIOWrapper(file, encoding, newline=""))
+    values = _Values(path, io.TextIOWrapper(open_bytes(path), coding.name, newline=""))
     array = values.next() == "["
     if array:
         values.skip()
@@ -203,7 +204,7 @@ class _Values:
             block = self._file.read(max(_BLOCK, len(kept)))
         except UnicodeDecodeError as error:
             raise UsageError(
-                f"{self._path}: expected UTF-8; {error.reason} near line {self.line}. Convert it, for example: "
-                f"iconv -f latin1 -t utf-8 {shlex.quote(self._path.name)}"
+                f"{self._path}, after line {self.line}: expected {error.encoding.upper()}; {error.reason}. Mend the file, or set encoding of "
+                "its source."
             ) from None
         self._text, self._place, self._ended = kept + block, 0, not block

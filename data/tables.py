@@ -38,7 +38,7 @@ class Table:
         negatives: hard negatives a row.
         dropped: rows left out because a text is empty.
         instruction: what all rows ask for; None where a column of instructions, or nothing, says it.
-        notes: what was decided about the source beside the roles, for the first screen.
+        how: how the file was read; empty where there is nothing to say.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Table:
     negatives: int
     dropped: int
     instruction: str | None = None
-    notes: tuple[str, ...] = ()
+    how: str = ""
 
     @property
     def instructed(self) -> bool:

@@ -108,8 +108,8 @@ def test_what_cannot_be_decided_is_refused_with_the_setting(kinds, why):
             texts("query", "pos", "Instruction", "id"),
             "{anchor: query, positive: pos, instruction: Instruction}",
         ),
-        (texts("a") | {"meta": OTHER}, "{anchor: a, positive: NAME}"),
-        ({"meta": OTHER}, "{anchor: NAME, positive: NAME}"),
+        (texts("a") | {"meta": OTHER}, "{anchor: a}"),
+        ({"meta": OTHER}, "{anchor: NAME}"),
         (texts("a: b", "it's", "positive", "answer"), "{anchor: 'a: b', positive: positive}"),
     ],
 )

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbatch.data.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS, resolve
-from inbatch.data.files import peek, read
+from inbatch.data.files import first_cells, look, peek, read
 from inbatch.errors import UsageError
 
 
-def rows_of(path: Path, columns=None, header: bool = True) -> dict[str, list]:
-    kinds = peek(path, header)
-    schema, batches = read(path, kinds, resolve(kinds, columns, str(path)), header)
+def rows_of(path: Path, columns=None) -> dict[str, list]:
+    reading = look(path, columns)
+    kinds = peek(path, reading)
+    schema, batches = read(path, kinds, resolve(kinds, columns, str(path)), reading)
     return pa.Table.from_batches(batches, schema).to_pydict()
 
 
@@ -44,7 +45,7 @@ def test_a_tsv_file_keeps_quotation_marks(tmp_path):
 def test_columns_of_a_file_without_names_are_numbered(tmp_path):
     path = write(tmp_path, "a.tsv", "genre\t0.5\tA man sings.\tA person sings.\n")
     columns = {"anchor": 2, "positive": 3, "score": 1}
-    assert rows_of(path, columns, header=False) == {"2": ["A man sings."], "3": ["A person sings."], "1": [0.5]}
+    assert rows_of(path, columns) == {"2": ["A man sings."], "3": ["A person sings."], "1": [0.5]}
 
 
 def test_a_jsonl_file_may_hold_lists_numbers_and_null(tmp_path):
@@ -142,8 +143,9 @@ def test_a_score_that_is_no_number_is_refused_with_its_line(tmp_path, cell):
 
 
 def test_kinds_of_cells_are_seen_in_the_first_rows(tmp_path):
-    path = write(tmp_path, "a.csv", "a,b,c\n1,x,1\n2.5,3,\n")
-    assert peek(path) == {"a": DIGITS, "b": TEXT, "c": TEXT}
+    path = write(tmp_path, "a.csv", "a,b,c\n1,x,1\n2.5,3,\n4,,\n")
+    assert peek(path) == {"a": DIGITS, "b": TEXT, "c": DIGITS}
+    assert first_cells(path) == {"a": ["1", "2.5", "4"], "b": ["x", "3", ""], "c": ["1", "", ""]}
     row = {"text": "a", "null": None, "number": 1, "list": ["a"], "numbers": [1], "object": {}}
     path = write(tmp_path, "a.jsonl", json.dumps(row))
     assert list(peek(path).values()) == [TEXT, OTHER, NUMBER, TEXTS, OTHER, OTHER]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbatch.data.cells import Literal
+from inbatch.data.decoding import find_coding
 from inbatch.data.json_rows import check_whole, is_stream, line_rows, stream_rows, without_line
 from inbatch.errors import UsageError
 
@@ -19,6 +20,10 @@ ROWS = [
 def write(path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def rows_of(path):
+    return stream_rows(path, find_coding(path))
 
 
 def lines(path):
@@ -40,7 +45,7 @@ def lines(path):
 def test_an_array_and_objects_one_after_another_are_the_same_rows(tmp_path, content):
     path = write(tmp_path / "a.json", content)
     assert is_stream(path)
-    assert [row for _, row in stream_rows(path)] == [ROWS[0], ROWS[1] | {"more": ["1", {"x": None}]}]
+    assert [row for _, row in rows_of(path)] == [ROWS[0], ROWS[1] | {"more": ["1", {"x": None}]}]
 
 
 @pytest.mark.parametrize(
@@ -65,13 +70,13 @@ def test_any_array_comes_back(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("any")
     for indent in (None, 1):
         path = write(folder / "a.json", json.dumps(rows, indent=indent))
-        assert [row for _, row in stream_rows(path)] == rows
+        assert [row for _, row in rows_of(path)] == rows
 
 
 def test_a_row_longer_than_a_block_and_the_lines_of_rows(tmp_path):
     rows = [{"text": "x" * 300_000}, {"text": "y"}, {"text": "z\u00e9" * 100_000}]
     path = write(tmp_path / "a.json", "[\n" + ",\n\n".join(json.dumps(row) for row in rows) + "\n]")
-    assert list(stream_rows(path)) == [(2, rows[0]), (4, rows[1]), (6, rows[2])]
+    assert list(rows_of(path)) == [(2, rows[0]), (4, rows[1]), (6, rows[2])]
 
 
 def test_a_long_array_is_not_held(tmp_path):
@@ -80,7 +85,7 @@ def test_a_long_array_is_not_held(tmp_path):
     row = json.dumps({"text": "word " * 20})
     path = write(tmp_path / "a.json.gz", gzip.compress(("[" + ",".join([row] * 200_000) + "]").encode(), 1))
     tracemalloc.start()
-    count = sum(1 for _ in stream_rows(path))
+    count = sum(1 for _ in rows_of(path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 200_000
@@ -99,7 +104,7 @@ def test_lists_are_numbered_and_texts_are_a_column(tmp_path):
     expected = [(1, {"0": "q", "1": "p"}), (3, {"0": "r", "1": "s", "2": "3"}), (4, {"text": "alone"})]
     assert lines(path) == expected
     path = write(tmp_path / "a.json", '[["q", "p"], "alone"]')
-    assert [row for _, row in stream_rows(path)] == [{"0": "q", "1": "p"}, {"text": "alone"}]
+    assert [row for _, row in rows_of(path)] == [{"0": "q", "1": "p"}, {"text": "alone"}]
 
 
 @pytest.mark.parametrize(
@@ -123,14 +128,14 @@ def test_lists_are_numbered_and_texts_are_a_column(tmp_path):
 def test_what_is_no_json_is_refused_with_its_line(tmp_path, content, message):
     path = write(tmp_path / "a.json", content)
     with pytest.raises(UsageError, match=message) as error:
-        list(stream_rows(path))
+        list(rows_of(path))
     assert str(error.value).startswith(f"{path}")
     assert "\n" not in str(error.value)
 
 
 def test_a_file_without_rows_has_none(tmp_path):
     for content in ("", " \n", "[]", "[\n]\n"):
-        assert list(stream_rows(write(tmp_path / "a.json", content))) == []
+        assert list(rows_of(write(tmp_path / "a.json", content))) == []
 
 
 @pytest.mark.parametrize("line", ['{"a": "b"', '{"a": 3}}', "anchor\tpositive", "[" * 200_000])
@@ -159,7 +164,7 @@ def test_one_object_with_all_rows_inside_is_refused_with_the_command_that_writes
     content = json.dumps(whole).encode()
     path = write(tmp_path / f"it's.json{ending}", gzip.compress(content) if ending else content)
     with pytest.raises(UsageError, match="expected one object a row") as error:
-        check_whole(path, [row for _, row in stream_rows(path)])
+        check_whole(path, [row for _, row in rows_of(path)])
     subprocess.run(str(error.value).partition("Write them out: ")[2], shell=True, check=True, cwd=tmp_path)
     (made,) = tmp_path.glob("*-rows.jsonl")
     assert [row for _, row in lines(made)] == [{"q": "a", "p": "b"}, {"q": "c", "p": "d"}]
