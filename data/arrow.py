@@ -64,6 +64,15 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     return {name: feature.names for name, feature in features.items() if isinstance(feature, ClassLabel)}
 
 
+def cells_of(table: Any) -> dict[str, list[Any]]:
+    """Return the cells of columns that hold texts or numbers themselves, as Python's values."""
+    return {
+        name: _values(table.column(name), None)
+        for name in dict.fromkeys(table.schema.names)
+        if arrow_kind(table.schema.field(name).type) in (TEXT, NUMBER)
+    }
+
+
 def is_plain(schema: pa.Schema, wanted: Mapping[str, str]) -> bool:
     """Say whether the wanted columns need no conversion."""
     labels = class_names(schema)

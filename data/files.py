@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from inbatch.data import delimited
-from inbatch.data.arrow import convert, open_parquet, schema_kinds
+from inbatch.data.arrow import cells_of, convert, open_parquet, schema_kinds
 from inbatch.data.cells import ARROW, ROWS_A_BATCH, Row, batches, kind_of
 from inbatch.data.columns import DIGITS, NUMBER, TEXT, Roles
 from inbatch.data.decoding import Coding, find_coding, lines
@@ -94,15 +94,9 @@ def first_cells(path: Path, reading: Reading = None) -> dict[str, list[Any]]:
         UsageError: as `peek` does.
     """
     if suffix_of(path) == ".parquet":
-        parquet = open_parquet(path)
-        flat = [
-            name
-            for name, kind in schema_kinds(parquet.schema_arrow).items()
-            if kind in (TEXT, NUMBER) and "." not in name
-        ]
-        rows: list[dict[str, Any]] = next(parquet.iter_batches(_ROWS_PEEKED, columns=flat), pa.table({})).to_pylist()
-    else:
-        rows = _first_rows(path, reading)
+        batch = next(open_parquet(path).iter_batches(_ROWS_PEEKED), None)
+        return {} if batch is None else cells_of(pa.Table.from_batches([batch]))
+    rows = _first_rows(path, reading)
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from inbatch.data.arrow import class_names, convert, is_plain, open_parquet, schema_kinds
+from inbatch.data.arrow import cells_of, class_names, convert, is_plain, open_parquet, schema_kinds
 from inbatch.data.cache import cached_table
 from inbatch.data.cells import ARROW, ROWS_A_BATCH, MixedColumn
 from inbatch.data.columns import NUMBER, TEXT, TEXTS, Roles, resolve
@@ -253,7 +253,8 @@ def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
     whole = rows.features.arrow_schema
     kinds = schema_kinds(whole)
     flat = [name for name in whole.names if kinds[name] in (TEXT, NUMBER)]
-    roles = _resolve(kinds, source, _first_values(rows, flat))
+    cells = cells_of(rows.select_columns(flat).with_format("arrow")[:_ROWS_PEEKED]) if flat else {}
+    roles = _resolve(kinds, source, cells)
     how = "; ".join(_notes(kinds, class_names(whole), roles))
     wanted = wanted_kinds(kinds, roles)
     if is_plain(whole, wanted) and _is_valid(rows, roles):
@@ -272,14 +273,6 @@ def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
         roles,
         how,
     )
-
-
-def _first_values(rows: Dataset, names: list[str]) -> dict[str, list[Any]]:
-    """Return the cells of the first rows; what is no UTF-8 is not looked at."""
-    try:
-        return rows.select_columns(names)[:_ROWS_PEEKED] if names else {}
-    except UnicodeDecodeError:
-        return {}
 
 
 def _is_valid(rows: Dataset, roles: Roles) -> bool:

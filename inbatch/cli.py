@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``inbatch`` with ``arguments`` (default: those of the process) and return its exit code."""
     if arguments is None and sys.argv[1:2] and sys.argv[1] in NETWORKS:
         restart_tuned()
+    _write_anything()
     try:
         return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
     except InbatchError as error:
@@ -64,6 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except SystemExit as leave:  # argparse after --help and --version
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+
+
+def _write_anything() -> None:
+    r"""Write what a terminal's or pipe's encoding lacks as its number, such as \u2026, as Python does on stderr; what the user set stays."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _dispatch(arguments: list[str]) -> int:
