@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import yaml
-
+from inbatch.data.doubt import Doubt, Meaning, as_yaml
+from inbatch.data.ids import Likeness
 from inbatch.errors import UsageError
 
 # What a column holds. `DIGITS` are numbers written as text, as in csv files: they can be either.
@@ -41,6 +39,7 @@ class Roles:
         score: the column of similarities.
         instruction: the column of what each row asks for; only where it is set or has this name.
         how: how they were found: ``as set``, ``by name`` or ``by order``.
+        left_out: columns of identifiers, which are not read.
     """
 
     anchor: str
@@ -49,6 +48,7 @@ class Roles:
     score: str | None = None
     how: str = "as set"
     instruction: str | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class Roles:
     @property
     def without_instruction(self) -> str:
         """The mapping that gives the same roles but the instruction's, as YAML."""
-        return _as_yaml({role: names for role, names in self.setting.items() if role != "instruction"})
+        return as_yaml({role: names for role, names in self.setting.items() if role != "instruction"})
 
     def __str__(self) -> str:
         positive = "the same text" if self.positive is None else self.positive
@@ -77,34 +77,41 @@ class Roles:
         parts += [f"negatives = {', '.join(self.negatives)}"] if self.negatives else []
         parts += [f"score = {self.score}"] if self.score is not None else []
         parts += [f"instruction = {self.instruction}"] if self.instruction is not None else []
-        return f"{'; '.join(parts)} ({self.how})"
+        ids = f"; left out as identifiers: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{'; '.join(parts)} ({self.how}{ids})"
 
 
 def resolve(
-    kinds: Mapping[str, str], columns: Mapping[str, str | int | Sequence[str | int]] | None, where: str
+    kinds: Mapping[str, str],
+    columns: Mapping[str, str | int | Sequence[str | int]] | None,
+    where: str,
+    ids: Mapping[str, Likeness | None] | None = None,
 ) -> Roles:
     """Find the role of each column.
 
-    A given mapping decides, and all other columns are left out. Else names decide: case is ignored, all columns must have a known
-    name, and no role may be claimed twice. If no column has a known name, the order does: one text is the anchor and its own
-    positive; two are anchor and positive; further ones are hard negatives; a last column of numbers is the score. A column
-    ``instruction`` is one beside known names only; by order it is a text as any other.
+    A given mapping decides, and all other columns are left out. Else columns of identifiers are left out, unless their name is known.
+    Then names decide: case is ignored, all columns must have a known name, and no role may be claimed twice. If no column has a known
+    name, the order does: one text is the anchor and its own positive; two are anchor and positive; further ones are hard negatives; a last
+    column of numbers is the score. A column ``instruction`` is one beside known names only; by order it is a text as any other.
 
     Args:
         kinds: what each column holds, in the order of the file: `TEXT`, `TEXTS`, `NUMBER`, `DIGITS` or `OTHER`.
         columns: ``{"anchor": name, "positive": name, "negatives": [names], "score": name, "instruction": name}``, all but the
             anchor optional.
         where: the source's name, for messages.
+        ids: the columns that hold identifiers, or may, as `inbatch.data.ids.likeness` says.
 
     Raises:
-        UsageError: if a named column is missing, a column's content does not fit its role, or the roles cannot be decided.
+        UsageError: if a named column is missing, a column's content does not fit its role, or the roles cannot be decided; then the lines
+            that decide them are said (`Doubt`).
     """
+    ids = {name: found for name, found in (ids or {}).items() if found is not None}
     if columns is not None:
         roles = _as_set(kinds, columns, where)
-    elif any(_role_of(name) not in (None, "instruction") for name in kinds):
-        roles = _by_name(kinds, where)
+    elif any(role_of(name) not in (None, "instruction") for name in kinds):
+        roles = _by_name(kinds, where, ids)
     else:
-        roles = _by_order(kinds, where)
+        roles = _by_order(kinds, where, ids)
     _check_content(kinds, roles, where)
     return roles
 
@@ -130,14 +137,31 @@ def _as_set(kinds: Mapping[str, str], columns: Mapping[str, str | int | Sequence
     )
 
 
-def _role_of(name: str) -> str | None:
-    return "negatives" if _NUMBERED.fullmatch(name.lower()) else _ROLE.get(name.lower())
+def role_of(name: str) -> str | None:
+    """Return the role that a name is known for."""
+    name = name.strip().lower()
+    return "negatives" if _NUMBERED.fullmatch(name) else _ROLE.get(name)
 
 
-def _by_name(kinds: Mapping[str, str], where: str) -> Roles:
+def _by_name(kinds: Mapping[str, str], where: str, ids: Mapping[str, Likeness]) -> Roles:
+    left_out = tuple(name for name in kinds if role_of(name) is None and ids.get(name) == "ids")
+    kept = {name: kind for name, kind in kinds.items() if name not in left_out}
+    roles = replace(_named(kept, where), left_out=left_out)
+    numbers = [
+        name
+        for name in roles.texts
+        if kinds[name] in (DIGITS, NUMBER) and (ids.get(name) == "ids" or (name == roles.anchor and name in ids))
+    ]
+    if numbers:
+        why = f"{' and '.join(numbers)} {'holds' if len(numbers) == 1 else 'hold'} identifiers, not texts, by the first rows"
+        raise Doubt(where, why, [("if they are meant to be embedded", {"columns": roles.setting})])
+    return roles
+
+
+def _named(kinds: Mapping[str, str], where: str) -> Roles:
     found: dict[str, list[str]] = {}
     for name in kinds:
-        found.setdefault(_role_of(name) or "unknown", []).append(name)
+        found.setdefault(role_of(name) or "unknown", []).append(name)
     if unknown := found.get("unknown"):
         raise _undecided(f"no role is known for {', '.join(unknown)}", kinds, where)
     if list(found) == ["text"] and len(found["text"]) == 1:
@@ -162,13 +186,23 @@ def _by_name(kinds: Mapping[str, str], where: str) -> Roles:
     return Roles(found["anchor"][0], positive, tuple(negatives), score, "by name", instruction)
 
 
-def _by_order(kinds: Mapping[str, str], where: str) -> Roles:
-    names = list(kinds)
+def _by_order(kinds: Mapping[str, str], where: str, ids: Mapping[str, Likeness]) -> Roles:
+    left_out = tuple(name for name in kinds if ids.get(name) == "ids")
+    names = [name for name in kinds if name not in left_out]
+    words = all(ids.get(name) and kinds[name] == TEXT for name in names[:2])
+    open_ = [name for name in names if ids.get(name) and not (words and kinds[name] == TEXT)]
+    if open_:
+        without = {name: kinds[name] for name in names if name not in open_}
+        meanings: list[Meaning] = []
+        if any(kind in (TEXT, TEXTS) for kind in without.values()):
+            meanings.append(("if so", {"columns": _guess(without, numbers=True)}))
+        meanings.append(("if not", {"columns": _guess({name: kinds[name] for name in names}, numbers=True)}))
+        raise Doubt(where, f"the column{'s' * (len(open_) > 1)} {' and '.join(open_)} may hold identifiers", meanings)
     score = names.pop() if len(names) > 2 and kinds[names[-1]] in (NUMBER, DIGITS) else None
-    if not names or any(kinds[name] not in _TEXTUAL for name in names):
-        raise _undecided("no name is known, and not all of them hold texts", kinds, where)
+    if not names or any(kinds[name] not in (TEXT, TEXTS) for name in names):
+        raise _undecided("no name is known, and not all of them hold texts", kinds, where, left_out)
     positive = names[1] if len(names) > 1 else None
-    return Roles(names[0], positive, tuple(names[2:]), score, "by order")
+    return Roles(names[0], positive, tuple(names[2:]), score, "by order", left_out=left_out)
 
 
 def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
@@ -181,55 +215,70 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
             f"got them in {', '.join(lists)} with {roles}. Set columns."
         )
     for name in roles.texts:
-        if kinds[name] not in _TEXTUAL:
-            raise UsageError(
-                f"{where}: expected texts in column {name}; it holds: {kinds[name]}. Set columns to other ones."
-            )
+        # Numbers are texts where a name says so, as answers may be; by order they never are.
+        if kinds[name] not in (*_TEXTUAL, NUMBER):
+            raise _wrong(f"expected texts in column {name}; it holds: {kinds[name]}", kinds, where)
     if roles.instruction is not None and kinds[roles.instruction] != TEXT:
         raise UsageError(
             f"{where}: expected texts in the instruction column {roles.instruction}; it holds: {kinds[roles.instruction]}."
         )
     if roles.score is not None and kinds[roles.score] not in (NUMBER, DIGITS):
-        raise UsageError(
-            f"{where}: expected numbers in the score column {roles.score}; it holds: {kinds[roles.score]}."
+        raise _wrong(
+            f"expected numbers in the score column {roles.score}; it holds: {kinds[roles.score]}", kinds, where
         )
 
 
-def _undecided(why: str, kinds: Mapping[str, str], where: str) -> UsageError:
-    return UsageError(
-        f"{where}: cannot decide the roles of the columns {', '.join(kinds)}: {why}. Say which has which of the "
-        f"roles {', '.join(SETTINGS)}; those left out are ignored. In inbatch evaluate and search that is --columns ROLE=NAME, in inbatch "
-        f"fit, if this is meant: {as_option(where, _guess(kinds))}"
+def _wrong(why: str, kinds: Mapping[str, str], where: str) -> UsageError:
+    """Refuse a column, with the line that takes others where there are any."""
+    guess = _guess(kinds)
+    if guess["anchor"] == "NAME":
+        return UsageError(f"{where}: {why}, and there is no column of texts.")
+    return Doubt(where, f"{why}. Set columns to other ones", [("if these are meant", {"columns": guess})])
+
+
+def _undecided(why: str, kinds: Mapping[str, str], where: str, left_out: Sequence[str] = ()) -> Doubt:
+    kept = {name: kind for name, kind in kinds.items() if name not in left_out}
+    numbers = not any(role_of(name) for name in kept)
+    return Doubt(
+        where,
+        f"cannot decide the roles of the columns {', '.join(kinds)}: {why}. Say which has which of the roles {', '.join(SETTINGS)}; "
+        "those left out are ignored. In inbatch evaluate and search that is --columns ROLE=NAME",
+        [("if this is meant", {"columns": _guess(kept or kinds, numbers)})],
     )
 
 
-def as_option(path: str, columns: Mapping[str, str | Sequence[str]]) -> str:
-    """Write a source with its columns as the option of ``inbatch fit``, quoted for a shell."""
-    return shlex.quote(f"--data.sources={_as_yaml({'path': path, 'columns': dict(columns)})}")
+def _guess(kinds: Mapping[str, str], numbers: bool = False) -> dict[str, str | list[str]]:
+    """Propose roles for columns that leave them open: by name, and the first other texts as anchor and positive.
 
-
-def _as_yaml(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(
-        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")
-    ).strip()
-
-
-def _guess(kinds: Mapping[str, str]) -> dict[str, str | list[str]]:
-    """Propose roles for columns that leave them open: by name, and the first other texts as anchor and positive."""
+    Args:
+        kinds: of the columns.
+        numbers: no name is known: further texts are hard negatives, and a single column of numbers is the score, or the positive or the
+            anchor where there is no text left for it.
+    """
     fits = {"score": (NUMBER, DIGITS), "instruction": (TEXT,), "anchor": (TEXT, DIGITS)}
     known: dict[str, list[str]] = {role: [] for role in SETTINGS}
     open_: list[str] = []
     for name, kind in kinds.items():
-        role = _role_of(name)
+        role = role_of(name)
         if role in known and kind in fits.get(role, _TEXTUAL):
             known[role].append(name)
         elif kind == TEXT and role in (None, "text"):
             open_.append(name)
-    anchor = known["anchor"] or open_[:1] or ["NAME"]
+    counted = [name for name, kind in kinds.items() if kind in (NUMBER, DIGITS) and role_of(name) is None]
+    if numbers:
+        open_ += [name for name in counted if kinds[name] == DIGITS][: max(0, 2 - len(open_))]
+    anchor = known["anchor"] or open_[:1]
     rest = [name for name in open_ if name not in anchor]
-    positive = known["positive"] or rest[:1]
-    guess: dict[str, str | list[str]] = {"anchor": anchor[0], "positive": (positive or ["NAME"])[0]}
-    negatives = known["negatives"]
+    positive = (known["positive"] or rest)[:1]
+    guess: dict[str, str | list[str]] = {"anchor": (anchor or ["NAME"])[0]}
+    if not positive:
+        return guess
+    guess["positive"] = positive[0]
+    negatives = known["negatives"] or (rest[1:] if numbers else [])
     if negatives:
         guess["negatives"] = negatives if all(kinds[name] != TEXTS for name in negatives) else negatives[:1]
-    return guess | {role: known[role][0] for role in ("score", "instruction") if known[role]}
+    counted = [name for name in counted if name not in open_]
+    scores = known["score"] or (counted if numbers and len(counted) == 1 else [])
+    return guess | {
+        role: names[0] for role, names in (("score", scores), ("instruction", known["instruction"])) if names
+    }

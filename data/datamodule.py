@@ -199,7 +199,9 @@ class EmbeddingDataModule(LightningDataModule):
         for table, quota in zip(self.tables, self.order.quotas):
             dropped = f", {table.dropped} dropped as empty" if table.dropped else ""
             share = f", {quota} an epoch" if quota != len(table) else ""
-            lines += [f"{table.name}: {len(table)} rows{dropped}{share}", f"  {table.roles}"]
+            lines.append(f"{table.name}: {len(table)} rows{dropped}{share}")
+            lines += [f"  {table.how}"] if table.how else []
+            lines.append(f"  {table.roles}")
             lines += [f"  instruction: {table.instruction}"] if table.instruction is not None else []
             for row in range(min(_EXAMPLES, len(table))):
                 cells = table.rows[row]

@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from inbatch.data.arrow import cells_of, class_names, convert, is_plain, open_parquet, schema_kinds
 from inbatch.data.cache import cached_table
-from inbatch.data.columns import Roles, resolve
+from inbatch.data.cells import ARROW, ROWS_A_BATCH, MixedColumn
+from inbatch.data.columns import NUMBER, TEXT, TEXTS, Roles, resolve
+from inbatch.data.delimited import Quotes
+from inbatch.data.doubt import Doubt, Meaning
 from inbatch.data.environment import environment_pairs, with_neighbours
-from inbatch.data.files import SUFFIXES, arrow_kind, peek, read
+from inbatch.data.files import DELIMITED, SUFFIXES, Reading, first_cells, look, peek, read, wanted_kinds
 from inbatch.data.fingerprint import file_fingerprint
+from inbatch.data.ids import Likeness, likeness
+from inbatch.data.nested import offered, spelled
+from inbatch.data.opening import COMPRESSIONS, compression_of, suffix_of
 from inbatch.data.tables import Table, View, make_table
 from inbatch.errors import MissingError, UsageError
 from inbatch.hub import offline_if_unreachable
@@ -26,7 +34,8 @@ if TYPE_CHECKING:
 ENVIRONMENT = "environment"
 _HUB = "hf://datasets/"
 # Raise it when the same file is read into another table.
-_VERSION = 1
+_VERSION = 3
+_ROWS_PEEKED = 100
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
@@ -35,13 +44,13 @@ class Source:
     """Where rows come from, and what is made of them.
 
     Attributes:
-        path: a txt (one sentence a line), csv, tsv, jsonl or parquet file; a folder written by ``Dataset.save_to_disk``; a data
+        path: a txt (one sentence a line), csv, tsv, jsonl, json or parquet file, also compressed (.gz, .zst, .bz2); a folder written by ``Dataset.save_to_disk``; a data
             set of the Hugging Face hub (``owner/name``) or one file of it (``hf://datasets/owner/name/file.txt``); or
             ``environment``, the docstrings and code of the Python packages installed on this machine; ``columns`` may name its
             column ``neighbour``, too, another docstring of the anchor's module.
         columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …}``; columns left out are
-            ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. If not given, names decide where
-            every column has a known one, and the order where none has.
+            ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. If not given, columns of identifiers
+            are left out, names decide where every other column has a known one, and the order where none has.
         view: what a row becomes: ``same`` text twice, ``pair``, ``triplet`` with hard negatives, ``scored`` pair; ``auto`` takes
             every role that was found.
         negatives: hard negatives a row where a column holds lists of them; drawn anew at each visit. As many as every row has,
@@ -53,6 +62,15 @@ class Source:
             ``{instruction}``.
         empty: what happens to rows with an empty text: ``drop``, or ``keep``, as SimCSE's released code does, where the tokenizer
             sees one space.
+        encoding: of a text file, as Python names it (cp1252, utf-16-le, gb18030, …). If not given, a byte order mark says it, and without
+            one it is UTF-8.
+        delimiter: what stands between the cells of a csv or tsv file: one character, or ``comma``, ``semicolon``, ``tab``, ``pipe``. If not
+            given, the first rows decide, or Excel's line ``sep=``.
+        quotes: what double quotes mean in a csv or tsv file: they enclose cells, and those inside are doubled (``double``) or stand behind
+            a ``backslash``, or they are ``text``. If not given, the first rows decide.
+        header: whether the first line of a csv or tsv file names the columns. If not given, known names and the first rows decide.
+        na_as_empty: in a csv or tsv file, take NA, N/A, None, null, nan and the like for empty texts, as pandas and with it the released
+            codes do; else they are texts.
     """
 
     path: str
@@ -64,6 +82,20 @@ class Source:
     subset: str | None = None
     empty: Literal["drop", "keep"] = "drop"
     instruction: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    quotes: Quotes | None = None
+    header: bool | None = None
+    na_as_empty: bool = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings beside the path that are not the defaults."""
+        defaults = asdict(Source(""))
+        return {name: value for name, value in asdict(self).items() if name != "path" and value != defaults[name]}
+
+
+_READING = ("encoding", "delimiter", "quotes", "header")
 
 
 def load(source: Source) -> Table:
@@ -73,7 +105,10 @@ def load(source: Source) -> Table:
         MissingError: if the file, folder or data set is not there.
         UsageError: if a setting does not fit the source, or its content is wrong; the message names the place.
     """
-    rows, roles = _open(source)
+    try:
+        rows, roles, how = _open(source)
+    except Doubt as doubt:
+        raise Doubt(source.path, doubt.why, _worked_out(source, doubt.meanings), source.given) from None
     if source.empty not in ("drop", "keep"):
         raise UsageError(f"{source.path}: expected empty to be drop or keep; got {source.empty!r}.")
     if source.instruction is not None and roles.instruction is not None:
@@ -82,10 +117,10 @@ def load(source: Source) -> Table:
             f"{roles.instruction}. Drop the setting, or set columns to {roles.without_instruction}."
         )
     table = make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
-    return replace(table, instruction=source.instruction)
+    return replace(table, instruction=source.instruction, how=how)
 
 
-def _open(source: Source) -> tuple[Dataset, Roles]:
+def _open(source: Source) -> tuple[Dataset, Roles, str]:
     if source.path.startswith(("{", "[")):  # what the command line could not read as a source, and took for a path
         names = ", ".join(field.name for field in fields(Source))
         raise UsageError(
@@ -99,18 +134,21 @@ def _open(source: Source) -> tuple[Dataset, Roles]:
         return _choose(_environment(source), source)
     elif path.is_dir():
         return _choose(_saved(path, source), source)
-    elif not path.exists() and path.suffix not in SUFFIXES and _HUB_NAME.fullmatch(source.path):
+    elif not path.exists() and suffix_of(path) not in SUFFIXES and _HUB_NAME.fullmatch(source.path):
         return _choose(_hub(source), source)
     if not path.exists():
         raise MissingError(
             f"expected a data file at {path.absolute()}; there is none. Check data.sources, or copy it there."
         )
-    if path.suffix not in SUFFIXES:
+    if suffix_of(path) not in SUFFIXES:
         raise UsageError(
-            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}; got {path.suffix or 'no suffix'!r}."
+            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}, where compressed with one of {', '.join(COMPRESSIONS)} behind; "
+            f"got {path.suffix or 'no suffix'!r}."
         )
     if source.split is not None or source.subset is not None:
         raise UsageError(f"{path}: a file has no split and no subset. Remove these settings of the source.")
+    if source.na_as_empty and suffix_of(path) not in DELIMITED:
+        raise UsageError(f"{path}: na_as_empty is a setting of csv and tsv files. Remove it from this source.")
     if path.stat().st_size == 0:
         raise UsageError(f"{path}: expected at least one row; the file is empty.")
     return _file(path, source)
@@ -123,32 +161,130 @@ def _environment(source: Source) -> Dataset:
     return with_neighbours(pairs).select_columns(["anchor", "positive", "neighbour"])
 
 
-def _file(path: Path, source: Source) -> tuple[Dataset, Roles]:
+def _file(path: Path, source: Source) -> tuple[Dataset, Roles, str]:
+    reading, kinds, roles = _decide(path, source)
+    while True:
+        schema, batches = read(path, kinds, roles, reading, source.na_as_empty)
+        state = path.stat()
+        settings = [str(path.resolve()), roles.used, str(reading), source.na_as_empty]
+        place = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+        # Copying tools keep size and time where they are told to; the content tells files apart.
+        key = json.dumps([_VERSION, file_fingerprint(path), state.st_mtime_ns, roles.how, str(schema)])
+        try:
+            rows = cached_table(f"file-{place}", key, schema, lambda found=batches: found)
+        except MixedColumn as column:  # at a row behind those that were looked at
+            kinds[column.name] = TEXTS
+            roles = _resolve(kinds, source, first_cells(path, reading))
+        else:
+            break
+    labels = class_names(open_parquet(path).schema_arrow) if reading is None else {}
+    compression = compression_of(path)
+    how = [str(reading)] if reading is not None else []
+    how += [f"decompressed: {compression}"] if compression else []
+    return rows, roles, "; ".join([*how, *_notes(kinds, labels, roles)])
+
+
+def _decide(path: Path, source: Source) -> tuple[Reading, dict[str, str], Roles]:
+    """Decide from its first rows how a file is read, and which column plays which role."""
     numbered = {isinstance(i, int) for value in (source.columns or {}).values() for i in _listed(value)}
-    if len(numbered) == 2 or (True in numbered and path.suffix not in (".csv", ".tsv")):
+    if len(numbered) == 2 and suffix_of(path) in DELIMITED:
         raise UsageError(
             f"{path}: columns are numbers for a csv or tsv file without a line of names, and names otherwise; got both."
         )
-    header = True not in numbered
-    kinds = peek(path, header)
-    roles = resolve(kinds, source.columns, source.path)
-    schema, batches = read(path, kinds, roles, header)
-    state = path.stat()
-    place = hashlib.sha256(json.dumps([str(path.resolve()), roles.used, header]).encode()).hexdigest()[:16]
-    # Copying tools keep size and time where they are told to; the content tells files apart.
-    key = json.dumps([_VERSION, file_fingerprint(path), state.st_mtime_ns, str(schema)])
-    return cached_table(f"file-{place}", key, schema, lambda: batches), roles
+    reading = look(path, source.columns, **{name: getattr(source, name) for name in _READING})
+    kinds = peek(path, reading)
+    cells = {} if suffix_of(path) == ".txt" else first_cells(path, reading)
+    return reading, kinds, _resolve(kinds, source, cells)
+
+
+def _resolve(kinds: dict[str, str], source: Source, cells: Mapping[str, list[Any]]) -> Roles:
+    if source.columns is not None:
+        return resolve(kinds, spelled(source.columns, kinds), source.path)
+    ids: dict[str, Likeness | None] = {name: likeness(name, column) for name, column in cells.items()}
+    return resolve(offered(kinds), None, source.path, ids)
+
+
+def _notes(kinds: Mapping[str, str], labels: Mapping[str, list[str]], roles: Roles) -> list[str]:
+    """Say which columns are read as something else than they hold."""
+    return [
+        f"{name}: {'classes, read as their names' if name in labels else 'numbers, read as texts'}"
+        for name in roles.texts
+        if kinds[name] == NUMBER
+    ]
+
+
+def _worked_out(source: Source, meanings: Sequence[Meaning], depth: int = 3) -> list[Meaning]:
+    """Add to each meaning what else has to be said before its line can be read, and leave out those that cannot."""
+    path = Path(source.path).expanduser()
+    if not path.is_file():
+        return list(meanings)
+    found: list[Meaning] = []
+    for meaning, more in meanings:
+        if "columns" in more and source.header is False:
+            more = more | {"columns": {role: _as_number(name) for role, name in more["columns"].items()}}
+        said = replace(source, **more)
+        try:
+            _decide(path, said)
+        except Doubt as doubt:
+            if depth:
+                for further, rest in _worked_out(said, doubt.meanings, depth - 1):
+                    joined = (
+                        meaning if further == "if this is meant" else f"{meaning} and {further.removeprefix('if ')}"
+                    )
+                    found.append((joined, more | rest))
+        except UsageError:
+            continue
+        else:
+            found.append((meaning, more))
+    return found or list(meanings)
+
+
+def _as_number(name: Any) -> Any:
+    return [_as_number(item) for item in name] if isinstance(name, list) else int(name) if name.isdecimal() else name
 
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles]:
+def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
     """Resolve the columns of a table that is Arrow already, and keep those that have a role."""
-    kinds = {field.name: arrow_kind(field.type) for field in rows.features.arrow_schema}
-    roles = resolve(kinds, source.columns, source.path)
-    return rows.with_format(None).select_columns(list(roles.used)), roles
+    if said := [name for name in (*_READING, "na_as_empty") if name in source.given]:
+        raise UsageError(f"{source.path}: {said[0]} is a setting of text files. Remove it from this source.")
+    rows = rows.with_format(None)
+    whole = rows.features.arrow_schema
+    kinds = schema_kinds(whole)
+    flat = [name for name in whole.names if kinds[name] in (TEXT, NUMBER)]
+    cells = cells_of(rows.select_columns(flat).with_format("arrow")[:_ROWS_PEEKED]) if flat else {}
+    roles = _resolve(kinds, source, cells)
+    how = "; ".join(_notes(kinds, class_names(whole), roles))
+    wanted = wanted_kinds(kinds, roles)
+    if is_plain(whole, wanted) and _is_valid(rows, roles):
+        return rows.select_columns(list(roles.used)), roles, how
+    schema = pa.schema({name: ARROW[kind] for name, kind in wanted.items()})
+    settings = [source.path, source.split, source.subset, roles.used]
+    place = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+
+    def make() -> Iterator[pa.RecordBatch]:
+        tops = [top for top in whole.names if any(f"{used}.".startswith(f"{top}.") for used in wanted)]
+        tables = rows.select_columns(tops).with_format("arrow").iter(ROWS_A_BATCH)
+        return convert(source.path, tables, whole, wanted, schema)
+
+    return (
+        cached_table(f"set-{place}", json.dumps([_VERSION, rows._fingerprint, str(schema)]), schema, make),
+        roles,
+        how,
+    )
+
+
+def _is_valid(rows: Dataset, roles: Roles) -> bool:
+    """Say whether all texts are UTF-8: other programs' tables may hold halves of surrogate pairs."""
+    try:
+        for name in roles.texts:
+            rows.data.column(name).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _saved(path: Path, source: Source) -> Dataset:

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from inbatch.data.arrow import arrow_kind
 from inbatch.data.columns import TEXTS, Roles
-from inbatch.data.files import arrow_kind
 from inbatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Table:
         negatives: hard negatives a row.
         dropped: rows left out because a text is empty.
         instruction: what all rows ask for; None where a column of instructions, or nothing, says it.
+        how: how the file was read; empty where there is nothing to say.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Table:
     negatives: int
     dropped: int
     instruction: str | None = None
+    how: str = ""
 
     @property
     def instructed(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -106,28 +105,30 @@ def headline(result: dict[str, Any]) -> str:
 
 
 def read_lines(path: str) -> list[str]:
-    """Read the lines of a UTF-8 file, or of stdin if ``path`` is ``-``; a blank line counts, the end of the last is no line.
+    """Read the lines of a text file, or of stdin if ``path`` is ``-``; a blank line counts, the end of the last is no line.
+
+    Bytes are decoded as those of training data are; the file may be compressed.
 
     Raises:
         MissingError: if there is no such file.
-        UsageError: if it is empty, a folder, or not UTF-8.
+        UsageError: if it is empty, a folder, damaged, or in no encoding that can be told.
     """
+    from inbatch.data.decoding import decode
+    from inbatch.data.opening import open_bytes
+
+    name = "stdin" if path == "-" else path
     try:
-        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        text = content.decode("utf8")
+        content = sys.stdin.buffer.read() if path == "-" else open_bytes(path).read()
     except FileNotFoundError:
         raise MissingError(
             f"expected a file of texts at {path}; there is none. Make it with `printf 'one text a line\\n' > {path}`."
         ) from None
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UsageError(f"expected UTF-8 in {path}; line {line} is not. Convert it, e.g. with iconv.") from None
     except (IsADirectoryError, PermissionError) as error:
         raise UsageError(f"expected a file of texts that can be read; got {path}: {error.strerror}.") from None
-    if not text.strip():
-        raise UsageError(f"expected one text a line in {'stdin' if path == '-' else path}; it is empty.")
-    # splitlines() would also cut at separators inside a text, such as U+2028.
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    lines, _ = decode(content, name)
+    if not any(line.strip() for line in lines):
+        raise UsageError(f"expected one text a line in {name}; it is empty.")
+    return lines
 
 
 def add_kinds(parser: argparse.ArgumentParser, kinds: dict[str, tuple[ModuleType, str]]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inbatch.errors import UsageError
+from inbatch.experiments.command import read_lines
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -109,6 +111,45 @@ def read_corpus(source: str | Source, split: str | None = None, limit: int | Non
     return Corpus(list(found), list(found.values()))
 
 
+def read_texts(path: str, column: str | None = None) -> list[str]:
+    """Read one text a row, blank ones too: the lines of a text file or of stdin (``-``), or one column of a table.
+
+    Args:
+        path: a file; what does not end as a table does is read as lines.
+        column: its name, or its number in a csv or tsv file without a line of names; None takes the only one that holds texts.
+
+    Raises:
+        MissingError: if there is no such file.
+        UsageError: if it cannot be read, or holds several columns of texts and none is named.
+    """
+    from inbatch.data.columns import DIGITS, NUMBER, TEXT
+    from inbatch.data.files import SUFFIXES, first_cells, peek
+    from inbatch.data.ids import likeness
+    from inbatch.data.opening import suffix_of
+    from inbatch.data.sources import Source
+
+    there = path != "-" and Path(path).is_file()
+    if not there or suffix_of(path) == ".txt" or suffix_of(path) not in SUFFIXES:
+        if column is not None and (there or path == "-"):
+            raise UsageError(
+                f"expected a table for --column {column}; {path} is read line by line. Leave --column out."
+            )
+        return read_lines(path)
+    if column is None:
+        kinds = peek(Path(path))
+        ids = [name for name, cells in first_cells(Path(path)).items() if likeness(name, cells) == "ids"]
+        texts = [name for name, kind in kinds.items() if kind == TEXT and name not in ids]
+        texts = texts or [name for name, kind in kinds.items() if kind in (DIGITS, NUMBER) and name not in ids]
+        if len(texts) != 1:
+            line = f": --column {shlex.quote(texts[0])}" if texts else " with --column NAME, or give a file of lines."
+            raise UsageError(
+                f"expected the column of texts in {path}; it holds {', '.join(kinds)}. Say which it is{line}"
+            )
+        column = texts[0]
+    rows, roles = _load(Source(path, columns={"anchor": int(column) if column.isdecimal() else column}, empty="keep"))
+    return [text or "" for text in rows[roles.anchor]]
+
+
 def _source(source: str | Source, split: str | None) -> Source:
     from inbatch.data.sources import Source
 
@@ -148,7 +189,7 @@ def add_source_arguments(parser: argparse.ArgumentParser, name: str, splits: str
     parser.add_argument(
         "source",
         metavar=name.upper(),
-        help="txt, csv, tsv, jsonl or parquet file, folder of a saved data set, data set of the Hugging Face hub, or "
+        help="txt, csv, tsv, jsonl, json or parquet file, also compressed (.gz, .zst, .bz2), folder of a saved data set, data set of the Hugging Face hub, or "
         "`environment`: docstrings and code of the Python packages installed here",
     )
     parser.add_argument("--split", help=f"split of a data set or of environment (default: {splits})")

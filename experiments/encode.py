@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from inbatch.experiments.command import add_encoder_arguments, load_encoder, read_lines
+from inbatch.experiments.command import add_encoder_arguments, load_encoder
+from inbatch.experiments.corpus import read_texts
 from inbatch.experiments.output import prepare_file
 from inbatch.files import replace_file
 
@@ -18,10 +19,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "examples:\n  inbatch encode minilm sentences.txt --out sentences.npy\n"
+        "  inbatch encode minilm pairs.jsonl.gz --column question --out questions.npy\n"
         "  head -100 queries.txt | inbatch encode runs/my-run/export - --prompt-name query --out queries.npy"
     )
     add_encoder_arguments(parser)
-    parser.add_argument("input", metavar="IN.txt", help="UTF-8 file with one text a line; - reads stdin")
+    parser.add_argument(
+        "input",
+        metavar="IN.txt",
+        help="text file with one text a line, or a csv, tsv, jsonl, json or parquet file, also compressed; - reads lines of stdin",
+    )
+    parser.add_argument("--column", metavar="NAME", help="of a table: its column of texts, where it has several")
     parser.add_argument(
         "--out", required=True, metavar="X.npy", help="where the array goes; written whole or not at all"
     )
@@ -35,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Encode a file."""
     prepare_file(args.out, ".npy")
-    texts = read_lines(args.input)
+    texts = read_texts(args.input, args.column)
     encoder = load_encoder(args, args.prompt_name)
     embeddings = encoder.encode(
         texts,

@@ -13,6 +13,7 @@ from inbatch.errors import UsageError
 from inbatch.experiments.command import add_encoder_arguments, describe_encoder, load_encoder, read_lines
 from inbatch.experiments.corpus import add_source_arguments, read_corpus, source_arguments
 from inbatch.experiments.output import add_output_arguments, prepare_file, report
+from inbatch.texts import mended
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,7 +148,7 @@ def run(args: argparse.Namespace) -> None:
     prepare_file(args.out)
     if args.top < 1:
         raise UsageError(f"expected --top of at least 1; got {args.top}.")
-    queries = args.query or [line for line in read_lines("-") if line.strip()]
+    queries = [mended(query) for query in args.query or ()] or [line for line in read_lines("-") if line.strip()]
     corpus = read_corpus(**source_arguments(args))
     encoder = load_encoder(args, "query", "document")
     encode = {"max_length": args.max_length, "token_budget": args.token_budget, "progress": True}

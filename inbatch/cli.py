@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def answer(work: Callable[[], int]) -> int:
     """Do a program's work and return its exit code; errors become one sentence and theirs."""
+    _write_anything()
     try:
         return work()
     except InbatchError as error:
@@ -77,6 +78,13 @@ def answer(work: Callable[[], int]) -> int:
         return 1
     except SystemExit as leave:  # argparse after --help and --version
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+
+
+def _write_anything() -> None:
+    r"""Write what a terminal's or pipe's encoding lacks as its number, such as \u2026, as Python does on stderr; what the user set stays."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _dispatch(arguments: list[str]) -> int:

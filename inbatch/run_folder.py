@@ -116,7 +116,7 @@ class RunFolder:
                 raise UsageError(
                     f"expected a new, an empty or a run folder; {self.path} holds {foreign[0]} and no config.yaml. Set --run_dir."
                 )
-        elif changed := differing_keys(yaml.safe_load(self._file("config.yaml").read_text()), config):
+        elif changed := differing_keys(yaml.safe_load(self._file("config.yaml").read_text(encoding="utf8")), config):
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
             raise UsageError(
                 f"{self.path} belongs to another configuration ({'; '.join(changed[:5])}{more}). "
@@ -133,7 +133,7 @@ class RunFolder:
 
     def _take_lock(self) -> None:
         # POSIX record locks: unlike flock they are not inherited by worker processes that may outlive this one.
-        lock = self._file(".lock").open("a+")
+        lock = self._file(".lock").open("a+", encoding="utf8")
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -166,7 +166,7 @@ class RunFolder:
     def starts(self) -> list[dict[str, Any]]:
         """Return the facts of each start so far."""
         path = self._file("run.json")
-        return json.loads(path.read_text())["starts"] if path.exists() else []
+        return json.loads(path.read_text(encoding="utf8"))["starts"] if path.exists() else []
 
     def recorded(self, fact: str) -> Any:
         """Return a fact, such as ``precision``, of the last start that noted it; None if none did."""
@@ -175,7 +175,7 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """Return what the finished run reported; None if it is not finished."""
         path = self._file("result.json")
-        return json.loads(path.read_text()) if path.exists() else None
+        return json.loads(path.read_text(encoding="utf8")) if path.exists() else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Mark the run as finished."""
@@ -185,7 +185,7 @@ class RunFolder:
         """Append the traceback of the exception that is being handled to ``error.txt``; say where it is, or why it is not."""
         path = self._file("error.txt")
         try:
-            with path.open("a") as file:
+            with path.open("a", encoding="utf8") as file:
                 file.write(traceback.format_exc() + "\n")
         except OSError as error:
             return f"no traceback, as {path} cannot be written: {error.strerror}"

@@ -12,6 +12,7 @@ from torch import Tensor
 from inbatch.errors import UsageError
 from inbatch.filling import fill, first_token
 from inbatch.templates import LEARNED_MARK, is_template, learned_ids, special_tokens
+from inbatch.texts import mended
 from inbatch.views import TokenBatch
 
 
@@ -26,7 +27,7 @@ def tokenize(
     """Tokenize texts, padded to the longest of them.
 
     Equals ``tokenizer([prompt + text for text in texts], padding=True, truncation=True, max_length=max_length)``; an empty text
-    becomes a single space, as in SimCSE's released code.
+    becomes a single space, as in SimCSE's released code, and half a surrogate pair U+FFFD (`inbatch.texts.mended`).
 
     Args:
         tokenizer: a Hugging Face tokenizer with a padding token; its ``padding_side`` is kept.
@@ -46,7 +47,8 @@ def tokenize(
             raise UsageError(f"expected texts of type str; item {index} is {type(text).__name__}: {str(text)[:60]!r}")
     if not texts:
         raise UsageError("expected at least one text to tokenize; got none")
-    prompts = [prompt] * len(texts) if isinstance(prompt, str) else list(prompt)
+    texts = [mended(text) for text in texts]
+    prompts = [mended(before) for before in ([prompt] * len(texts) if isinstance(prompt, str) else prompt)]
     if any(LEARNED_MARK in text for text in texts) and learned_ids(tokenizer):
         # Words of a text, and not the tokens that this encoder pools.
         texts = [text.replace(LEARNED_MARK, LEARNED_MARK[0] + " " + LEARNED_MARK[1:]) for text in texts]

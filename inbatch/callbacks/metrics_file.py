@@ -44,7 +44,7 @@ class MetricsFile(Logger):
         """Append ``{"step": step, **metrics}``; a number that is not finite becomes null, as JSON has none."""
         if self._file is None:
             cut(self.path, self.last_step)
-            self._file = self.path.open("a")
+            self._file = self.path.open("a", encoding="utf8")
         numbers = {tag: float(value) for tag, value in metrics.items()}
         clean = {tag: value if math.isfinite(value) else None for tag, value in numbers.items()}
         self._file.write(json.dumps({"step": step, **clean}) + "\n")
@@ -72,7 +72,7 @@ class MetricsFile(Logger):
 def read(path: str | Path) -> list[dict[str, Any]]:
     """Read the lines of a metrics file, leaving out a last one that was cut short by the death of its writer; none without a file."""
     lines = []
-    for text in Path(path).read_text().splitlines() if Path(path).exists() else []:
+    for text in Path(path).read_text(encoding="utf8").splitlines() if Path(path).exists() else []:
         try:
             lines.append(json.loads(text))
         except ValueError:

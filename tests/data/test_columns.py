@@ -108,8 +108,8 @@ def test_what_cannot_be_decided_is_refused_with_the_setting(kinds, why):
             texts("query", "pos", "Instruction", "id"),
             "{anchor: query, positive: pos, instruction: Instruction}",
         ),
-        (texts("a") | {"meta": OTHER}, "{anchor: a, positive: NAME}"),
-        ({"meta": OTHER}, "{anchor: NAME, positive: NAME}"),
+        (texts("a") | {"meta": OTHER}, "{anchor: a}"),
+        ({"meta": OTHER}, "{anchor: NAME}"),
         (texts("a: b", "it's", "positive", "answer"), "{anchor: 'a: b', positive: positive}"),
     ],
 )
@@ -147,8 +147,10 @@ def test_a_given_mapping_decides_and_ignores_the_rest():
         ({"anchor": ["a", "b"]}, "one column as anchor; got 2"),
         ({"anchor": "a", "negatives": ["b"]}, "need a positive"),
         ({"anchor": "a", "score": "n"}, "need a positive"),
-        ({"anchor": "n", "positive": "a"}, "expected texts in column n"),
-        ({"anchor": "o"}, "expected texts in column o"),
+        (
+            {"anchor": "o"},
+            "expected texts in column o.*: '--data.sources={path: file, columns: {anchor: a, positive: b}}'",
+        ),
         ({"anchor": "a", "positive": "b", "score": "c"}, "expected numbers in the score column c"),
         ({"anchor": "list"}, "lists of texts"),
         ({"anchor": "a", "positive": "b", "negatives": ["c", "list"]}, "lists of texts"),
@@ -158,6 +160,14 @@ def test_a_mapping_that_does_not_fit_is_refused(columns, why):
     kinds = texts("a", "b", "c") | {"n": NUMBER, "o": OTHER, "list": TEXTS}
     with pytest.raises(UsageError, match=why):
         resolve(kinds, columns, "file")
+
+
+def test_numbers_are_texts_where_a_name_says_so_and_never_by_order():
+    kinds = texts("a") | {"n": NUMBER}
+    assert resolve(kinds, {"anchor": "a", "positive": "n"}, "file") == Roles("a", "n")
+    assert resolve(texts("question") | {"answer": NUMBER}, None, "file") == Roles("question", "answer", how="by name")
+    with pytest.raises(UsageError, match="not all of them hold texts"):
+        resolve(kinds, None, "file")
 
 
 def test_roles_read_as_a_sentence():

@@ -206,10 +206,11 @@ def test_the_description_shows_rows_roles_and_three_short_examples(tmp_path):
     path.write_text("query,answer\n" + "\n".join(rows) + "\n")
     lines = EmbeddingDataModule(str(path), 2).describe()
     assert lines[0] == f"{path}: 4 rows, 1 dropped as empty"
-    assert lines[1] == "  anchor = query; positive = answer (by name)"
-    assert lines[2:4] == ["  1. query: q1", "  1. answer: d1"]
-    assert lines[5] == "  2. answer: " + ("long " * 50)[:99] + "…"
-    assert len(lines) == 8
+    assert lines[1] == "  UTF-8; comma between cells; quotes enclose cells; names in the first line"
+    assert lines[2] == "  anchor = query; positive = answer (by name)"
+    assert lines[3:5] == ["  1. query: q1", "  1. answer: d1"]
+    assert lines[6] == "  2. answer: " + ("long " * 50)[:99] + "…"
+    assert len(lines) == 9
     repeated = EmbeddingDataModule(
         str(path), 2, repetition=Repetition(rate=0.2, roles=("anchor", "positive"))
     ).describe()

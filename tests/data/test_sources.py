@@ -81,14 +81,18 @@ def test_settings_reach_the_table(folder):
     [
         (Source("no.txt"), MissingError, "expected a data file at .*/no.txt; there is none"),
         (Source("no/folder/deep"), MissingError, "expected a data file at"),
-        (Source("what.pdf"), UsageError, "ends in .txt, .csv, .tsv, .jsonl, .parquet; got '.pdf'"),
+        (
+            Source("what.pdf"),
+            UsageError,
+            "ends in .txt, .csv, .tsv, .jsonl, .json, .parquet, where compressed .* behind; got '.pdf'",
+        ),
         (Source("noend"), UsageError, "got 'no suffix'"),
         (Source('[{"name": "a.csv"}]'), UsageError, "list of sources with fields out of path, columns, .*; got .*name"),
         (Source("empty.csv"), UsageError, "the file is empty"),
         (Source("pairs.csv", split="train"), UsageError, "a file has no split"),
         (Source("pairs.csv", subset="x"), UsageError, "a file has no split and no subset"),
         (Source("pairs.csv", columns={"anchor": 0, "positive": "answer"}), UsageError, "got both"),
-        (Source("pairs.jsonl", columns={"anchor": 0}), UsageError, "columns are numbers for a csv"),
+        (Source("pairs.jsonl", columns={"anchor": 0}), UsageError, "no column 0, set as anchor; the columns are query"),
         (Source("pairs.csv", empty="replace"), UsageError, "empty to be drop or keep"),  # type: ignore[arg-type]
         (Source("saved", split="dev"), UsageError, "without splits. Remove split = dev"),
         (Source("splits", split="test"), UsageError, "no split test; the splits are train, dev"),

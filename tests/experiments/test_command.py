@@ -1,4 +1,5 @@
 import argparse
+import gzip
 import io
 import sys
 import types
@@ -42,6 +43,14 @@ def test_lines_keep_blank_ones_and_separators_inside_a_text(tmp_path):
     path = tmp_path / "in.txt"
     path.write_bytes("a\n\nb\u2028c\r\nd".encode())
     assert command.read_lines(str(path)) == ["a", "", "b\u2028c", "d"]
+
+
+@pytest.mark.parametrize("mark", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_lines_are_decoded_and_decompressed_as_training_data_are(tmp_path, mark, pack):
+    path = tmp_path / ("IN.TXT.GZ" if pack is gzip.compress else "in.txt")
+    path.write_bytes(pack("\u00e9 one\r\ntwo\n".encode(mark)))
+    assert command.read_lines(str(path)) == ["\u00e9 one", "two"]
 
 
 def test_lines_come_from_stdin(monkeypatch):

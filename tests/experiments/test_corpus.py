@@ -1,5 +1,6 @@
 import argparse
 import json
+import shlex
 
 import pytest
 from datasets import Dataset
@@ -114,6 +115,34 @@ def test_a_corpus_of_lines_and_of_a_chosen_column(tmp_path):
 def test_a_corpus_of_blanks_is_refused(tmp_path):
     with pytest.raises(UsageError, match="all are blank"):
         corpus.read_corpus(write(tmp_path / "texts.jsonl", [{"text": " "}]))
+
+
+def test_texts_are_the_lines_of_a_file_or_a_column_of_a_table_blank_ones_too(tmp_path):
+    (tmp_path / "lines.text").write_text("a\n\nb,c\n")
+    assert corpus.read_texts(str(tmp_path / "lines.text")) == ["a", "", "b,c"]
+    rows = [{"id": f"row-{i:04}", "year": i, "body": text} for i, text in enumerate(["b", "", None, " ", "b"] * 2)]
+    path = write(tmp_path / "table.jsonl", rows)
+    assert corpus.read_texts(path) == ["b", "", "", " ", "b"] * 2
+    assert corpus.read_texts(path, "id")[0] == "row-0000"
+    assert corpus.read_texts(path, "year") == [str(i) for i in range(10)]
+    Dataset.from_list(rows).to_parquet(str(tmp_path / "table.parquet"))
+    assert corpus.read_texts(str(tmp_path / "table.parquet"), "body") == ["b", "", "", " ", "b"] * 2
+    (tmp_path / "pairs.csv").write_text("one text,another text\na third,a fourth\n")
+    assert corpus.read_texts(str(tmp_path / "pairs.csv"), "1") == ["another text", "a fourth"]
+
+
+def test_a_table_with_several_columns_of_texts_is_refused_with_the_option_that_works(tmp_path):
+    path = write(tmp_path / "pairs.json", [{"a question": "a", "answer": "b", "meta": {"url": [1]}}])
+    with pytest.raises(UsageError, match="it holds a question, answer, meta, meta.url") as error:
+        corpus.read_texts(path)
+    option, name = shlex.split(str(error.value).partition("Say which it is: ")[2])
+    assert (option, corpus.read_texts(path, name)) == ("--column", ["a"])
+    with pytest.raises(UsageError, match="with --column NAME, or give a file of lines"):
+        corpus.read_texts(write(tmp_path / "none.jsonl", [{"a": [1, 2]}]))
+    (tmp_path / "lines.txt").write_text("a\n")
+    for source in (str(tmp_path / "lines.txt"), "-"):
+        with pytest.raises(UsageError, match="is read line by line. Leave --column out"):
+            corpus.read_texts(source, "a")
 
 
 def parse(*words):

@@ -1,3 +1,4 @@
+import gzip
 import io
 import sys
 import types
@@ -26,6 +27,15 @@ def test_rows_of_zeros_are_said(loaded, tmp_path, capsys):
     assert "2 of 4 rows are exactly zero, and have no direction; the first is line 2" in capsys.readouterr().err
 
 
+def test_a_column_of_a_table_is_encoded_row_by_row(loaded, tmp_path):
+    with gzip.open(tmp_path / "in.jsonl.gz", "wt") as file:
+        file.write('{"q": "red fox", "a": "x"}\n{"a": "y"}\n{"q": "b \\ud800", "a": "z"}\n')
+    command = ["encode", "model", str(tmp_path / "in.jsonl.gz"), "--out", str(tmp_path / "x.npy")]
+    assert cli.main([*command, "--column", "q"]) == 0
+    assert loaded.calls[0]["texts"] == ["red fox", "", "b \ufffd"]
+    assert numpy.load(tmp_path / "x.npy").shape == (3, 4096)
+
+
 def test_texts_come_from_stdin_and_take_a_prompt(loaded, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"a\nb")))
     assert cli.main(["encode", "model", "-", "--out", str(tmp_path / "x.npy"), "--prompt-name", "query"]) == 0
@@ -44,6 +54,7 @@ def test_texts_come_from_stdin_and_take_a_prompt(loaded, tmp_path, monkeypatch):
         (b"a\n", ["in.txt", "--out", "x.npy", "--token-budget", "0"], 2, "--token-budget"),
         (b"a\n", ["in.txt"], 2, "--out"),
         (b"a\n", ["in.txt", "--outt", "x.npy"], 2, "--out"),
+        (b"a\n", ["in.txt", "--out", "x.npy", "--column", "a"], 2, "line by line"),
     ],
 )
 def test_bad_input_is_refused_before_encoding(content, words, code, says, loaded, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,380 @@
+"""Files and data sets of each format, through `load`: what is read, and the lines of what is refused."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typed_lines import sources_in
+
+from inbatch.data.datamodule import EmbeddingDataModule
+from inbatch.data.sources import Source, load
+from inbatch.errors import UsageError
+
+PAIRS = {"query": ["a b", "c \u00e9"], "answer": ["x y", "z \u2192"]}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name: str, rows: list) -> str:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return name
+
+
+def read(path: str, **settings) -> dict:
+    return load(Source(path, **settings)).rows[:]
+
+
+def refused(path: str, match: str, **settings) -> list[Source]:
+    """Return what the lines of a refusal say."""
+    with pytest.raises(UsageError, match=match) as error:
+        load(Source(path, **settings))
+    assert error.value.exit_code == 2
+    return sources_in(str(error.value))
+
+
+def zstd(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as file:
+        file.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+CONTENTS = {
+    "jsonl": "".join(json.dumps({"query": q, "answer": a}) + "\n" for q, a in zip(*PAIRS.values())).encode(),
+    "ndjson": "".join(json.dumps({"query": q, "answer": a}) + "\n" for q, a in zip(*PAIRS.values())).encode(),
+    "json": json.dumps([{"query": q, "answer": a} for q, a in zip(*PAIRS.values())], indent=1).encode(),
+    "csv": ("query,answer\n" + "".join(f"{q},{a}\n" for q, a in zip(*PAIRS.values()))).encode(),
+    "tsv": ("query\tanswer\n" + "".join(f"{q}\t{a}\n" for q, a in zip(*PAIRS.values()))).encode("utf-16"),
+    "txt": (b"query\nanswer\n"),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd, bz2.compress])
+@pytest.mark.parametrize("upper", [False, True])
+def test_every_format_is_read_compressed_and_in_capitals(name, pack, upper):
+    ending = {bytes: "", gzip.compress: ".gz", zstd: ".zst", bz2.compress: ".bz2"}[pack]
+    path = f"a.{name}{ending}"
+    path = path.upper() if upper else path
+    Path(path).write_bytes(pack(CONTENTS[name]))
+    assert read(path) == ({"text": ["query", "answer"]} if name == "txt" else PAIRS)
+
+
+def test_a_parquet_file_is_read_compressed_and_in_capitals():
+    pq.write_table(pa.table(PAIRS), "A.PARQUET")
+    Path("a.Parquet.GZ").write_bytes(gzip.compress(Path("A.PARQUET").read_bytes()))
+    assert read("A.PARQUET") == read("a.Parquet.GZ") == PAIRS
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz", "a.json.zst", "a.txt.bz2", "a.parquet.gz"])
+@pytest.mark.parametrize("rows", [2, 20_000])
+def test_a_cut_off_file_is_refused_and_leaves_nothing(name, rows, cache):
+    kind = name.split(".")[1]
+    if kind == "parquet":
+        pq.write_table(pa.table(PAIRS), "whole")
+        content = Path("whole").read_bytes()
+    else:
+        content = CONTENTS[kind] if kind == "json" else CONTENTS[kind] * (rows // 2)
+    pack = {"gz": gzip.compress, "zst": zstd, "bz2": bz2.compress}[name.split(".")[2]]
+    Path(name).write_bytes(pack(content)[:-5])
+    assert refused(name, "expected a whole file compressed with") == []
+    assert list(cache.iterdir()) == []
+
+
+# JSON: keys that are not used, or not everywhere.
+
+
+def test_keys_that_are_not_used_may_be_missing_and_of_any_type():
+    rows = [
+        {"query": "a", "answer": "x", "meta": 1},
+        {"meta": {"k": [1]}, "answer": "y", "query": "b"},
+        {"query": "c", "answer": "z", "more": None, "meta": "text"},
+        *[{"query": "d", "answer": "w"}] * 120,
+        {"query": "e", "answer": "v", "late": [[1]]},
+    ]
+    path = write("a.jsonl", rows)
+    columns = {"anchor": "query", "positive": "answer"}
+    found = read(path, columns=columns)
+    assert found == {"query": [*"abc", *"d" * 120, "e"], "answer": [*"xyz", *"w" * 120, "v"]}
+    (line,) = refused(path, "no role is known for meta, more")
+    assert line == Source(path, columns=columns)
+    assert load(line).rows[:] == found
+
+
+def test_a_key_that_comes_later_is_doubted_where_names_or_order_decided():
+    rows = [{"query": "a", "answer": "x"}] * 150
+    for late in ({"negative": "n"}, {"other": 1}, {"late": {}}):
+        path = write("a.jsonl", [*rows, {"query": "b", "answer": "y", **late}])
+        (line,) = refused(path, f"line 151: .*found by name; missing: none; new: {next(iter(late))}")
+        assert load(line).rows["query"][149:] == ["a", "b"]
+    path = write("a.jsonl", [*[{"q": "a b", "d": "x y"}] * 150, {"q": "b"}])
+    (line,) = refused(path, "line 151: .*found by order; missing: d; new: none")
+    assert (len(load(line)), load(line).dropped) == (150, 1)
+
+
+def test_a_missing_used_key_is_an_empty_text():
+    path = write(
+        "a.jsonl", [{"query": "a", "answer": "x"}, {"query": "b"}, {"answer": "y"}, {"query": "c", "answer": None}]
+    )
+    assert (read(path), load(Source(path)).dropped) == ({"query": ["a"], "answer": ["x"]}, 3)
+    assert read(path, empty="keep")["answer"] == ["x", None, "y", None]
+
+
+# Mixed and other types of used keys.
+
+
+def test_numbers_and_truth_values_are_the_texts_that_the_file_shows():
+    Path("a.jsonl").write_text(
+        '{"query": "2+2", "answer": 4}\n{"query": "pi", "answer": 3.140}\n{"query": 1e3, "answer": true}\n'
+    )
+    assert read("a.jsonl") == {"query": ["2+2", "pi", "1e3"], "answer": ["4", "3.140", "true"]}
+    Path("b.jsonl").write_text('{"query": "2+2", "answer": 4}\n{"query": "3+1", "answer": 4}\n')
+    assert read("b.jsonl")["answer"] == ["4", "4"]
+    assert load(Source("b.jsonl")).how == "UTF-8; answer: numbers, read as texts"
+    Path("c.jsonl").write_text(
+        '{"query": "2+2", "answer": "4"}\n' * 100 + '{"query": "x", "answer": 5}\n{"query": "y", "answer": NaN}\n'
+    )
+    assert read("c.jsonl")["answer"][98:] == ["4", "4", "5"]
+
+
+def test_scores_may_be_numbers_in_quotes():
+    for scores in (["0.5", 1], [1, "0.5"], ["1", "0.5"]):
+        rows = [{"sentence1": f"a {s}", "sentence2": "b c", "score": s} for s in scores]
+        assert read(write("a.jsonl", rows))["score"] == [float(s) for s in scores]
+
+
+@pytest.mark.parametrize("single", [0, 50, 150])
+def test_single_texts_among_lists_are_lists_of_one_wherever_they_stand(single):
+    rows = [{"query": f"q {i}", "pos": ["p", "r"]} for i in range(200)]
+    rows[single]["pos"] = "s"
+    assert read(write("a.jsonl", rows))["pos"][single] == ["s"]
+    rows = [{"query": f"q {i}", "pos": "s"} for i in range(200)]
+    rows[single]["pos"] = ["p", "r"]
+    path = write("b.jsonl", rows)
+    for _ in range(2):  # from the file, and from the cache
+        found = read(path)["pos"]
+        assert (found[single], found[199]) == (["p", "r"], ["s"])
+
+
+@pytest.mark.parametrize("cell", [{"k": 1}, ["a", ["b"]], [{"k": "v"}]])
+def test_a_used_cell_that_is_no_text_is_refused_with_its_place(cell):
+    rows = [{"query": "a", "answer": "x"}] * 3
+    path = write("a.jsonl", [*rows, {"query": "b", "answer": cell}])
+    with pytest.raises(UsageError, match="line 4, column answer: expected a .*text.* sed 4d a.jsonl > mended-a.jsonl"):
+        load(Source(path))
+
+
+def test_a_column_of_nulls_is_in_nobodys_way():
+    path = write("a.jsonl", [{"q": "a b", "d": "x y", "n": None}] * 2)
+    (line,) = refused(path, "not all of them hold texts")
+    assert load(line).rows[:] == {"q": ["a b"] * 2, "d": ["x y"] * 2}
+    pq.write_table(pa.table({"q": ["a b"], "d": ["x y"], "n": pa.nulls(1)}), "a.parquet")
+    (line,) = refused("a.parquet", "not all of them hold texts")
+    assert load(line).rows[:] == {"q": ["a b"], "d": ["x y"]}
+    with pytest.raises(UsageError, match="expected texts in column n"):
+        load(Source("a.parquet", columns={"anchor": "q", "positive": "n"}))
+
+
+def test_rows_that_are_lists_have_numbered_columns():
+    Path("a.jsonl").write_text('["a b", "x y"]\n["c d", "z w"]\n')
+    assert read("a.jsonl") == {"0": ["a b", "c d"], "1": ["x y", "z w"]}
+    assert read("a.jsonl", columns={"anchor": 1, "positive": 0}) == {"1": ["x y", "z w"], "0": ["a b", "c d"]}
+    Path("a.json").write_text('["a b", "c d"]')
+    assert read("a.json") == {"text": ["a b", "c d"]}
+
+
+def test_an_array_is_read_whatever_the_file_is_called():
+    Path("a.jsonl").write_bytes(CONTENTS["json"])
+    assert read("a.jsonl") == PAIRS
+    Path("a.json").write_bytes(CONTENTS["jsonl"])
+    assert read("a.json") == PAIRS
+
+
+# Nested columns.
+
+
+def nested(kind: str) -> str:
+    translation = [{"en": "a cat", "de": "eine Katze"}, {"en": "a dog", "de": "ein Hund"}]
+    return stored(kind, {"id": ["0", "1"], "translation": translation})
+
+
+def stored(kind: str, columns: dict) -> str:
+    if kind == "jsonl":
+        return write("a.jsonl", [dict(zip(columns, row)) for row in zip(*columns.values())])
+    if kind == "parquet":
+        pq.write_table(pa.table(columns), "a.parquet")
+        return "a.parquet"
+    rows = datasets.Dataset.from_dict(columns)
+    rows.save_to_disk("saved") if kind == "saved" else datasets.DatasetDict(train=rows).save_to_disk("saved")
+    return "saved"
+
+
+KINDS = ["jsonl", "parquet", "saved", "splits"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_translation_is_a_pair(kind):
+    path = nested(kind)
+    pair = {"translation.en": ["a cat", "a dog"], "translation.de": ["eine Katze", "ein Hund"]}
+    assert read(path) == pair
+    assert str(load(Source(path)).roles).startswith("anchor = translation.en; positive = translation.de")
+    columns = {"anchor": "translation.de", "positive": "translation.en"}
+    assert read(path, columns=columns) == dict(reversed(pair.items()))
+    with pytest.raises(
+        UsageError, match="no column translation.fr.* the columns are id, translation, translation.en, translation.de"
+    ):
+        load(Source(path, columns={"anchor": "translation.fr"}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nested_texts_beside_others_are_not_guessed_at(kind):
+    path = stored(kind, {"title": ["t u", "v w"], "body": ["b c", "d e"], "meta": [{"url": "u x"}, {"url": "w y"}]})
+    (line,) = refused(path, "not all of them hold texts")
+    assert load(line).rows["title"][:] == ["t u", "v w"]
+    assert line.columns is not None
+    assert line.columns["anchor"] == "title"
+    assert line.columns["positive"] == "body"
+    assert read(path, columns={"anchor": "title", "positive": "meta"}) == {
+        "title": ["t u", "v w"],
+        "meta.url": ["u x", "w y"],
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_of_objects_are_read_by_their_field(kind):
+    passages = [[{"text": "p q", "year": 1}, {"text": "r s", "year": 2}], [{"text": "t u", "year": 3}]]
+    path = stored(kind, {"query": ["a b", "c d"], "passages": passages})
+    expected = {"query": ["a b", "c d"], "passages.text": [["p q", "r s"], ["t u"]]}
+    for name in ("passages", "passages.text"):
+        assert read(path, columns={"anchor": "query", "positive": name}) == expected
+    (line,) = refused(
+        path, "expected texts in column passages.year", columns={"anchor": "query", "positive": "passages.year"}
+    )
+    assert line.columns == {"anchor": "query"}
+    assert load(line).rows[:] == {"query": ["a b", "c d"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_objects_of_lists_are_read_by_their_field(kind):
+    answers = [{"text": ["p q"], "start": [1]}, {"text": ["r s", "t u"], "start": [2, 3]}]  # as in SQuAD
+    path = stored(kind, {"question": ["a b", "c d"], "answers": answers})
+    columns = {"anchor": "question", "positive": "answers.text"}
+    assert read(path, columns=columns)["answers.text"] == [["p q"], ["r s", "t u"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_fields_of_texts_are_not_chosen_between(kind):
+    path = stored(kind, {"q": ["a b", "c d"], "d": [{"title": "t v", "body": "b w"}] * 2})
+    with pytest.raises(UsageError, match="expected texts in column d;"):
+        load(Source(path, columns={"anchor": "q", "positive": "d"}))
+
+
+# Data sets of the library `datasets`, and types of Arrow.
+
+
+def classes(kind: str) -> str:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad news", "good news"])}
+    )
+    rows = datasets.Dataset.from_dict({"text": ["a b", "c d", "e f"], "label": [1, 0, 1]}, features)
+    if kind == "parquet":
+        rows.to_parquet("a.parquet")
+        return "a.parquet"
+    rows.save_to_disk("saved") if kind == "saved" else datasets.DatasetDict(train=rows).save_to_disk("saved")
+    return "saved"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved", "splits"])
+def test_classes_are_their_names_as_texts_and_their_numbers_as_scores(kind):
+    path = classes(kind)
+    columns = {"anchor": "text", "positive": "label"}
+    assert read(path, columns=columns) == {
+        "text": ["a b", "c d", "e f"],
+        "label": ["good news", "bad news", "good news"],
+    }
+    assert load(Source(path, columns=columns)).how == "label: classes, read as their names"
+    columns = {"anchor": "text", "positive": "text", "score": "label"}
+    assert read(path, columns=columns)["label"] == [1, 0, 1]
+    assert load(Source(path, columns=columns)).how == ""
+
+
+def test_a_data_set_of_the_hub_is_converted_too(monkeypatch):
+    classes("saved")
+    found = datasets.load_from_disk("saved")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
+    assert read("owner/name", columns={"anchor": "text", "positive": "label"})["label"] == [
+        "good news",
+        "bad news",
+        "good news",
+    ]
+
+
+def test_sequences_of_texts_are_lists():
+    for feature in (datasets.Sequence(datasets.Value("string")), datasets.Sequence(datasets.Value("large_string"), length=2),
+                    datasets.LargeList(datasets.Value("string"))):  # fmt: skip
+        features = datasets.Features({"query": datasets.Value("large_string"), "pos": feature})
+        datasets.Dataset.from_dict({"query": ["a b"], "pos": [["x", "y"]]}, features).save_to_disk("saved")
+        assert read("saved") == {"query": ["a b"], "pos": [["x", "y"]]}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int16(), pa.string()), pa.binary()], ids=str
+)
+@pytest.mark.parametrize(
+    "outer", [pa.list_, pa.large_list, lambda inner: pa.list_(inner, 2)], ids=["list", "large_list", "fixed"]
+)
+def test_parquet_files_of_other_writers(kind, outer):
+    table = pa.table(
+        {
+            "query": pa.array(["a b", "c d"], kind),
+            "pos": pa.array([["x", "y"], ["z", "w"]], outer(pa.string() if pa.types.is_dictionary(kind) else kind)),
+            "score": pa.array([1, 2], pa.decimal128(5, 2)),
+            "unused": pa.nulls(2),
+            "nested": [[{"k": 1}], []],
+        }
+    )
+    pq.write_table(table, "a.parquet", store_schema=True)
+    columns = {"anchor": "query", "positive": "pos", "score": "score"}
+    assert read("a.parquet", columns=columns) == {
+        "query": ["a b", "c d"],
+        "pos": [["x", "y"], ["z", "w"]],
+        "score": [1.0, 2.0],
+    }
+    (line,) = refused("a.parquet", "no role is known for unused, nested")
+    assert line.columns == columns
+
+
+def test_half_a_surrogate_pair_is_one_thing_everywhere():
+    Path("a.jsonl").write_text('{"query": "a \\ud800", "answer": "\\ud83d\\ude00 \\udc00"}\n')
+    expected = {"query": ["a \ufffd"], "answer": ["\U0001f600 \ufffd"]}
+    assert read("a.jsonl") == expected
+    broken = [pa.Array.from_buffers(pa.string(), 1, pa.array([text.encode("utf-8", "surrogatepass")]).buffers())
+              for text in ("a \ud800", "\ud83d\ude00 \udc00")]  # fmt: skip
+    table = pa.table(broken, list(PAIRS))
+    pq.write_table(table, "a.parquet")
+    assert read("a.parquet") == expected
+    datasets.Dataset(table).save_to_disk("saved")
+    assert read("saved") == expected
+
+
+def test_what_was_decided_is_on_the_first_screen():
+    Path("a.jsonl.gz").write_bytes(gzip.compress(b'{"query": "2+2", "answer": 4}\n{"query": "3+1", "answer": 4}\n'))
+    data = EmbeddingDataModule("a.jsonl.gz", batch_size=2)
+    assert data.describe()[:5] == [
+        "a.jsonl.gz: 2 rows",
+        "  UTF-8; decompressed: gzip; answer: numbers, read as texts",
+        "  anchor = query; positive = answer (by name)",
+        "  1. query: 2+2",
+        "  1. answer: 4",
+    ]
