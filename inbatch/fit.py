@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import yaml
@@ -17,6 +18,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from inbatch.activity import doing, quiet
 from inbatch.allocator import keep_freed_memory
 from inbatch.callbacks.checkpoint import Checkpoints, WholeFiles, resumable, step_of
 from inbatch.callbacks.checks import Checks
@@ -30,7 +32,7 @@ from inbatch.callbacks.signals import OutOfTime, Signals, Stopped, stop_outside_
 from inbatch.complaints import explain, in_a_run, with_arguments
 from inbatch.config import keep_path, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
-from inbatch.errors import InbatchError, MissingError, UsageError
+from inbatch.errors import InbatchError, MissingError, UsageError, own_error
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
@@ -176,8 +178,10 @@ def main(arguments: Sequence[str]) -> int:
             print("  nothing was trained now; --fresh=true trains anew, in a folder beside this one")
         return 0
     stop_outside_of_training()
+    shown = rank_zero_only.rank == 0 and cli.config.trainer.enable_progress_bar is not False
     try:
-        train(cli, folder, arguments)
+        with nullcontext() if shown else quiet():
+            train(cli, folder, arguments)
     except (Stopped, OutOfTime):
         folder.discard_if_new()
         if rank_zero_only.rank == 0:
@@ -190,6 +194,8 @@ def main(arguments: Sequence[str]) -> int:
         folder.discard_if_new()
         raise UsageError(" ".join(str(error).split())) from error
     except Exception as error:
+        if isinstance(stopped := own_error(error), Stopped):  # in some library, that made another error of it
+            raise stopped from None
         first = (str(error).splitlines() or [""])[0]
         raise InbatchError(f"{type(error).__name__}: {first} ({folder.keep_traceback()})") from error
     except KeyboardInterrupt:  # outside of training, where nothing is lost
@@ -202,7 +208,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     """Build, train from where the folder stands, export, and judge the export."""
-    cli.build()
+    with doing("building the model"):
+        cli.build()
     checkpoint = resumable(folder.checkpoints)
     step = None if checkpoint is None else step_of(checkpoint)
     trainer, evaluation = build_trainer(cli, folder, step)
@@ -212,7 +219,8 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
         folder.record(cli.dump(), provenance("fit", arguments) | {"seed": cli.model.seed, "ranks": trainer.world_size})
         os.environ[CHOSEN_FOLDER] = f"{os.getpid()} {folder.path}"  # for the ranks that Lightning starts
     try:
-        trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
+        with doing("preparing the training"):
+            trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
     except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
         raise KeyboardInterrupt from None
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -229,16 +237,16 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     options, given = cli.config_init, dict(cli.config_init.trainer)
     files, signals = WholeFiles(), Signals()
     evaluation = Evaluation(
-        options.evaluators, options.evaluate_every, options.evaluate_first, options.monitor, options.mode
+        options.evaluators, options.evaluate_every, options.evaluate_first, options.monitor, options.mode, signals
     )
     screen = [f"run folder  {folder.path}" + ("" if step is None else f", resuming after step {step}")]
     callbacks = [
         *_as_list(given.pop("callbacks")),
         FirstScreen(screen),
         Checks(),
+        signals,
         evaluation,
         Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation),
-        signals,
         *([Progress()] if given["enable_progress_bar"] is not False else []),
     ]
     logger = given.pop("logger")
