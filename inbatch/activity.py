@@ -30,6 +30,14 @@ def doing(what: str | Callable[[], str]) -> Iterator[None]:
         _doing.remove(entry)
 
 
+@contextmanager
+def counting(what: Callable[[], str]) -> Iterator[None]:
+    """Say how far that is which is being done: ``what`` returns it when it is asked."""
+    outer = _doing[-1][0] if _doing else lambda: ""
+    with doing(lambda: "  ".join(filter(None, (outer(), what())))):
+        yield
+
+
 def now() -> str:
     """Return what is being done; empty for nothing."""
     try:
@@ -40,7 +48,7 @@ def now() -> str:
 
 def said() -> None:
     """Note that something was shown just now."""
-    global _said  # noqa: PLW0603 (one process, one stderr)
+    global _said
     _said = time.monotonic()
 
 

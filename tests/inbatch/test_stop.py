@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ STATES = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "cal
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Give the folder of a kind's run that nothing has stopped, with the checkpoint of each step; each is made once."""
     made: dict[str, Path] = {}
 
@@ -53,7 +52,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             assert done.returncode == 0, done.stderr
         return made[kind] / "run"
 
-    yield run
+    return run
 
 
 def stop(folder: Path, sleep: str, signum: int, *options: str) -> tuple[str, float]:

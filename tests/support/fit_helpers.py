@@ -154,7 +154,7 @@ def equal(a: Any, b: Any) -> bool:
         return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b))
-    return a == b or (a != a and b != b)  # noqa: PLR0124 (not a number is what it is)
+    return a == b or (a != a and b != b)
 
 
 class Similarity:
