@@ -19,18 +19,19 @@ class Boundary:
     """
 
     def __init__(self) -> None:
+        self._places: list[tuple[dict[str, Any], str]] | None = None
         self._kept: list[Tensor] = []
         self._counts = (0, 0)
         self._noted: dict[str, Any] = {}
 
     def take(self, trainer: Trainer, module: Any) -> None:
         """Note the state; call where a checkpoint might be saved."""
-        places = [tensors[name] for tensors, name in _moving(module)]
-        if len(places) != len(self._kept):
-            self._kept = [torch.empty_like(tensor) for tensor in places]
+        if self._places is None:
+            self._places = list(_moving(module))
+            self._kept = [torch.empty_like(tensors[name]) for tensors, name in self._places]
         with torch.no_grad():
-            for kept, tensor in zip(self._kept, places):
-                kept.copy_(tensor)
+            for kept, (tensors, name) in zip(self._kept, self._places):
+                kept.copy_(tensors[name])
         self._counts = (module.batches_seen, module.samples_seen)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         states = {callback.state_key: state for callback in callbacks if (state := callback.state_dict())}
@@ -47,7 +48,7 @@ class Boundary:
     def put_back(self, module: Any) -> None:
         """Undo in the module what has changed since."""
         with torch.no_grad():
-            for kept, (tensors, name) in zip(self._kept, _moving(module)):
+            for kept, (tensors, name) in zip(self._kept, self._places or []):
                 tensors[name].copy_(kept)
         module.batches_seen, module.samples_seen = self._counts
 

@@ -110,12 +110,12 @@ def test_a_step_that_is_cut_short_is_done_again(undisturbed: Any, tmp_path: Path
     same_end(tmp_path, reference, *KINDS[kind])
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_in_its_first_step_a_run_starts_over(undisturbed: Any, tmp_path: Path, signum: int):
-    said, _ = stop(tmp_path, "forward 1 0 60", signum)
+@pytest.mark.parametrize(("kind", "signum"), [("dropout", signal.SIGTERM), ("evaluation", signal.SIGINT)])
+def test_stopped_in_its_first_step_a_run_starts_over(undisturbed: Any, tmp_path: Path, kind: str, signum: int):
+    said, _ = stop(tmp_path, "forward 1 0 60", signum, *KINDS[kind])
     assert "stopped before the first step was done, so nothing is saved; the same command starts over." in said
-    assert not (tmp_path / "run").exists()
-    same_end(tmp_path, undisturbed("dropout"))
+    assert (tmp_path / "run").exists() == (kind == "evaluation")  # which had been measured before
+    same_end(tmp_path, undisturbed(kind), *KINDS[kind])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
+from inbatch import activity
 from inbatch.cli import main
 from inbatch.losses.base import LossOutput, Objective
 from inbatch.losses.infonce import InfoNCE
@@ -231,6 +232,13 @@ class Counting(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.batches = state_dict["batches"]
+
+
+class Hurried(Callback):
+    """Let what takes long be said after half a second."""
+
+    def __init__(self) -> None:
+        activity.SECONDS_BETWEEN_LINES = 0.5
 
 
 class SleepyEvaluator(Similarity):
