@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from inbatch.activity import counting, doing, quiet
 from inbatch.data import docstrings
 from inbatch.data.cache import cached_table
 from inbatch.data.views import text_id
@@ -68,7 +69,7 @@ def environment_pairs(
         seed: decides which pairs are held out.
         held_out: pairs in each of ``validation`` and ``test``.
         roots: folders to read; the installation's own by default.
-        progress: show a bar on stderr while the corpus is built.
+        progress: show a bar while the corpus is built, where stderr is a terminal; see `inbatch.activity` for other places.
 
     Returns:
         A table with columns anchor, positive, near_duplicate (bool: held out, and the code's 5-gram Jaccard similarity to some
@@ -89,7 +90,8 @@ def environment_pairs(
         paths = [str(folders[root] / relative) for root, relative, _ in files]
         parsed = _parse(paths, progress)
         modules = [_module_name(relative) for _, relative, _ in files]
-        return _build(modules, paths, parsed, seed, held_out)
+        with doing("dividing the pairs of installed packages"):
+            yield from _build(modules, paths, parsed, seed, held_out)
 
     table = cached_table(f"environment-{place}-{seed}-{held_out}", key, _SCHEMA, make)
     # The splits lie one after the other, the training part first.
@@ -157,10 +159,9 @@ def _parse(paths: Sequence[str], progress: bool) -> list[list[tuple[str, int, st
 
     results: list[list[tuple[str, int, str, str]]] = [[] for _ in paths]
     waiting = deque(enumerate(paths))
-    interval = 0.2 if sys.stderr.isatty() else 10
-    bar = tqdm(
-        total=len(paths), desc="reading installed packages", unit="file", mininterval=interval, disable=not progress
-    )
+    what, shown = "reading installed packages", progress and sys.stderr.isatty()
+    bar = tqdm(total=len(paths), desc=what, unit="file", mininterval=0.2, disable=not shown)
+    said = quiet() if shown else counting(lambda: f"{what}  {len(paths) - len(waiting):,}/{len(paths):,} files")
 
     def serve() -> None:
         # A session of its own: Ctrl-C is for the parent to handle; the child ends with its input.
@@ -187,7 +188,7 @@ def _parse(paths: Sequence[str], progress: bool) -> list[list[tuple[str, int, st
                 bar.update()
 
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
-    with bar, ThreadPoolExecutor(workers) as pool:
+    with said, bar, ThreadPoolExecutor(workers) as pool:
         try:
             for done in [pool.submit(serve) for _ in range(workers)]:
                 done.result()

@@ -9,9 +9,11 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from inbatch import __version__
+from inbatch.activity import spoken
 from inbatch.allocator import restart_tuned
 from inbatch.arguments import Parser, nearest
 from inbatch.errors import InbatchError, UsageError
@@ -97,11 +99,12 @@ def _dispatch(arguments: list[str]) -> int:
         hint = f". Did you mean {OTHER_NAMES.get(near, near)}?" if near else ""
         raise UsageError(f"there is no verb {verb!r}{hint} (`inbatch --help` lists them)")
     module = import_module(VERBS[verb][0])
-    if hasattr(module, "main"):
-        return module.main(rest) or 0
-    parser = Parser(prog=f"inbatch {verb}", description=VERBS[verb][1])
-    module.configure(parser)
-    return module.run(parser.parse_args(rest)) or 0
+    with spoken() if verb in NETWORKS else nullcontext():
+        if hasattr(module, "main"):
+            return module.main(rest) or 0
+        parser = Parser(prog=f"inbatch {verb}", description=VERBS[verb][1])
+        module.configure(parser)
+        return module.run(parser.parse_args(rest)) or 0
 
 
 def overview() -> Parser:

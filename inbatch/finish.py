@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from inbatch.activity import doing
 from inbatch.callbacks.checkpoint import WholeFiles
 from inbatch.callbacks.evaluation import Evaluation, run_evaluators
 from inbatch.callbacks.metrics_file import read
@@ -47,9 +48,11 @@ def finish(
     module.encoder.to(
         trainer.strategy.root_device
     )  # the trainer has moved it to the CPU, where flash attention cannot run
-    export = module.encoder.save_pretrained(folder.export, facts)
-    encoder = Encoder.from_pretrained(folder.export).to(trainer.strategy.root_device)
-    numbers = run_evaluators(evaluation.evaluators, encoder, "test")
+    with doing("exporting the encoder"):
+        export = module.encoder.save_pretrained(folder.export, facts)
+    with doing("evaluating the export"):
+        encoder = Encoder.from_pretrained(folder.export).to(trainer.strategy.root_device)
+        numbers = run_evaluators(evaluation.evaluators, encoder, "test")
     for logger in trainer.loggers:
         if numbers:
             logger.log_metrics(numbers, steps)

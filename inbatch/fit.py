@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import yaml
@@ -16,6 +17,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from inbatch.activity import doing, quiet
 from inbatch.allocator import keep_freed_memory
 from inbatch.callbacks.accumulation import HeldAccumulation
 from inbatch.callbacks.averages import take_averages
@@ -34,7 +36,7 @@ from inbatch.changed_data import describe_data, note_on_changed_data, refuse_cha
 from inbatch.complaints import explain, in_a_run, with_arguments
 from inbatch.config import keep_path, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
-from inbatch.errors import InbatchError, MissingError, UsageError
+from inbatch.errors import InbatchError, MissingError, UsageError, own_error
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
@@ -196,8 +198,10 @@ def main(arguments: Sequence[str]) -> int:
             print("  nothing was trained now; --fresh=true trains anew, in a folder beside this one")
         return 0
     stop_outside_of_training()
+    shown = rank_zero_only.rank == 0 and cli.config.trainer.enable_progress_bar is not False
     try:
-        train(cli, folder, arguments)
+        with nullcontext() if shown else quiet():
+            train(cli, folder, arguments)
     except (Stopped, OutOfTime):
         folder.discard_if_new()
         if rank_zero_only.rank == 0:
@@ -210,6 +214,8 @@ def main(arguments: Sequence[str]) -> int:
         folder.discard_if_new()
         raise UsageError(" ".join(str(error).split())) from error
     except Exception as error:
+        if isinstance(stopped := own_error(error), Stopped):  # in some library, that made another error of it
+            raise stopped from None
         first = (str(error).splitlines() or [""])[0]
         raise InbatchError(f"{type(error).__name__}: {first} ({folder.keep_traceback()})") from error
     except KeyboardInterrupt:  # outside of training, where nothing is lost
@@ -224,7 +230,8 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     """Build, train from where the folder stands, export, and judge the export."""
     checkpoint = resumable(folder.checkpoints)
     step = None if checkpoint is None else step_of(checkpoint)
-    cli.build(None if checkpoint is None else folder.recorded("precision"))
+    with doing("building the model"):
+        cli.build(None if checkpoint is None else folder.recorded("precision"))
     trainer, evaluation = build_trainer(cli, folder, step)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -241,7 +248,8 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
         folder.record(cli.dump(), provenance("fit", arguments) | facts)
         os.environ[CHOSEN_FOLDER] = f"{os.getpid()} {folder.path}"  # for the ranks that Lightning starts
     try:
-        trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
+        with doing("preparing the training"):
+            trainer.fit(cli.model, cli.datamodule, ckpt_path=None if checkpoint is None else str(checkpoint))
     except SystemExit:  # Lightning's answer to a Ctrl-C outside of training
         raise KeyboardInterrupt from None
     take_averages(trainer, cli.model)
@@ -261,6 +269,7 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
         options.evaluate_last,
         options.monitor,
         options.mode,
+        signals,
     )
     checkpoints = Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation)
     screen = [f"run folder  {folder.path}" + ("" if step is None else f", resuming after step {step}")]
@@ -269,11 +278,11 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
         AgreedPrecision(),
         FirstScreen(screen, cli.precision.reason),
         Checks(),
+        signals,
         evaluation,
         checkpoints,
         *_timer(given, checkpoints),
         HeldAccumulation(),
-        signals,
         *([Progress()] if given["enable_progress_bar"] is not False else []),
     ]
     logger = given.pop("logger")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from inbatch.activity import SECONDS_BETWEEN_LINES, counting, quiet
 from inbatch.errors import UsageError
 from inbatch.norms import unit_rows
 from inbatch.templates import INSTRUCTION, instructed, is_template, parse, with_period
@@ -140,7 +142,11 @@ def _bar(work: list[int], shown: bool) -> Iterator[Any]:
 
     layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
     done = 0
-    with tqdm(total=sum(work), disable=not shown, desc=f"encode {len(work):,} texts", bar_format=layout) as bar:
+    pause = 0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
+    bar = tqdm(
+        total=sum(work), disable=not shown, desc=f"encode {len(work):,} texts", bar_format=layout, mininterval=pause
+    )
+    with bar, quiet() if shown else counting(lambda: f"encoded {done:,}/{len(work):,} texts"):
 
         def advance(rows: list[int]) -> None:
             nonlocal done

@@ -11,10 +11,12 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from inbatch.activity import doing
+from inbatch.callbacks.boundary import Boundary
 from inbatch.callbacks.evaluation import Evaluation
 from inbatch.callbacks.ranks import on_rank_zero
 from inbatch.callbacks.signals import Signals, Stopped
-from inbatch.errors import InbatchError
+from inbatch.errors import InbatchError, own_error
 from inbatch.files import replace_by_link, replace_file
 
 
@@ -64,11 +66,13 @@ class WholeFiles(CheckpointIO):
 class Checkpoints(Callback):
     """Save ``last.ckpt`` every so many steps, at the end and on a signal, and ``best.ckpt`` where the evaluation improved.
 
+    A signal that cuts a step short leaves the checkpoint that the step before would have left.
+
     Args:
         folder: of the checkpoints.
         every: steps.
         files: the plugin that the trainer saves with.
-        signals: asked after each step.
+        signals: wait from the optimizer's step until the new state is noted here.
         evaluation: asked whether this step is the best so far; it must come before this callback.
     """
 
@@ -80,11 +84,25 @@ class Checkpoints(Callback):
         self.signals = signals
         self.evaluation = evaluation
         self.saved_step = -1
-        self._step = 0
+        self._step: int | None = None  # the last whole one whose state is noted
+        self._boundary = Boundary()
+        self._undoing = False
+        self._evaluated: int | None = None  # the last step that had been when the run was resumed
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note where the trainer was: what is saved before the next step says the same."""
+        self._boundary.adopt(checkpoint)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what was evaluated before."""
+        self._evaluated = self.evaluation.done if trainer.ckpt_path is not None else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where the run stands."""
+        """Note where the run stands, and save what an evaluation that was made up for has found."""
         self._step = trainer.global_step
+        if trainer.ckpt_path is not None:
+            self.saved_step = self._step
+        self._save_what_was_made_up_for(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -93,18 +111,43 @@ class Checkpoints(Callback):
         step = trainer.global_step
         if step == self._step:
             return  # gradients of a step are half accumulated: no boundary
-        self._step = step
         signum = self.signals.agreed()
         improved = self.evaluation.best_step == step
-        if signum or improved or step % self.every == 0 or step == trainer.max_steps:
+        if (signum and trainer.world_size > 1) or improved or step % self.every == 0 or step == trainer.max_steps:
             self.save(trainer, improved)
-        if signum and step != trainer.max_steps:
+        self._boundary.take(trainer, pl_module)
+        self._step = step
+        if signum and trainer.world_size > 1:
             raise Stopped(signum, step)
+        self.signals.let_go()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what training that ended by epochs left unsaved."""
         if self.saved_step != trainer.global_step:
-            self.save(trainer, self.evaluation.best_step == trainer.global_step)
+            with self.signals.held():
+                self.save(trainer, self.evaluation.best_step == trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what an evaluation of the last step has found that was made up for when there was nothing left to train."""
+        self._save_what_was_made_up_for(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save the state of the last whole step if a signal has cut short the next one, or an evaluation."""
+        stopped = own_error(exception)
+        if not isinstance(stopped, Stopped) or self._step is None:
+            return
+        step = trainer.global_step
+        if self.saved_step != step and step > 0:
+            self._undoing = step == self._step  # else the evaluation of a whole step was cut short
+            if self._undoing:
+                self._boundary.put_back(pl_module)
+            self.save(trainer, improved=False)
+        stopped.step = step
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say of trainer and callbacks what was so before the step that is undone."""
+        if self._undoing:
+            self._boundary.describe_in(checkpoint)
 
     def save(self, trainer: Trainer, improved: bool) -> None:
         """Save the whole state as the last and, if it improved, as the best.
@@ -116,11 +159,21 @@ class Checkpoints(Callback):
             logger.save()  # a resumed run takes for granted that the numbers up to its checkpoint are there
         # The best comes first: a last that calls itself the best must find it there when it is resumed.
         written = self.best if improved else self.last
-        trainer.save_checkpoint(written)
+        with doing(f"saving {written.name}"):
+            trainer.save_checkpoint(written)
         on_rank_zero(lambda: self.files.raise_failure(written))
         if improved and trainer.is_global_zero:
             replace_by_link(written, self.last)
         self.saved_step = trainer.global_step
+
+    def _save_what_was_made_up_for(self, trainer: Trainer) -> None:
+        if self._evaluated is None or self.evaluation.done == self._evaluated:
+            return
+        self._evaluated = None
+        with self.signals.held():
+            self._undoing = True
+            self.save(trainer, self.evaluation.best_step == trainer.global_step)
+            self._undoing = False
 
 
 def resumable(folder: Path) -> Path | None:

@@ -9,9 +9,11 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from inbatch.activity import doing
 from inbatch.arguments import suggest
 from inbatch.callbacks.averages import averaged
 from inbatch.callbacks.ranks import on_rank_zero
+from inbatch.callbacks.signals import Signals
 from inbatch.errors import UsageError
 from inbatch.models.encoder import Encoder
 
@@ -30,6 +32,7 @@ class Evaluation(Callback):
             was evaluated at all.
         monitor: the tag, such as ``val/sts/STS-B-dev``, that decides which step is the best.
         mode: whether more or less of it is better.
+        signals: may cut an evaluation short; it is then done again when the run resumes, before its next step.
 
     Raises:
         UsageError: if the settings do not fit together; before training, if an evaluator cannot take the encoder; and after the first
@@ -44,6 +47,7 @@ class Evaluation(Callback):
         last: bool = True,
         monitor: str | None = None,
         mode: Literal["max", "min"] = "max",
+        signals: Signals | None = None,
     ) -> None:
         if every is not None and every < 1:
             raise UsageError(f"expected evaluate_every >= 1 or null; got {every}.")
@@ -68,16 +72,17 @@ class Evaluation(Callback):
         self.mode = mode
         self.best_score = math.nan
         self.best_step = -1
-        self._done = -1  # the last step that was evaluated
+        self.signals = signals or Signals()
+        self.done = -1  # the last step that was evaluated
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        return {"best_score": self.best_score, "best_step": self.best_step, "done": self._done}
+        return {"best_score": self.best_score, "best_step": self.best_step, "done": self.done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
-        self._done = state_dict["done"]
+        self.done = state_dict["done"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the evaluators whether they can take the encoder."""
@@ -92,37 +97,63 @@ class Evaluation(Callback):
             except UsageError as error:
                 raise UsageError(f"the evaluator evaluators.{name} cannot take this encoder: {error}") from error
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate what the run that is resumed left undone."""
+        self._evaluate_if_due(trainer, pl_module)
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Evaluate before the first step if asked to."""
-        if self.first and trainer.global_step == 0 and self._done < 0:
+        if self.first and trainer.global_step == 0 and self.done < 0:
             self.evaluate(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Evaluate where it is due."""
-        step = trainer.global_step
-        if not self.every or step == self._done or step == 0:
-            return
-        if step % self.every == 0 or (self.last and step == trainer.max_steps):
-            self.evaluate(trainer, pl_module)
+        self._evaluate_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the last step of training that ended by epochs, and say where no step was judged."""
-        if self.every and self.last and self._done != trainer.global_step:
+        if self.every and self.last and self.done != trainer.global_step:
             self.evaluate(trainer, pl_module)
-        if self.monitor is not None and self._done < 1 and trainer.global_step > 0:
+        if self.monitor is not None and self.done < 1 and trainer.global_step > 0:
             rank_zero_warn(
                 f"{self.monitor} was never measured, as {trainer.global_step} steps are fewer than evaluate_every={self.every} and "
                 "evaluate_last is false: the last step is exported. Set evaluate_last to true, or lower evaluate_every."
             )
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the last step if the run that is resumed left only that undone, so that there was nothing to train."""
+        if self._is_due(trainer):
+            pl_module.to(trainer.strategy.root_device)  # the trainer has moved it to the CPU
+            self.evaluate(trainer, pl_module)
+
+    def _evaluate_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._is_due(trainer):
+            self.evaluate(trainer, pl_module)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        step = trainer.global_step
+        if not self.every or step in (0, self.done):
+            return False
+        return step % self.every == 0 or (self.last and step == trainer.max_steps)
+
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run all evaluators, log their numbers and note whether this step is the best."""
-        step = self._done = trainer.global_step
+        with self.signals.held():
+            self._evaluate(trainer, pl_module)
+
+    def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step = trainer.global_step
         module: Any = pl_module
+
+        def numbers_of(encoder: Encoder) -> dict[str, float]:
+            with self.signals.acting(), doing(f"evaluating after step {step}"):
+                return run_evaluators(self.evaluators, encoder, "val")
+
         with averaged(trainer, module), module.at_dev() as encoder:
-            numbers = on_rank_zero(lambda: run_evaluators(self.evaluators, encoder, "val"))
+            numbers = on_rank_zero(lambda: numbers_of(encoder))
+        self.done = step
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step)
         if trainer.is_global_zero:

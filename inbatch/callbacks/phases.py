@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
+from inbatch.callbacks.boundary import Boundary
+
 # Names of the marks in a profile.
 FORWARD, UPDATE = "inbatch: forward", "inbatch: update"
 
@@ -23,6 +25,7 @@ class Phases(Callback):
         self.device = torch.device("cpu")
         self.peaks = [0, 0]
         self._start: int | None = None
+        self._boundary = Boundary()  # a run keeps one, too
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         """Begin the passes."""
@@ -31,6 +34,10 @@ class Phases(Callback):
     def on_before_optimizer_step(self, trainer: Any, *_: Any) -> None:
         """Begin the update."""
         self._mark(trainer.strategy.root_device, UPDATE, 0)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Keep what `Checkpoints` keeps of the state between two steps."""
+        self._boundary.take(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, *_: Any) -> None:
         """End the last update."""

@@ -1,28 +1,36 @@
-"""Progress on a terminal as a bar, elsewhere as a plain line every few seconds."""
+"""Progress on a terminal as a bar, elsewhere as a plain line every few seconds, inside of a step too."""
 
 from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
+from inbatch import activity
 from inbatch.accumulation import optimizer_steps, scheduled
-
-SECONDS_BETWEEN_LINES = 5.0
+from inbatch.activity import SECONDS_BETWEEN_LINES, clock
+from inbatch.kernels.caching import observed_chunks
 
 
 class Progress(ProgressBar):
-    """Show step, loss, sentences a second and the time left, on stderr and on rank 0 only."""
+    """Show step, loss, sentences a second and the time left, on stderr and on rank 0 only.
+
+    Within a step: how many of the chunks of the pass that is going on are done. Where there is no terminal, `activity.spoken` says it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
         self._bar: Any = None
-        self._first_step = self._step = 0
-        self._start = self._shown = 0.0
+        self._first_step = self._step = self._batch = 0
+        self._steps = ""  # of how many steps, if that is known
+        self._start = self._shown = self._batch_start = 0.0
+        self._chunks = ""
+        self._open = ExitStack()
 
     def disable(self) -> None:
         """Show nothing; the trainer calls this on all ranks but the first."""
@@ -35,19 +43,28 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where the run stands."""
         self._first_step = self._step = trainer.global_step
+        total = total_steps(trainer)
+        self._steps = "" if total is None else f"/{total}"
+        if self._enabled:
+            self._batch_start = time.monotonic()
+            self._open.enter_context(activity.doing(self._within_step))
+            self._open.enter_context(observed_chunks(self._at_chunk))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the clock at the first batch, after what is done before training."""
+        self._batch_start, self._chunks = time.monotonic(), ""
         if not self._start:
             self._start = self._shown = time.monotonic()
             if self._enabled and sys.stderr.isatty():
                 self._bar = _bar(total_steps(trainer), trainer.global_step)
+                self._open.enter_context(activity.quiet())
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Show an optimizer step."""
         step, total = trainer.global_step, total_steps(trainer)
+        self._batch, self._chunks = (0 if step != self._step else self._batch + 1), ""
         if step == self._step or not self._enabled:
             return
         self._step = step
@@ -60,6 +77,7 @@ class Progress(ProgressBar):
             self._bar.update(self._bar.task_ids[0], completed=step, numbers=text)
         elif now - self._shown >= SECONDS_BETWEEN_LINES or step in (self._first_step + 1, total):
             self._shown = now
+            activity.said()
             print(f"step {step}{'' if total is None else f'/{total}'}  {text}", file=sys.stderr, flush=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -70,7 +88,16 @@ class Progress(ProgressBar):
         """Leave the bar where it was."""
         self._close()
 
+    def _at_chunk(self, direction: str, done: int, total: int) -> None:
+        self._chunks = f"  {direction} {done}/{total} chunks"
+
+    def _within_step(self) -> str:
+        batch = f" batch {self._batch + 1}" if self._batch else ""
+        took = clock(time.monotonic() - self._batch_start)
+        return f"step {self._step + 1}{self._steps}{batch}{self._chunks}  {took}"
+
     def _close(self) -> None:
+        self._open.close()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -86,20 +113,20 @@ def total_steps(trainer: Trainer) -> int | None:
     return optimizer_steps(scheduled(trainer), int(batches), epochs)
 
 
-def clock(seconds: float) -> str:
-    """Write a duration as ``m:ss`` or ``h:mm:ss``."""
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def _bar(total: int | None, completed: int) -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class Within(ProgressColumn):
+        """What is being done now, asked at each refresh."""
+
+        def render(self, task: Any) -> Text:
+            return Text(activity.now())
 
     columns = (TextColumn("step"), MofNCompleteColumn(), TimeElapsedColumn(), BarColumn(20))
-    bar = RichProgress(*columns, TextColumn("{task.fields[numbers]}"), console=Console(stderr=True))
+    bar = RichProgress(*columns, TextColumn("{task.fields[numbers]}"), Within(), console=Console(stderr=True))
     bar.add_task("train", total=total, completed=completed, numbers="")
     bar.start()
     return bar

@@ -19,7 +19,8 @@ def on_rank_zero(function: Callable[[], R]) -> R:
     """Call ``function`` on rank 0 and return its result, which must be picklable, on every rank; all ranks must call.
 
     Raises:
-        Exception: on rank 0 what the function raised; on the others an `InbatchError` that quotes it.
+        Exception: on rank 0 what the function raised; on the others an `InbatchError` that quotes it, or the same where it says
+            ``on_all_ranks``: what ranks then do together they must do all.
     """
     if world_size() == 1:
         return function()
@@ -29,12 +30,13 @@ def on_rank_zero(function: Callable[[], R]) -> R:
         try:
             outcome[0] = function()
         except Exception as raised:
-            error, outcome[1] = raised, f"rank 0 failed: {type(raised).__name__}: {raised}"
+            same = getattr(raised, "on_all_ranks", False)
+            error, outcome[1] = raised, raised if same else f"rank 0 failed: {type(raised).__name__}: {raised}"
     dist.broadcast_object_list(outcome, src=0, group=_patient_group())
     if error is not None:
         raise error
     if outcome[1] is not None:
-        raise InbatchError(outcome[1])
+        raise outcome[1] if isinstance(outcome[1], Exception) else InbatchError(outcome[1])
     return outcome[0]
 
 

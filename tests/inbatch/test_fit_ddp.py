@@ -71,6 +71,23 @@ def test_sigterm_stops_all_ranks_after_a_checkpoint_and_one_process_goes_on(fold
     same_run(folder, "stopped")
 
 
+def test_sigterm_in_an_evaluation_stops_all_ranks_at_once_and_it_is_done_again(tmp_path: Path):
+    options = (*OPTIONS, "--evaluators.pair.class_path=fit_helpers.SleepyEvaluator", "--evaluate_every=2")
+    write_run(tmp_path)
+    (tmp_path / "sleep").write_text("evaluation 2 0 300")
+    process = start(tmp_path, "--run_dir=run", *options, *TWO)
+    wait_for(lambda: (tmp_path / "inside").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert "stopped after step 4, which is saved" in err
+    (tmp_path / "sleep").unlink()
+    done = complete_forked(tmp_path, "--run_dir=run", *options)
+    assert done.returncode == 0, done.stderr
+    evaluated = [line["step"] for line in lines_of(tmp_path / "run" / "metrics.jsonl") if "val/pair/cosine" in line]
+    assert evaluated == [2, 4, 6, 8, 10, 12]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from inbatch.kernels import map_in_chunks
-from inbatch.kernels.caching import BUSY, PADDING, chunk_sizes, padding_share
+from inbatch.kernels.caching import BUSY, PADDING, chunk_sizes, observed_chunks, padding_share
 from inbatch.views import TokenBatch
 
 
@@ -154,3 +154,34 @@ def test_empty_and_unequal_batches_and_bad_budgets_are_refused():
         map_in_chunks(lambda x, y: x, torch.zeros(2, 2), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="budget=0"):
         map_in_chunks(lambda x: x, torch.zeros(2, 2), budget=0)
+
+
+def test_observers_are_told_of_each_chunk_in_both_directions():
+    module, batch, told = Bag(), tokens(), []
+    with observed_chunks(lambda *state: told.append((len(module.calls), *state))):
+        out = map_in_chunks(module, batch, budget=60)
+        chunks = len(module.calls)
+        assert told == [(number, "forward", number, chunks) for number in range(chunks)]
+        told.clear()
+        out.sum().backward()
+        assert told == [(chunks + number, "backward", number + 1, chunks) for number in range(chunks - 1)]
+        told.clear()
+        with torch.no_grad():
+            map_in_chunks(module, batch)
+        assert [state[1:] for state in told] == [("forward", 0, 1)]
+    map_in_chunks(module, batch)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_an_observer_can_end_a_pass(direction):
+    def stop(going, done, total):
+        if (going, done) == (direction, 2):
+            raise KeyError("enough")
+
+    module, batch = Bag(), tokens()
+    with pytest.raises(KeyError, match="enough"), observed_chunks(stop):
+        map_in_chunks(module, batch, budget=60).sum().backward()
+    again = gradients(module, map_in_chunks(module, batch, budget=60).sum())  # nothing is left behind
+    for x, y in zip(again, gradients(module, module(batch).sum())):
+        assert torch.allclose(x, y, atol=1e-12)

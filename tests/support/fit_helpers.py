@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,13 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
+from inbatch import activity
 from inbatch.cli import main
 from inbatch.losses.base import LossOutput, Objective
 from inbatch.losses.infonce import InfoNCE
+from inbatch.models.backbones import TinyRandom
 from inbatch.models.encoder import Encoder
+from inbatch.models.pooling import States
 from inbatch.views import TokenBatch, Views
 
 ROWS = 40  # with batches of 16: two full ones and a partial one an epoch
@@ -152,7 +156,7 @@ def equal(a: Any, b: Any) -> bool:
         return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b))
-    return a == b
+    return a == b or (a != a and b != b)
 
 
 class Similarity:
@@ -181,6 +185,76 @@ class Pause:
         Path("judging").touch()
         time.sleep(60)
         return {}
+
+
+class Sleepy(TinyRandom):
+    """A network that sleeps in each chunk of one pass, while a file ``sleep`` names it: ``backward 4 1 0.5`` for half a second in the
+    backward pass of the fourth step's second batch. A file ``inside`` then says that it is there."""
+
+    place = ("", 0, 0)
+
+    def forward(self, tokens: TokenBatch, first_layer: bool = False) -> States:
+        words = Path("sleep").read_text().split() if self.training and Path("sleep").exists() else []
+        if words and (words[0], int(words[1]), int(words[2])) == Sleepy.place:
+            Path("inside").touch()
+            time.sleep(float(words[3]))
+        return super().forward(tokens, first_layer)
+
+
+class Place(Callback):
+    """Tell `Sleepy` where the run is, and keep the checkpoint of each step."""
+
+    def __init__(self) -> None:
+        self.step, self.batch = 0, 0
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        self.batch = self.batch + 1 if trainer.global_step + 1 == self.step else 0
+        self.step = trainer.global_step + 1
+        Sleepy.place = ("forward", self.step, self.batch)
+        last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        if Path("keep").exists() and last.exists():
+            shutil.copy(last, last.with_name(f"step-{trainer.global_step}.ckpt"))
+
+    def on_before_backward(self, *_: Any) -> None:
+        Sleepy.place = ("backward", self.step, self.batch)
+
+
+class Counting(Callback):
+    """A callback with a state that changes as a batch begins."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.batches += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": self.batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batches = state_dict["batches"]
+
+
+class Hurried(Callback):
+    """Let what takes long be said after half a second."""
+
+    def __init__(self) -> None:
+        activity.SECONDS_BETWEEN_LINES = 0.5
+
+
+class SleepyEvaluator(Similarity):
+    """An evaluator that sleeps at its n-th call while a file ``sleep`` says so: ``evaluation 2 0 60``."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        self.calls += 1
+        words = Path("sleep").read_text().split() if Path("sleep").exists() else []
+        if words[:2] == ["evaluation", str(self.calls)]:
+            Path("inside").touch()
+            time.sleep(float(words[3]))
+        return super().__call__(encoder)
 
 
 class BrokenEvaluator:

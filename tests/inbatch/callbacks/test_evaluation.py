@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from inbatch.callbacks.evaluation import Evaluation, in_a_line, run_evaluators
+from inbatch.callbacks.signals import Stopped
 from inbatch.errors import UsageError
 
 
@@ -111,6 +113,29 @@ def test_a_resumed_run_knows_the_best_and_what_was_done():
     log = run(resumed, steps=4, start=2)
     assert [step for step, _ in log.lines] == [4]
     assert (resumed.best_step, resumed.best_score) == (2, 4)
+
+
+def cut_short(encoder: Any) -> dict[str, float]:
+    raise Stopped(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("step", "max_steps", "due"), [(4, -1, True), (5, 5, True), (5, -1, False), (0, -1, False)])
+@pytest.mark.parametrize("hook", ["on_train_start", "on_fit_end"])
+def test_an_evaluation_that_was_cut_short_is_made_up_for(step: int, max_steps: int, due: bool, hook: str):
+    log = Log()
+    strategy = SimpleNamespace(root_device="cpu")
+    trainer: Any = SimpleNamespace(
+        global_step=step, max_steps=max_steps, loggers=[log], is_global_zero=True, strategy=strategy
+    )
+    module: Any = SimpleNamespace(at_dev=nullcontext, to=lambda device: None)
+    broken, resumed = Evaluation({"a": cut_short}, every=2), Evaluation({"a": scores(7)}, every=2)
+    if due:
+        with pytest.raises(Stopped):
+            broken.on_train_batch_end(trainer, module, None, None, 0)
+    resumed.load_state_dict(broken.state_dict())
+    for _ in range(2):
+        getattr(resumed, hook)(trainer, module)
+    assert log.lines == ([(step, {"val/a/score": 7.0})] if due else [])
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
-from inbatch.callbacks import progress
-from inbatch.callbacks.progress import Progress, clock, total_steps
+from inbatch import activity
+from inbatch.callbacks.progress import Progress, total_steps
+from inbatch.kernels.caching import map_in_chunks
 
 
 def trainer(**given: Any) -> Any:
@@ -26,10 +30,11 @@ def trainer(**given: Any) -> Any:
 MODULE: Any = SimpleNamespace(metrics={"train/loss": 1.25, "perf/sentences_per_s": 1234.5})
 
 
-def run(shown: Progress, given: Any, steps: int) -> None:
+def run(shown: Progress, given: Any, steps: int, pause: Any = lambda: None) -> None:
     shown.on_train_start(given, MODULE)
     for _ in range(steps):
         shown.on_train_batch_start(given, MODULE, None, 0)
+        pause()
         given.global_step += 1
         shown.on_train_batch_end(given, MODULE, None, None, 0)
         shown.on_train_batch_end(given, MODULE, None, None, 0)  # a batch that only accumulates
@@ -39,9 +44,9 @@ def run(shown: Progress, given: Any, steps: int) -> None:
 def test_plain_lines_come_at_the_first_and_last_step_and_every_few_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    now = iter(range(0, 1000, 2))  # two seconds a look at the clock
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)) + 1)
-    run(Progress(), trainer(), steps=10)
+    now = [1.0]
+    monkeypatch.setattr(activity.time, "monotonic", lambda: now[0])
+    run(Progress(), trainer(), steps=10, pause=lambda: now.append(now.pop() + 2))  # two seconds a step
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "step 1/10  loss 1.2500  1,234 sentences/s  ETA 0:18"
     assert [line.split()[1] for line in lines] == ["1/10", "4/10", "7/10", "10/10"]
@@ -106,5 +111,55 @@ def test_total_steps(given: dict[str, Any], total: int | None):
     assert total_steps(trainer(**given)) == total
 
 
-def test_clock():
-    assert [clock(s) for s in (0, 9.6, 61, 3600 * 25 + 62)] == ["0:00", "0:10", "1:01", "25:01:02"]
+def chunks(seen: list[str]) -> None:
+    """Run forward and backward in three chunks, and note what is said before each."""
+    x = torch.ones(3, 1, requires_grad=True)
+
+    def double(rows: Tensor) -> Tensor:
+        seen.append(activity.now())
+        return (2 * rows).exp()
+
+    map_in_chunks(double, x, budget=1).sum().backward()
+
+
+@pytest.mark.parametrize("given", [{}, {"max_steps": -1}], ids=["an end", "no end"])
+def test_within_a_step_the_chunks_of_each_pass_are_counted(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    now, seen = [100.0], []
+    monkeypatch.setattr(activity.time, "monotonic", lambda: now[0])
+    shown, runner = Progress(), trainer(**given, accumulate_grad_batches=2)
+    shown.on_train_start(runner, MODULE)
+    shown.on_train_batch_start(runner, MODULE, None, 0)
+    now[0] += 75
+    chunks(seen)
+    of = "" if given else "/10"
+    passes = ["forward 0/3", "forward 1/3", "forward 2/3", "backward 1/3", "backward 2/3"]
+    assert seen == [f"step 1{of}  {text} chunks  1:15" for text in passes]
+    shown.on_train_batch_end(runner, MODULE, None, None, 0)  # only accumulates
+    shown.on_train_batch_start(runner, MODULE, None, 1)
+    assert activity.now() == f"step 1{of} batch 2  0:00"
+    runner.global_step = 1
+    shown.on_train_batch_end(runner, MODULE, None, None, 1)
+    assert activity.now().startswith(f"step 2{of}  ")
+    shown.teardown(runner, MODULE, "fit")
+    assert activity.now() == ""
+    chunks(seen)
+    assert seen[-1] == ""
+
+
+def test_a_terminal_shows_the_chunks_beside_the_bar_and_no_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(activity, "SECONDS_BETWEEN_LINES", 0.1)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "150")
+    shown, given = Progress(), trainer()
+    with activity.spoken():
+        shown.on_train_start(given, MODULE)
+        shown.on_train_batch_start(given, MODULE, None, 0)
+        chunks([])
+        time.sleep(0.5)
+        shown.teardown(given, MODULE, "fit")
+    err = capsys.readouterr().err
+    assert "step 1/10  backward 2/3 chunks  0:0" in err
+    assert "\nstep 1/10" not in err

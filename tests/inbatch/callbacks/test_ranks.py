@@ -7,11 +7,16 @@ import pytest
 import torch.distributed as dist
 
 from inbatch.callbacks.ranks import highest, leave, on_rank_zero
+from inbatch.callbacks.signals import Stopped
 from inbatch.errors import InbatchError
 
 
 def fail() -> None:
     raise ValueError("broken")
+
+
+def stop() -> None:
+    raise Stopped(15, 3)
 
 
 def member(rank: int, port: int, results: Any) -> None:
@@ -21,6 +26,10 @@ def member(rank: int, port: int, results: Any) -> None:
         on_rank_zero(fail)
     except (ValueError, InbatchError) as error:
         found.append(f"{type(error).__name__}: {error}")
+    try:
+        on_rank_zero(stop)
+    except Stopped as error:
+        found.append((error.signum, error.step, error.exit_code))
     leave()
     results.put((rank, found))
 
@@ -35,8 +44,8 @@ def test_every_rank_gets_what_rank_0_did_or_why_it_failed(free_port: int):
     for process in members:
         process.join(60)
         assert process.exitcode == 0
-    assert found[0] == [{"from": 0}, 15, "ValueError: broken"]
-    assert found[1] == [{"from": 0}, 15, "InbatchError: rank 0 failed: ValueError: broken"]
+    assert found[0] == [{"from": 0}, 15, "ValueError: broken", (15, 3, 75)]
+    assert found[1] == [{"from": 0}, 15, "InbatchError: rank 0 failed: ValueError: broken", (15, 3, 75)]
 
 
 def test_a_single_process_needs_no_group():
