@@ -12,6 +12,7 @@ from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.losses.base import describe, parts
 from inbatch.models.encoder import Encoder
 from inbatch.models.frozen import completed
+from inbatch.models.merging import merges_elsewhere
 from inbatch.models.module import EmbeddingModule
 from inbatch.provenance import commit
 from inbatch.run_folder import RunFolder
@@ -33,7 +34,8 @@ def finish(
         module.load_state_dict(completed(module, WholeFiles().load_checkpoint(folder.checkpoints / "best.ckpt")))
     lines = read(folder.metrics)
     train = next((line for line in reversed(lines) if "train/loss" in line), {})
-    first = {} if module.dev.differs or not lines or lines[0]["step"] else lines[0]
+    alike = not module.dev.differs and not merges_elsewhere(module.encoder.backbone)
+    first = lines[0] if alike and lines and not lines[0]["step"] else {}
     before = {f"test/{tag.removeprefix('val/')}": value for tag, value in first.items() if tag.startswith("val/")}
     facts = {
         "data": ", ".join(source.path for source in data.sources),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from inbatch.models.merging import merges_elsewhere
 from inbatch.models.names import hub_id
 from inbatch.templates import INSTRUCTION
 
 if TYPE_CHECKING:
+    from inbatch.models.backbone import Backbone
     from inbatch.models.encoder import Encoder
 
 _EXPECTED = ("data", "loss", "negatives", "scores", "commit")
@@ -72,7 +74,7 @@ def _description(encoder: Encoder) -> str:
         "base": f"`{backbone.name}`",
         "network": f"{type(backbone.network).__name__}, {backbone.config.get_text_config().num_hidden_layers} layers"
         + _bidirectional(backbone.bidirectional),
-        "adapter": "LoRA, merged into the weights; also apart in `adapter/`" if backbone.adapted else "none",
+        "adapter": _adapter(backbone),
         "pooling": encoder.pooling,
         "head": "none" if head is None else f"{type(head).__name__} {head.in_features} → {head.out_features}",
         "normalised": "yes" if encoder.normalize else "no",
@@ -92,6 +94,14 @@ def _description(encoder: Encoder) -> str:
     if correction is not None:
         rows["template bias"] = "subtracted" if correction.template_bias_at_test else "subtracted in training only"
     return _table(rows)
+
+
+def _adapter(backbone: Backbone) -> str:
+    if not backbone.adapted:
+        return "none"
+    trained = f"trained on weights in {backbone.quantize}, " if backbone.quantize is not None else ""
+    weights = "unquantized weights in float32" if merges_elsewhere(backbone) else "weights"
+    return f"LoRA, {trained}merged into the {weights}; also apart in `adapter/`"
 
 
 def _bidirectional(layers: bool | int) -> str:

@@ -99,6 +99,7 @@ def export(encoder: Encoder, folder: str | Path, facts: dict[str, Any] | None = 
         effect = _adapter_effect(encoder)
         with replacing(target) as temporary:
             record = _record(encoder, facts, obstacle)
+            (temporary / "README.md").write_text(model_card(encoder, facts, obstacle), encoding="utf-8")
             if encoder.backbone.adapted:
                 _write_adapter(encoder, temporary / ADAPTER, record)
             with as_merged(encoder.backbone, temporary / ADAPTER):
@@ -167,7 +168,6 @@ def _write(encoder: Encoder, folder: Path, record: dict[str, Any], obstacle: str
             write_dense(folder / DENSE, head)
     write_parts(folder, encoder)
     write_json(folder / RECORD, record | {"dtype": _dtype(encoder)})
-    (folder / "README.md").write_text(model_card(encoder, record["facts"], obstacle), encoding="utf-8")
 
 
 def _write_adapter(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:

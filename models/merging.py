@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from inbatch.models.backbone import Backbone
 
 
+def merges_elsewhere(backbone: Backbone) -> bool:
+    """Say whether an export merges adapters into other weights than they were trained on, so that it embeds otherwise than in training."""
+    return backbone.adapted and backbone.quantize is not None and backbone.merge_into == "unquantized"
+
+
 @contextmanager
 def as_merged(backbone: Backbone, adapter: Path) -> Iterator[None]:
     """Put the network that an export holds in the place of the live one, which comes back.
@@ -31,7 +36,7 @@ def as_merged(backbone: Backbone, adapter: Path) -> Iterator[None]:
         backbone: of the encoder that is exported.
         adapter: folder in which its adapter has been saved.
     """
-    if backbone.quantize is None or not backbone.adapted or backbone.merge_into == "quantized":
+    if not merges_elsewhere(backbone):
         yield
         return
     live, quantize = backbone.model, backbone.quantize

@@ -14,6 +14,7 @@ from inbatch.models import export as export_module
 from inbatch.models.adapters import Lora
 from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
+from inbatch.models.merging import merges_elsewhere
 from inbatch.models.quantization import is_quantized
 
 LORA = Lora(rank=2, alpha=6)
@@ -112,6 +113,25 @@ def test_the_live_network_comes_back_from_an_export_that_fails(options, stir, te
     assert not (tmp_path / "export").exists()
     assert is_quantized(live.backbone.network)
     assert torch.equal(live.encode(texts), before)
+
+
+@pytest.mark.parametrize("options", ["opt"], indirect=True)
+@pytest.mark.parametrize(
+    ("how", "adapter"),
+    [
+        (
+            {"quantize": "nf4", "merge_into": "unquantized"},
+            "trained on weights in nf4, merged into the unquantized weights in float32",
+        ),
+        ({"quantize": "nf4"}, "trained on weights in nf4, merged into the weights"),
+        ({"merge_into": "unquantized"}, "merged into the weights"),
+    ],
+)
+def test_the_card_says_what_was_merged_into_what(options, how, adapter, stir, tmp_path):
+    live = stir(Encoder(Pretrained(**options, **how), pooling="mean"))
+    live.save_pretrained(tmp_path / "export")
+    assert f"| adapter | LoRA, {adapter}; also apart" in (tmp_path / "export" / "README.md").read_text()
+    assert merges_elsewhere(live.backbone) == ("unquantized" in adapter)
 
 
 @pytest.mark.parametrize("options", ["opt", "llama"], indirect=True)
