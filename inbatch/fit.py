@@ -74,7 +74,7 @@ class RunOptions:
         evaluators: by name; each takes the encoder and returns numbers. They also judge the exported model at the end.
         evaluate_every: optimizer steps between evaluations; null never.
         evaluate_first: evaluate before the first step too.
-        evaluate_last: evaluate the last step too where it is no multiple of evaluate_every, as no release of the SimCSE family did.
+        evaluate_last: evaluate the last step too where it is no multiple of evaluate_every, as the releases of papers do not.
         monitor: the number that decides which step is exported, such as val/sts/STS-B-dev; null exports the last.
         mode: whether more or less of it is better.
     """

@@ -7,12 +7,14 @@ import torch
 
 from inbatch.experiments.memory import Line, fit_line, state_bytes
 from inbatch.experiments.rehearsal import Held
+from inbatch.models.adamw_uncorrected_eps import AdamWUncorrectedEps
 
 
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
         (torch.optim.AdamW, 8),
+        (AdamWUncorrectedEps, 8),
         (lambda p: torch.optim.SGD(p, lr=0.1), 0),
         (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), 4),
     ],

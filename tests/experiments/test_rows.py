@@ -150,7 +150,7 @@ def test_the_optimizer_is_the_releases_where_a_release_is_reproduced(row):
     assert FitCLI(options(row)).config.get(ADAM) == expected
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith(("simcse/", "diffcse/", "promcse/"))])
+@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith((*RELEASES, "gcse/", "prompteol/"))])
 def test_the_last_step_is_no_candidate_where_it_is_none_in_the_release(row):
     assert FitCLI(options(row)).config.evaluate_last is False
 
