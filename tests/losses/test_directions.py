@@ -36,7 +36,9 @@ class Lengths(torch.nn.Module):
 
 OBJECTIVES = {
     "infonce": lambda _: InfoNCE(),
-    "options": lambda _: InfoNCE(margin=0.1, hard_negative_weight=0.3, false_negative_margin=0.05, learn_temperature=True),
+    "options": lambda _: InfoNCE(
+        margin=0.1, hard_negative_weight=0.3, false_negative_margin=0.05, learn_temperature=True
+    ),
     "symmetric": lambda _: InfoNCE(symmetric=True),
     "scored": lambda _: InfoNCE(positive_score=0.5),
     "own": lambda _: OwnNegatives(),

@@ -46,7 +46,9 @@ def test_equals_the_rows_whose_log_sum_is_minus_infinity(b, more, seed, rules):
     if "g" in rules:
         given["guide"] = (query.flip(1), key.flip(0), torch.randn(b, generator=generator) - 0.5)
     if "e" in rules:
-        extra = torch.randn(b, 1, generator=generator).masked_fill(torch.rand(b, 1, generator=generator) < 0.5, -torch.inf)
+        extra = torch.randn(b, 1, generator=generator).masked_fill(
+            torch.rand(b, 1, generator=generator) < 0.5, -torch.inf
+        )
     expected = log_sum(query, key, scale=1.0, own=own, **given).isneginf()
     if extra is not None:
         expected &= extra.isneginf().all(1)
