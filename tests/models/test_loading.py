@@ -82,7 +82,13 @@ def test_a_length_beyond_the_positions_is_what_fits(minilm, tmp_path):
 
 @pytest.mark.parametrize(
     ("similarity", "normalize", "said"),
-    [("dot", False, True), ("euclidean", False, True), ("dot", True, False), ("cosine", False, False), (None, False, False)],
+    [
+        ("dot", False, True),
+        ("euclidean", False, True),
+        ("dot", True, False),
+        ("cosine", False, False),
+        (None, False, False),
+    ],
 )
 def test_another_similarity_than_the_cosine_is_said_where_it_differs(similarity, normalize, said, tmp_path, caplog):
     backbone = TinyRandom("bert", num_layers=1)
