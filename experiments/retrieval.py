@@ -107,7 +107,7 @@ def gains_of(rows: Judged, positive_score: float | None = None) -> list[float]:
         if positive_score is not None:
             raise UsageError(
                 f"{rows.name}: expected a column of scores, as --positive-score is given; there is none. Leave it out, or set columns to "
-                "{{anchor: NAME, positive: NAME, score: NAME}}."
+                "{anchor: NAME, positive: NAME, score: NAME}."
             )
         return [1.0] * len(rows.queries)
     lowest, highest = min(rows.scores), max(rows.scores)

@@ -78,6 +78,7 @@ def _description(encoder: Encoder) -> str:
         "pooling": encoder.pooling,
         "head": "none" if head is None else f"{type(head).__name__} {head.in_features} → {head.out_features}",
         "normalised": "yes" if encoder.normalize else "no",
+        "compared by": "cosine",
         "longest text": f"{encoder.max_length} tokens",
         "prompts": ", ".join(f"{name}: `{text}`" for name, text in encoder.prompts.items() if text) or "none",
     }

@@ -214,7 +214,7 @@ def test_what_scores_are_worth(scores, positive_score, gains):
         ([-0.2, -0.9, -0.5, -0.7, -0.3], None, "--positive-score -0.2,"),
         ([0.0, 0.0, 0.0, 0.0, -1.0], None, "--positive-score 0,"),
         ([1.0, 2.0, 3.0, 2.0, 2.5], 4, "--positive-score 3,"),
-        (None, 4, "there is none"),
+        (None, 4, "there is none. Leave it out, or set columns to {anchor: NAME, positive: NAME, score: NAME}."),
     ],
 )
 def test_scores_that_do_not_say_what_is_relevant_are_refused_with_the_line_to_type(scores, positive_score, says):

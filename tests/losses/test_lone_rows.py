@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranks import on_ranks
 from torch.nn.functional import normalize
 
 from inbatch.kernels import log_sum
@@ -138,3 +139,21 @@ def test_without_ids_only_a_row_alone_has_no_negative():
     for rows, count in ((1, 1), (2, 0)):
         z = views(rows, 0, rows)
         assert InfoNCE()(Views(z.anchor, z.positive), None, None).logs[ROWS_WITHOUT_NEGATIVES] == count
+
+
+def _counts_on(rank: int, counts: list[int], ids: list[int]) -> list[float]:
+    """Return what a rank logs of its share of the rows, whose texts have these ids."""
+    mine = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    z = torch.randn(len(ids), 6, generator=torch.Generator().manual_seed(0))
+    same = torch.tensor(ids)
+    part = Views(z[mine], z[mine].roll(1, 1), ids=Views(same[mine], same[mine] + 10))
+    objectives = (InfoNCE(), InfoNCE(symmetric=True), EnergyHinge())
+    return [float(objective(part, None, None).logs[ROWS_WITHOUT_NEGATIVES]) for objective in objectives]
+
+
+@pytest.mark.parametrize(("ids", "lone"), [([0] * 7, 7), ([0, 0, 0, 0, 1, 1, 1], 0), ([0] * 6 + [1], 0)])
+def test_ranks_count_the_rows_of_all_of_them(ids, lone):
+    counts = [4, 3]
+    results = on_ranks(2, _counts_on, counts, ids)
+    assert [sum(of) / 2 for of in zip(*results)] == [lone] * 3  # the mean over ranks is what is logged
+    assert _counts_on(0, [7], ids) == [lone] * 3

@@ -15,6 +15,7 @@ from inbatch.models.adapters import Lora
 from inbatch.models.backbones import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.heads import Dense
+from inbatch.models.layout import Layout, write_layout
 from inbatch.models.loading import RECORD, folder_kind
 from inbatch.models.names import locate
 
@@ -77,6 +78,26 @@ def test_a_length_beyond_the_positions_is_what_fits(minilm, tmp_path):
     shutil.copytree(locate(minilm), tmp_path / "model")
     (tmp_path / "model" / "sentence_bert_config.json").write_text('{"max_seq_length": 4096}')
     assert Encoder.from_pretrained(tmp_path / "model").max_length == 512
+
+
+@pytest.mark.parametrize(
+    ("similarity", "normalize", "said"),
+    [
+        ("dot", False, True),
+        ("euclidean", False, True),
+        ("dot", True, False),
+        ("cosine", False, False),
+        (None, False, False),
+    ],
+)
+def test_another_similarity_than_the_cosine_is_said_where_it_differs(similarity, normalize, said, tmp_path, caplog):
+    backbone = TinyRandom("bert", num_layers=1)
+    backbone.network.save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    write_layout(tmp_path, Layout("mean", normalize, None, similarity=similarity), hidden_size=32)
+    Encoder.from_pretrained(tmp_path)
+    assert ("rank by cosine" in caplog.text) == said
+    assert f"by {similarity}" in caplog.text or not said
 
 
 def test_a_plain_folder_takes_the_mean_and_says_so(base, texts, caplog):
