@@ -130,7 +130,7 @@ def test_windows_is_refused_by_name(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(sys, "platform", "win32")
-    assert main(arguments) == 2
+    assert cli.main(arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("inbatch: error: inbatch runs on Linux and macOS; this is Windows")
     assert said.count("\n") == 1
