@@ -40,7 +40,7 @@ from inbatch.errors import InbatchError, MissingError, UsageError, own_error
 from inbatch.finish import describe_result, finish
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
-from inbatch.nested_options import keep_values
+from inbatch.nested_options import keep_values, refuse_nulls
 from inbatch.objectives import asks_for_list, list_objectives, objectives, wrong_objective
 from inbatch.precision import resolve
 from inbatch.provenance import provenance
@@ -149,6 +149,7 @@ class FitCLI(LightningCLI):
         except argparse.ArgumentError as error:
             raise wrong_objective(error) or explain(error, [action.dest for action in parser._actions]) from None
         check_trainer(self.config)
+        refuse_nulls(self.config)
         trainer = self.config.trainer
         if trainer.max_steps == -1 and trainer.max_epochs is None and trainer.max_time is None:
             raise UsageError(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_type_hints
 
 import yaml
+from jsonargparse import Namespace
+
+from inbatch.complaints import resolve
+from inbatch.errors import UsageError
 
 
 def keep_values(arguments: Sequence[str]) -> list[str]:
@@ -47,9 +52,55 @@ def _changes(value: Any) -> bool:
 
 
 def _parsed(text: str) -> Any:
+    """Read YAML; what is none, or holds what JSON has not, such as dates, is 0, which needs no help."""
     try:
         found = yaml.safe_load(text)
-        json.dumps(found)  # what YAML knows and JSON does not, such as dates, stays what was typed
+        json.dumps(found)
     except (yaml.YAMLError, TypeError):
-        return text
+        return 0
     return found
+
+
+def refuse_nulls(config: Any, prefix: str = "") -> None:
+    """Refuse null where a class says that it takes none: the parser lets it pass, and what takes it for false is silently another.
+
+    Args:
+        config: as parsed; classes in it are namespaces of ``class_path`` and ``init_args``.
+        prefix: where it stands in the whole.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    if isinstance(config, list | tuple):
+        for number, item in enumerate(config):
+            refuse_nulls(item, f"{prefix}{number}.")
+        return
+    if not isinstance(config, Mapping | Namespace):
+        return
+    found = dict(config.items() if isinstance(config, Mapping) else vars(config))
+    for name in _without_null(found.get("class_path")) if "init_args" in found else ():
+        settings = found["init_args"]
+        if settings is not None and name in settings and settings[name] is None:
+            raise UsageError(f"expected a value; got null. Set {prefix}init_args.{name}, or leave it out.")
+    for name, value in found.items():
+        refuse_nulls(value, f"{prefix}{name}.")
+
+
+def _without_null(path: Any) -> list[str]:
+    """Return the parameters of a class that are neither said to take null nor null by default."""
+    owner = resolve(path) if isinstance(path, str) else None
+    if not isinstance(owner, type):
+        return []
+    try:
+        parameters, hints = inspect.signature(owner).parameters, get_type_hints(owner.__init__)
+    except (NameError, TypeError, ValueError):  # annotations that cannot be read here
+        return []
+    return [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is not None and name in hints and not _takes_null(hints[name])
+    ]
+
+
+def _takes_null(hint: Any) -> bool:
+    return hint is Any or hint is type(None) or type(None) in get_args(hint)

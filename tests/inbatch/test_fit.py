@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -307,3 +309,16 @@ def test_scores_are_compared_as_the_file_has_them_in_any_precision(
     )
     assert outcome.code == 0, outcome.err
     assert lines_of(run_folder / "run" / "metrics.jsonl")[0]["train/loss"] > 0.1
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_the_umask_decides_who_reads_what_a_run_leaves(fit: Callable[..., Any], run_folder: Path, mask: int, mode: int):
+    before = os.umask(mask)
+    try:
+        lora = "--model.encoder.init_args.backbone.init_args.lora.rank=2"
+        assert fit("--run_dir=run", lora, "--trainer.max_steps=2", "--model.warmup_steps=0").code == 0
+    finally:
+        os.umask(before)
+    files = [path for path in (run_folder / "run").rglob("*") if path.is_file()]
+    assert {"model.safetensors", "adapter_model.safetensors", "last.ckpt", "run.json"} <= {path.name for path in files}
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in files} == {path.name: mode for path in files}

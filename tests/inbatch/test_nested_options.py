@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
+from inbatch.errors import UsageError
 from inbatch.fit import FitCLI
 from inbatch.models.backbones import Pretrained
 from inbatch.models.encoder import Encoder
@@ -80,12 +81,24 @@ def test_a_line_break_inside_of_a_mapping_stays_one():
     assert given.init_args.prompts == {"query": "a:\n{text}", "document": "it's {text}"}
 
 
-@pytest.mark.usefixtures("run_folder")
-def test_a_null_where_none_may_be_is_refused_by_name():
-    from inbatch.errors import UsageError
-
-    with pytest.raises(UsageError, match="pooling"):
-        parsed("--model.encoder.init_args.pooling=null")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.encoder.init_args.pooling",
+        "model.encoder.init_args.normalize",
+        "model.encoder.init_args.backbone.init_args.num_layers",
+        "model.objective.init_args.temperature",
+        "model.optimizer.init_args.lr",
+    ],
+)
+@pytest.mark.parametrize("form", ["option", "YAML"])
+def test_a_null_where_none_may_be_is_refused_by_name(run_folder: Path, name: str, form: str):
+    nested: Any = None
+    for key in reversed(name.split(".")):
+        nested = {key: nested}
+    (run_folder / "more.yaml").write_text(yaml.safe_dump(nested))
+    with pytest.raises(UsageError, match=f"got null. Set {name}, or leave it out."):
+        parsed(f"--{name}=null" if form == "option" else "--config=more.yaml")
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,14 @@ def test_other_systems_have_no_exchange(target, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("sys.platform", "darwin")
     assert not folders._exchange(target, target)
+
+
+def test_files_that_a_library_made_private_get_the_usual_mode(tmp_path: Path):
+    with replacing(tmp_path / "x") as folder:
+        (folder / "below").mkdir()
+        for path in (folder / "weights", folder / "below" / "weights"):
+            path.touch(0o600)
+        (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / "x").rglob("weights")} == {usual}
