@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -38,6 +36,7 @@ from inbatch.models.module import EmbeddingModule
 from inbatch.objectives import asks_for_list, list_objectives, objectives, wrong_objective
 from inbatch.precision import resolve
 from inbatch.provenance import provenance
+from inbatch.quiet import quiet
 from inbatch.run_folder import RunFolder
 
 DESCRIPTION = """Train a model. Later --config files and options win over earlier ones. Every option is a parameter of a class:
@@ -168,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``inbatch fit`` and return its exit code; see `inbatch.cli`."""
     # Before any process is forked or started; what the user has set stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _quiet()
+    quiet()
     if asks_for_list(arguments):
         print(list_objectives())
         return 0
@@ -283,18 +282,3 @@ def _fixed_seed(seed: bool | int) -> int:
 
 def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _quiet() -> None:
-    # What Lightning says at each start is on our own first screen, or is not so here.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for text in (
-        ".*your dataloader is not resumable",
-        ".*does not have many workers",
-        ".*number of training batches",
-        ".*LeafSpec",
-        ".*all_gather_into_tensor",
-        ".*in eval mode at the start of training",
-    ):
-        warnings.filterwarnings("ignore", text)

@@ -1,0 +1,21 @@
+"""Lightning's words at each start that are on our own first screen, or are not so here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def quiet() -> None:
+    """Silence them, for this process."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for text in (
+        ".*your dataloader is not resumable",
+        ".*does not have many workers",
+        ".*number of training batches",
+        ".*LeafSpec",
+        ".*all_gather_into_tensor",
+        ".*in eval mode at the start of training",
+    ):
+        warnings.filterwarnings("ignore", text)
