@@ -10,6 +10,7 @@ def quiet() -> None:
     """Silence them, for this process."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # who sets a profiler wants to read it
     for text in (
         ".*your dataloader is not resumable",
         ".*does not have many workers",
@@ -17,5 +18,6 @@ def quiet() -> None:
         ".*LeafSpec",
         ".*all_gather_into_tensor",
         ".*in eval mode at the start of training",
+        ".*overriding `LightningModule.optimizer_",
     ):
         warnings.filterwarnings("ignore", text)
