@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inbatch import arithmetic
 from inbatch.errors import InbatchError, UsageError
 from inbatch.experiments.contestants import Contestant, ours, peers
 from inbatch.experiments.output import add_output_arguments, prepare_file, report, table
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shapes, repetitions = _shapes(args, device)
     prepare_file(args.out)
+    if device == "cpu":
+        arithmetic.measured_rates()  # the operators then multiply as those of a run do
     if args.plot:
         from inbatch.experiments.plots import require_matplotlib
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from inbatch import arithmetic
 from inbatch.allocator import keep_freed_memory
 from inbatch.errors import InbatchError, UsageError
 from inbatch.experiments.command import find_device
@@ -63,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
         )
     keep_freed_memory()  # as `inbatch fit` does; it serves the peer, too
     device = torch.device(find_device())
+    if device.type == "cpu":
+        arithmetic.measured_rates()
     encoder = Encoder.from_pretrained(args.model).train().to(device)
     # Dropout draws differ between any two implementations; without it the gate can compare gradients.
     _no_dropout(encoder)

@@ -123,7 +123,7 @@ def _kept(path: Path) -> dict[str, Rates]:
 
 def _sensible(known: Rates) -> bool:
     numbers = (known.matmul, known.onednn, known.bfloat16)
-    return all(math.isfinite(rate) and rate >= 0 for rate in numbers) and known.matmul > 0 and known.bfloat16 > 0
+    return all(math.isfinite(rate) and rate >= 0 for rate in numbers) and known.matmul > 0
 
 
 def _keep(path: Path, key: str, known: Rates) -> None:

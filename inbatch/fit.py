@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -38,6 +36,7 @@ from inbatch.config import keep_path, locate_configs
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import InbatchError, MissingError, UsageError, own_error
 from inbatch.finish import describe_result, finish
+from inbatch.lightning_words import silence_lightning
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
 from inbatch.nested_options import keep_values, refuse_nulls
@@ -181,7 +180,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``inbatch fit`` and return its exit code; see `inbatch.cli`."""
     # Before any process is forked or started; what the user has set stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _quiet()
+    silence_lightning()
     if asks_for_list(arguments):
         print(list_objectives())
         return 0
@@ -329,20 +328,3 @@ def _fixed_seed(seed: bool | int) -> int:
 
 def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _quiet() -> None:
-    # What Lightning says at each start is on our own first screen, or is not so here.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # who sets a profiler wants to read it
-    for text in (
-        ".*your dataloader is not resumable",
-        ".*does not have many workers",
-        ".*number of training batches",
-        ".*LeafSpec",
-        ".*all_gather_into_tensor",
-        ".*in eval mode at the start of training",
-        ".*overriding `LightningModule.optimizer_",
-    ):
-        warnings.filterwarnings("ignore", text)

@@ -29,7 +29,7 @@ class Rates:
     Attributes:
         matmul: float32 by ``torch.matmul``, which is MKL in torch's builds for x86.
         onednn: float32 by oneDNN; 0 where torch has no way to it.
-        bfloat16: by ``torch.matmul``.
+        bfloat16: by ``torch.matmul``; 0 where that fails.
     """
 
     matmul: float
@@ -79,9 +79,16 @@ def _try_products(seconds: float) -> Rates:
 
     return Rates(
         matmul=_rate(lambda x: x @ weight.T, torch.float32, seconds),
-        onednn=_rate(onednn, torch.float32, seconds) if has_onednn() else 0.0,
-        bfloat16=_rate(lambda x: x @ narrow.T, torch.bfloat16, seconds),
+        onednn=_rate_or_0(onednn, torch.float32, seconds) if has_onednn() else 0.0,
+        bfloat16=_rate_or_0(lambda x: x @ narrow.T, torch.bfloat16, seconds),
     )
+
+
+def _rate_or_0(product: Callable[[Tensor], Tensor], dtype: torch.dtype, seconds: float) -> float:
+    try:
+        return _rate(product, dtype, seconds)
+    except RuntimeError:  # this build of torch, or the library for this processor, has no such product
+        return 0.0
 
 
 def _rate(product: Callable[[Tensor], Tensor], dtype: torch.dtype, seconds: float) -> float:

@@ -69,6 +69,13 @@ def test_only_ours_skips_the_peers(capsys):
     assert "cross_entropy" not in out
 
 
+def test_the_operators_multiply_as_those_of_a_run_do(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("inbatch.arithmetic.measured_rates", lambda: asked.append(1))
+    assert cli.main([*SMALL, "--repetitions", "1", "--only-ours"]) == 0
+    assert asked
+
+
 @pytest.mark.parametrize("name", ["_ours", "_symmetric"])
 def test_a_wrong_gradient_of_ours_stops_the_benchmark(name, monkeypatch, capsys):
     monkeypatch.setattr(contestants, name, lambda q, k, scale: 1.1 * contestants.naive(q, k, scale))

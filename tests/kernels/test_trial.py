@@ -54,6 +54,17 @@ def test_this_processor_is_tried_on_one_thread_and_its_threads_are_given_back():
     assert (found.onednn > 0) == trial.has_onednn()
 
 
+def test_a_product_that_this_torch_does_not_have_is_none(monkeypatch):
+    def failing(product, dtype, seconds):
+        if dtype == torch.bfloat16:
+            raise RuntimeError("not implemented")
+        return 50.0
+
+    monkeypatch.setattr(trial, "_rate", failing)
+    monkeypatch.setattr(trial, "has_onednn", lambda: False)
+    assert trial.try_products() == Rates(50.0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
 @pytest.mark.parametrize(
     ("rates", "onednn", "bfloat16"),

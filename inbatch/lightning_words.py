@@ -1,0 +1,23 @@
+"""Lightning's words at each start that are on our own first screen, or are not so here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def silence_lightning() -> None:
+    """Silence them, for this process."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # who sets a profiler wants to read it
+    for text in (
+        ".*your dataloader is not resumable",
+        ".*does not have many workers",
+        ".*number of training batches",
+        ".*LeafSpec",
+        ".*all_gather_into_tensor",
+        ".*in eval mode at the start of training",
+        ".*overriding `LightningModule.optimizer_",
+    ):
+        warnings.filterwarnings("ignore", text)
