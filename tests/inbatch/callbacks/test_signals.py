@@ -112,7 +112,9 @@ def test_several_ranks_go_on_to_the_end_of_their_step(handlers: None, capfd: pyt
 def test_a_chunk_in_another_thread_sees_a_signal_while_the_main_thread_waits(signals: Signals):
     """As on a GPU, whose backward pass runs in a thread of autograd's, while the main thread can call no handler."""
     raised: list[BaseException] = []
-    signal.signal(signal.SIGTERM, lambda *_: None)  # stands for the handler that has no turn; the pipe is written all the same
+    signal.signal(
+        signal.SIGTERM, lambda *_: None
+    )  # stands for the handler that has no turn; the pipe is written all the same
 
     def backward() -> None:
         try:
