@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from inbatch import __version__
-from inbatch.activity import spoken
+from inbatch.activity import doing, spoken
 from inbatch.allocator import restart_tuned
 from inbatch.arguments import Parser, nearest
 from inbatch.errors import InbatchError, UsageError
@@ -98,8 +98,10 @@ def _dispatch(arguments: list[str]) -> int:
         near = nearest(verb, [*VERBS, *OTHER_NAMES])
         hint = f". Did you mean {OTHER_NAMES.get(near, near)}?" if near else ""
         raise UsageError(f"there is no verb {verb!r}{hint} (`inbatch --help` lists them)")
-    module = import_module(VERBS[verb][0])
-    with spoken() if verb in NETWORKS else nullcontext():
+    speaks = verb in NETWORKS and os.environ.get("LOCAL_RANK", "0") == "0"
+    with spoken() if speaks else nullcontext():
+        with doing(f"starting inbatch {verb}"):
+            module = import_module(VERBS[verb][0])
         if hasattr(module, "main"):
             return module.main(rest) or 0
         parser = Parser(prog=f"inbatch {verb}", description=VERBS[verb][1])

@@ -185,8 +185,9 @@ def main(arguments: Sequence[str]) -> int:
         print(list_objectives())
         return 0
     located, name = locate_configs(arguments)
-    cli = FitCLI(located)
-    config = yaml.safe_load(cli.dump())
+    with doing("reading the configuration"):
+        cli = FitCLI(located)
+        config = yaml.safe_load(cli.dump())
     folder = _choose_folder(cli, config, name or "run")
     if rank_zero_only.rank == 0:
         folder.claim(config)

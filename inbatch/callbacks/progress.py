@@ -57,6 +57,7 @@ class Progress(ProgressBar):
             self._start = self._shown = time.monotonic()
             if self._enabled and sys.stderr.isatty():
                 self._bar = _bar(total_steps(trainer), trainer.global_step)
+                self._bar.start()
                 self._open.enter_context(activity.quiet())
 
     def on_train_batch_end(
@@ -89,18 +90,22 @@ class Progress(ProgressBar):
         self._close()
 
     def _at_chunk(self, direction: str, done: int, total: int) -> None:
-        self._chunks = f"  {direction} {done}/{total} chunks"
+        self._chunks = f"  {direction} {done}/{total}"
 
     def _within_step(self) -> str:
+        if f"/{self._step}" == self._steps:
+            return ""
         batch = f" batch {self._batch + 1}" if self._batch else ""
         took = clock(time.monotonic() - self._batch_start)
-        return f"step {self._step + 1}{self._steps}{batch}{self._chunks}  {took}"
+        if self._bar is not None:  # which counts the steps itself
+            return f"{batch}{self._chunks}  {took}".strip()
+        return f"step {self._step + 1}{self._steps}{batch}{self._chunks}{' chunks' if self._chunks else ''}  {took}"
 
     def _close(self) -> None:
-        self._open.close()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+        self._open.close()
 
 
 def total_steps(trainer: Trainer) -> int | None:
@@ -117,6 +122,7 @@ def _bar(total: int | None, completed: int) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
     from rich.text import Text
 
     class Within(ProgressColumn):
@@ -125,8 +131,11 @@ def _bar(total: int | None, completed: int) -> Any:
         def render(self, task: Any) -> Text:
             return Text(activity.now())
 
-    columns = (TextColumn("step"), MofNCompleteColumn(), TimeElapsedColumn(), BarColumn(20))
-    bar = RichProgress(*columns, TextColumn("{task.fields[numbers]}"), Within(), console=Console(stderr=True))
+    console = Console(stderr=True)
+    columns = [TextColumn("step"), MofNCompleteColumn()]
+    if console.width >= 110:  # else what comes behind would be cut
+        columns += [TimeElapsedColumn(), BarColumn(20)]
+    numbers = TextColumn("{task.fields[numbers]}")
+    bar = RichProgress(*columns, numbers, Within(table_column=Column(no_wrap=True)), console=console)
     bar.add_task("train", total=total, completed=completed, numbers="")
-    bar.start()
     return bar

@@ -160,27 +160,45 @@ def test_a_stopped_run_leaves_a_checkpoint_and_is_resumed(undisturbed: Path, tmp
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path):
     write_run(tmp_path)
-    slow = "--trainer.callbacks=[{class_path: fit_helpers.Slow, init_args: {step_seconds: 60}}]"
+    slow = "--trainer.callbacks=[{class_path: fit_helpers.Slow, init_args: {save_seconds: 60}}]"
     process = Forked(tmp_path, "--run_dir=run", slow)
-    out, err = process.streams
-    # The first step never ends: nothing but the second signal can end the program.
-    wait_for(lambda: out.exists() and "3. positive:" in out.read_text(), process)
+    # The checkpoint takes a minute, and the first signal waits for it: nothing but the second can end the program.
+    wait_for(lambda: half_written(tmp_path / "run"), process)
     process.send_signal(signal.SIGINT)
-    wait_for(lambda: "saving a checkpoint after this step" in err.read_text(), process)
+    wait_for(lambda: "saving the state before this step" in process.streams[1].read_text(), process)
     process.send_signal(signal.SIGINT)
     process.communicate(10)
     assert process.returncode == 130
 
 
-def test_a_run_stopped_after_its_training_is_only_judged_again(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("signum", "code", "said"),
+    [
+        (signal.SIGTERM, 75, "SIGTERM: stopped outside of the training; the same command resumes."),
+        (signal.SIGINT, 130, "inbatch: interrupted"),
+    ],
+)
+def test_a_run_stopped_after_its_training_is_only_judged_again(tmp_path: Path, signum: int, code: int, said: str):
     write_run(tmp_path)
     options = ("--run_dir=run", "--trainer.max_steps=2", "--evaluators.pause.class_path=fit_helpers.Pause")
     process = Forked(tmp_path, *options)
     wait_for(lambda: (tmp_path / "judging").exists(), process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signum)
     _, err = process.communicate()
-    assert process.returncode == 75
-    assert "SIGTERM: stopped outside of the training; the same command resumes." in err
+    assert process.returncode == code
+    assert said in err
     assert "Traceback" not in err
     assert state(tmp_path / "run")["global_step"] == 2
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_run_stopped_before_its_training_leaves_nothing(tmp_path: Path, signum: int, code: int):
+    write_run(tmp_path)
+    process = Forked(tmp_path, "--run_dir=run", "--trainer.callbacks=fit_helpers.SlowStart")
+    wait_for(lambda: (tmp_path / "preparing").exists(), process)
+    process.send_signal(signum)
+    _, err = process.communicate(30)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()

@@ -314,6 +314,14 @@ class Weight:
         return {"value": weight_of(encoder)}
 
 
+class SlowStart(Callback):
+    """Take long before the first step, as reading a large file does."""
+
+    def on_fit_start(self, *_: Any) -> None:
+        Path("preparing").touch()
+        time.sleep(60)
+
+
 class FullDiskAfter(Callback):
     """Let no file grow beyond a few bytes after a step, which fails as a full disk does."""
 

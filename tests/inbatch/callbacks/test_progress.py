@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 import time
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inbatch import activity
+from inbatch.callbacks import progress
 from inbatch.callbacks.progress import Progress, total_steps
 from inbatch.kernels.caching import map_in_chunks
 
@@ -139,11 +141,29 @@ def test_within_a_step_the_chunks_of_each_pass_are_counted(given: dict[str, Any]
     assert activity.now() == f"step 1{of} batch 2  0:00"
     runner.global_step = 1
     shown.on_train_batch_end(runner, MODULE, None, None, 1)
-    assert activity.now().startswith(f"step 2{of}  ")
+    assert activity.now() == f"step 2{of}  0:00"
     shown.teardown(runner, MODULE, "fit")
     assert activity.now() == ""
     chunks(seen)
     assert seen[-1] == ""
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_a_bar_shows_fits_the_terminal(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    numbers = "loss 1.2500  1,234 sentences/s  ETA 1:18:02"
+    with activity.doing(lambda: "backward 12/140  0:35"):
+        bar = progress._bar(1000, 12)
+        bar.start()
+        bar.update(bar.task_ids[0], numbers=numbers)
+        bar.stop()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    last = plain.rstrip().split("\n")[-1].split("\r")[-1]
+    assert re.fullmatch(rf"step +12/1000 .*{numbers} backward 12/140  0:35", last), last
+    assert len(last) <= width
 
 
 def test_a_terminal_shows_the_chunks_beside_the_bar_and_no_lines(
@@ -161,5 +181,5 @@ def test_a_terminal_shows_the_chunks_beside_the_bar_and_no_lines(
         time.sleep(0.5)
         shown.teardown(given, MODULE, "fit")
     err = capsys.readouterr().err
-    assert "step 1/10  backward 2/3 chunks  0:0" in err
-    assert "\nstep 1/10" not in err
+    assert "backward 2/3  0:0" in err
+    assert "step 1/10" not in err
