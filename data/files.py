@@ -140,14 +140,15 @@ def read(
         tops = [name for name in whole.names if any(f"{used}.".startswith(f"{name}.") for used in wanted)]
         tables = (pa.Table.from_batches([batch]) for batch in parquet.iter_batches(ROWS_A_BATCH, columns=tops))
         return schema, convert(path, tables, whole, wanted, schema)
-    rows = _rows(path, reading or look(path))
+    reading = reading or look(path)
+    rows = _rows(path, reading)
     if na_as_empty:
         rows = ((number, {name: "" if cell in _NA else cell for name, cell in row.items()}) for number, row in rows)
     if suffix in _JSON and roles.how != "as set":
         rows = _same_keys(path, rows, kinds, roles)
 
     def remedy(number: int) -> str:
-        if suffix == ".jsonl" and not is_stream(path):
+        if suffix == ".jsonl" and isinstance(reading, Coding) and reading.plain and not is_stream(path, reading):
             return f"Mend the row, set columns to other ones, or read the file without it: {without_line(path, number)}"
         return "Mend the row, or set columns to other ones."
 
@@ -182,7 +183,7 @@ def _rows(path: Path, reading: Reading) -> Iterator[Row]:
         return delimited.rows(path, reading)
     assert reading is not None, "a text file has an encoding"
     suffix = suffix_of(path)
-    if suffix in _JSON and is_stream(path):
+    if suffix in _JSON and is_stream(path, reading):
         return stream_rows(path, reading)
     if suffix in _JSON:
         return line_rows(path, lines(path, reading))

@@ -15,7 +15,7 @@ import pyarrow as pa
 from inbatch.data.arrow import cells_of, class_names, convert, is_plain, open_parquet, schema_kinds
 from inbatch.data.cache import cached_table
 from inbatch.data.cells import ARROW, ROWS_A_BATCH, MixedColumn
-from inbatch.data.columns import NUMBER, TEXT, TEXTS, Roles, resolve
+from inbatch.data.columns import NUMBER, OTHER, TEXT, TEXTS, Roles, resolve, role_of
 from inbatch.data.delimited import Quotes
 from inbatch.data.doubt import Doubt, Meaning
 from inbatch.data.environment import environment_pairs, with_neighbours
@@ -199,7 +199,13 @@ def _resolve(kinds: dict[str, str], source: Source, cells: Mapping[str, list[Any
     if source.columns is not None:
         return resolve(kinds, spelled(source.columns, kinds), source.path)
     ids: dict[str, Likeness | None] = {name: likeness(name, column) for name, column in cells.items()}
-    return resolve(offered(kinds), None, source.path, ids)
+    open_ = offered(kinds)
+    # By order a third column would be hard negatives or a score; one that some rows lack is more likely about them.
+    further = [name for name in open_ if ids.get(name) != "ids"][2:]
+    for name in further:
+        if role_of(name) is None and any(cell is None for cell in cells.get(name, ())):
+            open_[name], ids[name] = OTHER, None
+    return resolve(open_, None, source.path, ids)
 
 
 def _notes(kinds: Mapping[str, str], labels: Mapping[str, list[str]], roles: Roles) -> list[str]:

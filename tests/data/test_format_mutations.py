@@ -148,7 +148,7 @@ def check(path: str, meant: list[tuple[str, str]]) -> None:
         assert found == meant
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(json_files())
 def test_json(tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes, list[tuple[str, str]]]):
     path, content, meant = file
@@ -157,7 +157,7 @@ def test_json(tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes, 
     check(str(folder / path), meant)
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(arrow_tables())
 def test_arrow(tmp_path_factory: pytest.TempPathFactory, file: tuple[str, Any, list[tuple[str, str]]]):
     name, table, meant = file

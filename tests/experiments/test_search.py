@@ -178,3 +178,12 @@ def test_vectors_that_are_not_normalised_are_ranked_by_cosine():
     scores, found = search.search(Plain(), ["q"], ["long", "near"], top=2)
     assert found.tolist() == [[1, 0]]
     assert scores[0].tolist() == pytest.approx([1 / 1.01**0.5, 0.5**0.5])
+
+
+def test_half_a_surrogate_pair_in_queries_and_corpus_is_no_crash(loaded, tmp_path, capsys):
+    (tmp_path / "corpus.jsonl").write_text('{"text": "a \\ud83d\\ude00 \\ud800"}\n{"text": "b"}\n')
+    command = ["search", "model", str(tmp_path / "corpus.jsonl"), "--query", "caf\udcc3\udca9 \udfff", "--no-cache"]
+    assert cli.main(command) == 0
+    assert loaded.calls[-1]["texts"] == ["caf\u00e9 \ufffd"]
+    assert loaded.calls[0]["texts"] == ["a \U0001f600 \ufffd", "b"]
+    assert "caf\u00e9 \ufffd" in capsys.readouterr().out
