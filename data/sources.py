@@ -18,7 +18,7 @@ from inbatch.data.delimited import Quotes
 from inbatch.data.doubt import Doubt, Meaning
 from inbatch.data.environment import environment_pairs, with_neighbours
 from inbatch.data.files import DELIMITED, SUFFIXES, Reading, arrow_kind, first_cells, look, peek, read
-from inbatch.data.ids import likeness
+from inbatch.data.ids import find_ids
 from inbatch.data.tables import Table, View, make_table
 from inbatch.errors import MissingError, UsageError
 from inbatch.hub import offline_if_unreachable
@@ -176,8 +176,7 @@ def _decide(path: Path, source: Source) -> tuple[Reading, dict[str, str], Roles]
     kinds = peek(path, reading)
     if path.suffix == ".txt":
         return reading, kinds, resolve(kinds, source.columns, source.path)
-    ids = {name: likeness(name, cells) for name, cells in first_cells(path, reading).items()}
-    return reading, kinds, resolve(kinds, source.columns, source.path, ids)
+    return reading, kinds, resolve(kinds, source.columns, source.path, find_ids(first_cells(path, reading)))
 
 
 def _worked_out(source: Source, meanings: Sequence[Meaning], depth: int = 3) -> list[Meaning]:
@@ -207,7 +206,7 @@ def _worked_out(source: Source, meanings: Sequence[Meaning], depth: int = 3) -> 
 
 
 def _as_number(name: Any) -> Any:
-    return [_as_number(item) for item in name] if isinstance(name, list) else int(name) if name.isdecimal() else name
+    return [_as_number(item) for item in name] if isinstance(name, list) else int(name)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -221,8 +220,7 @@ def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
     rows = rows.with_format(None)
     kinds = {field.name: arrow_kind(field.type) for field in rows.features.arrow_schema}
     cells = rows.select_columns([name for name, kind in kinds.items() if kind in (TEXT, NUMBER)])[:_ROWS_PEEKED]
-    ids = {name: likeness(name, column) for name, column in cells.items()}
-    roles = resolve(kinds, source.columns, source.path, ids)
+    roles = resolve(kinds, source.columns, source.path, find_ids(cells))
     return rows.select_columns(list(roles.used)), roles, ""
 
 

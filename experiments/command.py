@@ -106,28 +106,31 @@ def headline(result: dict[str, Any]) -> str:
 
 
 def read_lines(path: str) -> list[str]:
-    """Read the lines of a UTF-8 file, or of stdin if ``path`` is ``-``; a blank line counts, the end of the last is no line.
+    """Read the lines of a text file, or of stdin if ``path`` is ``-``; a blank line counts, the end of the last is no line.
+
+    It is UTF-8 unless a byte order mark says UTF-16 or UTF-32, which is said on stderr.
 
     Raises:
         MissingError: if there is no such file.
-        UsageError: if it is empty, a folder, or not UTF-8.
+        UsageError: if it is empty, a folder, or no text.
     """
+    from inbatch.data.decoding import decode
+
     try:
         content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        text = content.decode("utf8")
     except FileNotFoundError:
         raise MissingError(
             f"expected a file of texts at {path}; there is none. Make it with `printf 'one text a line\\n' > {path}`."
         ) from None
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UsageError(f"expected UTF-8 in {path}; line {line} is not. Convert it, e.g. with iconv.") from None
     except (IsADirectoryError, PermissionError) as error:
         raise UsageError(f"expected a file of texts that can be read; got {path}: {error.strerror}.") from None
-    if not text.strip():
-        raise UsageError(f"expected one text a line in {'stdin' if path == '-' else path}; it is empty.")
-    # splitlines() would also cut at separators inside a text, such as U+2028.
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    name = "stdin" if path == "-" else path
+    lines, coding = decode(content, name)
+    if not any(line.strip() for line in lines):
+        raise UsageError(f"expected one text a line in {name}; it is empty.")
+    if not coding.plain:
+        print(f"{name}: read as {coding}", file=sys.stderr)
+    return lines
 
 
 def add_kinds(parser: argparse.ArgumentParser, kinds: dict[str, tuple[ModuleType, str]]) -> None:
