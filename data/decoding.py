@@ -127,7 +127,7 @@ def _coding(head: bytes, where: str, encoding: str | None = None) -> Coding:
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if encoding is not None:
         try:
-            b"".decode(encoding)
+            "a".encode(encoding)  # an empty text would be in any
         except LookupError:
             raise UsageError(
                 f"{where}: expected encoding to be one that Python knows, such as cp1252, utf-16 or gb18030; got {encoding}."

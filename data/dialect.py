@@ -97,7 +97,8 @@ class _Reader:
     """Tries delimiters and meanings of quotes on the first lines of a file."""
 
     def __init__(self, where: str, head: list[tuple[int, str]], whole: bool, quotes: Quotes | None) -> None:
-        self.where, self.head, self.whole, self.quotes = where, head, whole, quotes
+        self.where, self.head, self.whole = where, head, whole
+        self.quotes: Quotes | None = quotes
         self.has_quotes = any('"' in text for _, text in head)
         self.broken, self.unfinished = "", False
         self.has_escapes = any('\\"' in text for _, text in head)
@@ -143,8 +144,8 @@ class _Reader:
         if not self.has_quotes:
             return usual, True
         double, text = self.parse(delimiter, "double"), self.parse(delimiter, "text")
-        if text and self.unfinished:  # a quotation mark that swallows all that was read
-            double = None
+        if text and (self.unfinished or width(double or []) < min(2, width(text))):
+            double = None  # a quotation mark swallows all that was read, or every delimiter
         escaped = self.parse(delimiter, "backslash") if self.has_escapes else None
         if double and (delimiter != "\t" or not text):
             return "double", False

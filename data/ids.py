@@ -65,8 +65,12 @@ def likeness(name: str, cells: Sequence[Any]) -> Likeness | None:
 
 def find_ids(columns: Mapping[str, Sequence[Any]]) -> dict[str, Likeness]:
     """Return the columns, out of the first cells of each, that hold identifiers or may."""
-    found = {name: likeness(name, cells) for name, cells in columns.items()}
-    return {name: alike for name, alike in found.items() if alike is not None}
+    found: dict[str, Likeness] = {}
+    for name, cells in columns.items():
+        alike = likeness(name, cells)
+        if alike is not None:
+            found[name] = alike
+    return found
 
 
 def is_nameless(name: str) -> bool:
