@@ -14,7 +14,7 @@ import pyarrow as pa
 from inbatch.data import delimited
 from inbatch.data.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS, Roles
 from inbatch.data.decoding import Coding, find_coding, lines
-from inbatch.data.delimited import Layout, is_number, number_of
+from inbatch.data.delimited import NA, Layout, is_number, number_of
 from inbatch.data.dialect import find_layout
 from inbatch.errors import UsageError
 
@@ -27,10 +27,6 @@ _ARROW = {TEXT: pa.string(), DIGITS: pa.string(), TEXTS: pa.list_(pa.string()), 
 # A row and the number of the line that it starts on, from 1.
 Row = tuple[int, dict[str, Any]]
 
-
-# What pandas takes for a missing text.
-_NA = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
-_NA |= {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 
 # How the bytes of a file become rows: of a csv or tsv file, of another text file, of a parquet file.
 Reading = Layout | Coding | None
@@ -119,7 +115,7 @@ def read(
         return schema, (batch.select(list(wanted)).cast(schema) for batch in tables)
     rows = _rows(path, reading or look(path))
     if na_as_empty:
-        rows = ((number, {name: "" if cell in _NA else cell for name, cell in row.items()}) for number, row in rows)
+        rows = ((number, {name: "" if cell in NA else cell for name, cell in row.items()}) for number, row in rows)
     return schema, _batches(path, rows, wanted, schema)
 
 

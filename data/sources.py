@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from inbatch.data.cache import cached_table
 from inbatch.data.columns import NUMBER, TEXT, Roles, resolve
-from inbatch.data.delimited import Quotes
+from inbatch.data.delimited import NA, Quotes
 from inbatch.data.doubt import Doubt, Meaning
 from inbatch.data.environment import environment_pairs, with_neighbours
 from inbatch.data.files import DELIMITED, SUFFIXES, Reading, arrow_kind, first_cells, look, peek, read
 from inbatch.data.ids import find_ids
-from inbatch.data.tables import Table, View, make_table
+from inbatch.data.tables import Table, View, count_cells, make_table
 from inbatch.errors import MissingError, UsageError
 from inbatch.hub import offline_if_unreachable
 
@@ -112,6 +112,8 @@ def load(source: Source) -> Table:
             f"{roles.instruction}. Drop the setting, or set columns to {roles.without_instruction}."
         )
     table = make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
+    if Path(source.path).suffix in DELIMITED and (count := count_cells(table.rows, table.roles.texts, NA)):
+        how += f"; {count} cells such as NA, null, nan are texts (na_as_empty: true makes them empty)"
     return replace(table, instruction=source.instruction, how=how)
 
 
