@@ -14,7 +14,7 @@ from inbatch.data.arrow import cells_of, convert, open_parquet, schema_kinds
 from inbatch.data.cells import ARROW, ROWS_A_BATCH, Row, batches, kind_of
 from inbatch.data.columns import DIGITS, NUMBER, TEXT, Roles
 from inbatch.data.decoding import Coding, find_coding, lines
-from inbatch.data.delimited import Layout, is_number
+from inbatch.data.delimited import NA, Layout, is_number
 from inbatch.data.dialect import find_layout
 from inbatch.data.doubt import Doubt
 from inbatch.data.json_rows import check_whole, is_stream, line_rows, stream_rows, without_line
@@ -27,10 +27,6 @@ SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 DELIMITED = (".csv", ".tsv")
 _JSON = (".jsonl", ".json")
 _ROWS_PEEKED = 100
-
-# What pandas takes for a missing text.
-_NA = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
-_NA |= {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 
 # How the bytes of a file become rows: of a csv or tsv file, of another text file, of a parquet file.
 Reading = Layout | Coding | None
@@ -143,7 +139,7 @@ def read(
     reading = reading or look(path)
     rows = _rows(path, reading)
     if na_as_empty:
-        rows = ((number, {name: "" if cell in _NA else cell for name, cell in row.items()}) for number, row in rows)
+        rows = ((number, {name: "" if cell in NA else cell for name, cell in row.items()}) for number, row in rows)
     if suffix in _JSON and roles.how != "as set":
         rows = _same_keys(path, rows, kinds, roles)
 
