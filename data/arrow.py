@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,16 @@ def is_plain(schema: pa.Schema, wanted: Mapping[str, str]) -> bool:
                 return False
         elif arrow not in plain[kind] or name in labels:
             return False
+    return True
+
+
+def is_valid(table: Any, names: Iterable[str]) -> bool:
+    """Say whether all texts of some columns are UTF-8: other programs' tables may hold halves of surrogate pairs."""
+    try:
+        for name in names:
+            table.column(name).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
     return True
 
 

@@ -85,7 +85,7 @@ def resolve(
     kinds: Mapping[str, str],
     columns: Mapping[str, str | int | Sequence[str | int]] | None,
     where: str,
-    ids: Mapping[str, Likeness | None] | None = None,
+    ids: Mapping[str, Likeness] | None = None,
 ) -> Roles:
     """Find the role of each column.
 
@@ -99,13 +99,13 @@ def resolve(
         columns: ``{"anchor": name, "positive": name, "negatives": [names], "score": name, "instruction": name}``, all but the
             anchor optional.
         where: the source's name, for messages.
-        ids: the columns that hold identifiers, or may, as `inbatch.data.ids.likeness` says.
+        ids: the columns that hold identifiers, or may, as `inbatch.data.ids.find_ids` says.
 
     Raises:
         UsageError: if a named column is missing, a column's content does not fit its role, or the roles cannot be decided; then the lines
             that decide them are said (`Doubt`).
     """
-    ids = {name: found for name, found in (ids or {}).items() if found is not None}
+    ids = ids or {}
     if columns is not None:
         roles = _as_set(kinds, columns, where)
     elif any(role_of(name) not in (None, "instruction") for name in kinds):
@@ -190,19 +190,30 @@ def _by_order(kinds: Mapping[str, str], where: str, ids: Mapping[str, Likeness])
     left_out = tuple(name for name in kinds if ids.get(name) == "ids")
     names = [name for name in kinds if name not in left_out]
     words = all(ids.get(name) and kinds[name] == TEXT for name in names[:2])
-    open_ = [name for name in names if ids.get(name) and not (words and kinds[name] == TEXT)]
-    if open_:
-        without = {name: kinds[name] for name in names if name not in open_}
-        meanings: list[Meaning] = []
-        if any(kind in (TEXT, TEXTS) for kind in without.values()):
-            meanings.append(("if so", {"columns": _guess(without, numbers=True)}))
-        meanings.append(("if not", {"columns": _guess({name: kinds[name] for name in names}, numbers=True)}))
-        raise Doubt(where, f"the column{'s' * (len(open_) > 1)} {' and '.join(open_)} may hold identifiers", meanings)
+    if open_ := [name for name in names if ids.get(name) and not (words and kinds[name] == TEXT)]:
+        raise _open_ids(open_, {name: kinds[name] for name in names}, where)
     score = names.pop() if len(names) > 2 and kinds[names[-1]] in (NUMBER, DIGITS) else None
     if not names or any(kinds[name] not in (TEXT, TEXTS) for name in names):
         raise _undecided("no name is known, and not all of them hold texts", kinds, where, left_out)
     positive = names[1] if len(names) > 1 else None
     return Roles(names[0], positive, tuple(names[2:]), score, "by order", left_out=left_out)
+
+
+def _open_ids(open_: Sequence[str], kinds: Mapping[str, str], where: str) -> Doubt:
+    """Refuse columns that may hold identifiers, with the roles that follow if they do, if only the first does, and if none does."""
+    several = len(open_) > 1
+    cases = [(f"if {' and '.join(open_)} {'hold' if several else 'holds'} identifiers", open_)]
+    cases += [(f"if only {open_[0]} holds identifiers", open_[:1])] if several else []
+    cases += [("if there are no identifiers", [])]
+    meanings: list[Meaning] = []
+    for meaning, left_out in cases:
+        rest = {name: kind for name, kind in kinds.items() if name not in left_out}
+        if any(kind in _TEXTUAL for kind in rest.values()):
+            meanings.append((meaning, {"columns": _guess_by_order(rest)}))
+    why = (
+        f"the column{'s' if several else ''} {' and '.join(open_)} may hold identifiers, which no text is trained with"
+    )
+    return Doubt(where, why, meanings)
 
 
 def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
@@ -237,24 +248,17 @@ def _wrong(why: str, kinds: Mapping[str, str], where: str) -> UsageError:
 
 
 def _undecided(why: str, kinds: Mapping[str, str], where: str, left_out: Sequence[str] = ()) -> Doubt:
-    kept = {name: kind for name, kind in kinds.items() if name not in left_out}
-    numbers = not any(role_of(name) for name in kept)
+    kept = {name: kind for name, kind in kinds.items() if name not in left_out} or kinds
     return Doubt(
         where,
         f"cannot decide the roles of the columns {', '.join(kinds)}: {why}. Say which has which of the roles {', '.join(SETTINGS)}; "
         "those left out are ignored. In inbatch evaluate and search that is --columns ROLE=NAME",
-        [("if this is meant", {"columns": _guess(kept or kinds, numbers)})],
+        [("if this is meant", {"columns": _guess(kept) if any(map(role_of, kept)) else _guess_by_order(kept)})],
     )
 
 
-def _guess(kinds: Mapping[str, str], numbers: bool = False) -> dict[str, str | list[str]]:
-    """Propose roles for columns that leave them open: by name, and the first other texts as anchor and positive.
-
-    Args:
-        kinds: of the columns.
-        numbers: no name is known: further texts are hard negatives, and a single column of numbers is the score, or the positive or the
-            anchor where there is no text left for it.
-    """
+def _guess(kinds: Mapping[str, str]) -> dict[str, str | list[str]]:
+    """Propose roles for columns that leave them open: by name, and the first other texts as anchor and positive."""
     fits = {"score": (NUMBER, DIGITS), "instruction": (TEXT,), "anchor": (TEXT, DIGITS)}
     known: dict[str, list[str]] = {role: [] for role in SETTINGS}
     open_: list[str] = []
@@ -264,21 +268,30 @@ def _guess(kinds: Mapping[str, str], numbers: bool = False) -> dict[str, str | l
             known[role].append(name)
         elif kind == TEXT and role in (None, "text"):
             open_.append(name)
-    counted = [name for name, kind in kinds.items() if kind in (NUMBER, DIGITS) and role_of(name) is None]
-    if numbers:
-        open_ += [name for name in counted if kinds[name] == DIGITS][: max(0, 2 - len(open_))]
-    anchor = known["anchor"] or open_[:1]
-    rest = [name for name in open_ if name not in anchor]
-    positive = (known["positive"] or rest)[:1]
-    guess: dict[str, str | list[str]] = {"anchor": (anchor or ["NAME"])[0]}
+    anchor = known["anchor"] or open_[:1] or ["NAME"]
+    positive = known["positive"] or [name for name in open_ if name not in anchor]
+    guess: dict[str, str | list[str]] = {"anchor": anchor[0]}
     if not positive:
         return guess
     guess["positive"] = positive[0]
-    negatives = known["negatives"] or (rest[1:] if numbers else [])
+    negatives = known["negatives"]
     if negatives:
         guess["negatives"] = negatives if all(kinds[name] != TEXTS for name in negatives) else negatives[:1]
-    counted = [name for name in counted if name not in open_]
-    scores = known["score"] or (counted if numbers and len(counted) == 1 else [])
-    return guess | {
-        role: names[0] for role, names in (("score", scores), ("instruction", known["instruction"])) if names
-    }
+    return guess | {role: known[role][0] for role in ("score", "instruction") if known[role]}
+
+
+def _guess_by_order(kinds: Mapping[str, str]) -> dict[str, str | list[str]]:
+    """Propose roles where no name is known: a last or only column of numbers is the score, unless it is needed as a text."""
+    names = list(kinds)
+    numbers = [name for name in names if kinds[name] in (NUMBER, DIGITS)]
+    score = names[-1:] if names[-1] in numbers else numbers if len(numbers) == 1 else []
+    score = score if len(names) > 2 else []
+    texts = [name for name in names if kinds[name] in (TEXT, TEXTS)]
+    if len(texts) < 2:
+        texts = [name for name in names if kinds[name] in _TEXTUAL and name not in score]
+    guess: dict[str, str | list[str]] = {"anchor": texts[0] if texts else "NAME"}
+    if len(texts) > 1:
+        guess["positive"] = texts[1]
+        guess |= {"negatives": texts[2:]} if len(texts) > 2 else {}
+        guess |= {"score": score[0]} if score else {}
+    return guess

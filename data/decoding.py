@@ -98,14 +98,19 @@ def decode(content: bytes, where: str) -> tuple[list[str], Coding]:
     Raises:
         UsageError: if it is not UTF-8, has no byte order mark of another encoding, or holds a NUL; it says what converts it.
     """
+    coding = Coding()
     try:
         coding = _coding(content[:_HEAD_BYTES], where)
         text = _without_nul(content.decode(coding.name), 1, where)
     except (UnicodeDecodeError, Doubt) as error:
-        guess = error.meanings[0][1]["encoding"] if isinstance(error, Doubt) else "cp1252"
         line = content[: getattr(error, "start", 0)].count(b"\n") + 1
+        if coding.name != "utf-8":
+            raise UsageError(
+                f"expected {coding.name.upper()}, as its byte order mark says, in {where}; line {line} is not."
+            ) from None
+        guess = error.meanings[0][1]["encoding"] if isinstance(error, Doubt) else "cp1252"
         raise UsageError(
-            f"expected UTF-8 in {where}; line {line} is not. Convert it, where it is {guess} with: "
+            f"expected UTF-8 in {where}; line {line} is not. Convert it, where it is {guess}, with: "
             f"iconv -f {guess} -t utf-8 {where} > {where}.utf8"
         ) from None
     # splitlines() would also cut at separators inside a text, such as U+2028.
@@ -117,7 +122,7 @@ def _coding(head: bytes, where: str, encoding: str | None = None) -> Coding:
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if encoding is not None:
         try:
-            b"".decode(encoding)
+            "a".encode(encoding)  # an empty text would be in any
         except LookupError:
             raise UsageError(
                 f"{where}: expected encoding to be one that Python knows, such as cp1252, utf-16 or gb18030; got {encoding}."
@@ -133,7 +138,7 @@ def _coding(head: bytes, where: str, encoding: str | None = None) -> Coding:
         raise Doubt(
             where,
             "holds NUL bytes, as UTF-16 does, without a byte order mark",
-            [("if that is meant", {"encoding": guess})],
+            [(f"if it is {guess.upper()}", {"encoding": guess})],
         )
     name = marked or encoding or "utf-8"
     text = head.decode(name, "ignore")

@@ -18,6 +18,9 @@ from inbatch.errors import UsageError
 # or it is text as any other.
 Quotes = Literal["double", "backslash", "text"]
 
+# What pandas takes for a missing text, beside an empty one.
+NA = {"#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
+NA |= {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 # Not 1,000, which may be a thousand.
 _DECIMAL_COMMA = re.compile(r"[+-]?(?!0*[1-9]\d{0,2},\d{3}$)\d+,\d+")

@@ -14,7 +14,7 @@ from inbatch.data.arrow import cells_of, convert, open_parquet, schema_kinds
 from inbatch.data.cells import ARROW, ROWS_A_BATCH, Row, batches, kind_of
 from inbatch.data.columns import DIGITS, NUMBER, TEXT, Roles
 from inbatch.data.decoding import Coding, find_coding, lines
-from inbatch.data.delimited import Layout, is_number
+from inbatch.data.delimited import NA, Layout, is_number
 from inbatch.data.dialect import find_layout
 from inbatch.data.doubt import Doubt
 from inbatch.data.json_rows import check_whole, is_stream, line_rows, stream_rows, without_line
@@ -27,10 +27,6 @@ SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 DELIMITED = (".csv", ".tsv")
 _JSON = (".jsonl", ".json")
 _ROWS_PEEKED = 100
-
-# What pandas takes for a missing text.
-_NA = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
-_NA |= {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 
 # How the bytes of a file become rows: of a csv or tsv file, of another text file, of a parquet file.
 Reading = Layout | Coding | None
@@ -140,14 +136,15 @@ def read(
         tops = [name for name in whole.names if any(f"{used}.".startswith(f"{name}.") for used in wanted)]
         tables = (pa.Table.from_batches([batch]) for batch in parquet.iter_batches(ROWS_A_BATCH, columns=tops))
         return schema, convert(path, tables, whole, wanted, schema)
-    rows = _rows(path, reading or look(path))
+    reading = reading or look(path)
+    rows = _rows(path, reading)
     if na_as_empty:
-        rows = ((number, {name: "" if cell in _NA else cell for name, cell in row.items()}) for number, row in rows)
+        rows = ((number, {name: "" if cell in NA else cell for name, cell in row.items()}) for number, row in rows)
     if suffix in _JSON and roles.how != "as set":
         rows = _same_keys(path, rows, kinds, roles)
 
     def remedy(number: int) -> str:
-        if suffix == ".jsonl" and not is_stream(path):
+        if suffix == ".jsonl" and isinstance(reading, Coding) and reading.plain and not is_stream(path, reading):
             return f"Mend the row, set columns to other ones, or read the file without it: {without_line(path, number)}"
         return "Mend the row, or set columns to other ones."
 
@@ -182,7 +179,7 @@ def _rows(path: Path, reading: Reading) -> Iterator[Row]:
         return delimited.rows(path, reading)
     assert reading is not None, "a text file has an encoding"
     suffix = suffix_of(path)
-    if suffix in _JSON and is_stream(path):
+    if suffix in _JSON and is_stream(path, reading):
         return stream_rows(path, reading)
     if suffix in _JSON:
         return line_rows(path, lines(path, reading))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -61,6 +61,16 @@ def likeness(name: str, cells: Sequence[Any]) -> Likeness | None:
         return None
     coded = sum(any(c.isdigit() for c in word) for word in words) >= _NEARLY * len(words)
     return "ids" if coded and len(words) >= _ENOUGH else "maybe ids"
+
+
+def find_ids(columns: Mapping[str, Sequence[Any]]) -> dict[str, Likeness]:
+    """Return the columns, out of the first cells of each, that hold identifiers or may."""
+    found: dict[str, Likeness] = {}
+    for name, cells in columns.items():
+        alike = likeness(name, cells)
+        if alike is not None:
+            found[name] = alike
+    return found
 
 
 def is_nameless(name: str) -> bool:

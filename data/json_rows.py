@@ -28,13 +28,13 @@ _BEGINS_ARRAY = re.compile(r"\s*\[(\s*\{|[ \t\r]*\n)")
 _PROGRAMS = {"gzip": "gzip -dc", "zstd": "zstd -dc", "bz2": "bzip2 -dc"}
 
 
-def is_stream(path: Path) -> bool:
+def is_stream(path: Path, coding: Coding) -> bool:
     """Say whether a file is to be read value by value and not line by line: from its name, or as an array of objects in it."""
     if suffix_of(path) == ".json":
         return True
     with open_bytes(path) as file:
         head = file.peek(_BLOCK)[:_BLOCK]
-    return bool(_BEGINS_ARRAY.match(head.decode("utf-8-sig", "ignore")))
+    return bool(_BEGINS_ARRAY.match(head.decode(coding.name, "ignore").lstrip("\ufeff")))
 
 
 def line_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
@@ -134,7 +134,7 @@ def _rewrite(path: Path, how: str) -> str:
 def _as_row(path: Path, value: Any, number: int) -> dict[str, Any]:
     if isinstance(value, str) and not isinstance(value, Literal):
         return {"text": value}
-    if isinstance(value, list):
+    if isinstance(value, list) and not any(isinstance(item, dict) for item in value):
         value = {str(i): item for i, item in enumerate(value)}
     if not isinstance(value, dict) or not value:
         raise UsageError(

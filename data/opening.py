@@ -39,7 +39,7 @@ def compression_of(path: str | Path) -> str | None:
     return COMPRESSIONS.get(Path(path).suffix.lower(), (None,))[0]
 
 
-def open_bytes(path: str | Path) -> io.BufferedReader:
+def open_bytes(path: str | Path) -> io.BufferedReader[Any]:
     """Open a file for reading, decompressed on the way; memory holds a block at a time.
 
     Args:
@@ -49,7 +49,7 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
         UsageError: if name and content differ about the compression; while it is read, if the compressed file is cut off or damaged.
     """
     path = Path(path)
-    file = io.BufferedReader(io.FileIO(path), _BLOCK)
+    file: io.BufferedReader[Any] = io.BufferedReader(io.FileIO(path), _BLOCK)
     head = file.peek(4)
     found = next((ending for ending, (_, magic) in COMPRESSIONS.items() if head.startswith(magic)), "")
     named = path.suffix.lower() if path.suffix.lower() in COMPRESSIONS else ""

@@ -12,27 +12,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from inbatch.data.arrow import cells_of, class_names, convert, is_plain, open_parquet, schema_kinds
+from inbatch.data.arrow import cells_of, class_names, convert, is_plain, is_valid, open_parquet, schema_kinds
 from inbatch.data.cache import cached_table
 from inbatch.data.cells import ARROW, ROWS_A_BATCH, MixedColumn
-from inbatch.data.columns import NUMBER, TEXT, TEXTS, Roles, resolve
-from inbatch.data.delimited import Quotes
+from inbatch.data.columns import NUMBER, OTHER, TEXT, TEXTS, Roles, resolve, role_of
+from inbatch.data.delimited import NA, Quotes
 from inbatch.data.doubt import Doubt, Meaning
 from inbatch.data.environment import environment_pairs, with_neighbours
+from inbatch.data.fetching import HUB, fetch_file, open_hub, open_saved
 from inbatch.data.files import DELIMITED, SUFFIXES, Reading, first_cells, look, peek, read, wanted_kinds
 from inbatch.data.fingerprint import file_fingerprint
-from inbatch.data.ids import Likeness, likeness
+from inbatch.data.ids import find_ids
 from inbatch.data.nested import offered, spelled
 from inbatch.data.opening import COMPRESSIONS, compression_of, suffix_of
-from inbatch.data.tables import Table, View, make_table
+from inbatch.data.tables import Table, View, count_cells, make_table
 from inbatch.errors import MissingError, UsageError
-from inbatch.hub import offline_if_unreachable
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 ENVIRONMENT = "environment"
-_HUB = "hf://datasets/"
 # Raise it when the same file is read into another table.
 _VERSION = 3
 _ROWS_PEEKED = 100
@@ -117,6 +116,8 @@ def load(source: Source) -> Table:
             f"{roles.instruction}. Drop the setting, or set columns to {roles.without_instruction}."
         )
     table = make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
+    if suffix_of(source.path) in DELIMITED and (count := count_cells(table.rows, table.roles.texts, NA)):
+        how += f"; {count} cells such as NA, null, nan are texts (na_as_empty: true makes them empty)"
     return replace(table, instruction=source.instruction, how=how)
 
 
@@ -128,14 +129,14 @@ def _open(source: Source) -> tuple[Dataset, Roles, str]:
             "'--data.sources={path: FILE, columns: {anchor: NAME, positive: NAME}}', in quotes and with a blank behind each colon and comma."
         )
     path = Path(source.path).expanduser()
-    if source.path.startswith(_HUB):
-        path = _hub_file(source.path)
+    if source.path.startswith(HUB):
+        path = fetch_file(source.path)
     elif source.path == ENVIRONMENT:
         return _choose(_environment(source), source)
     elif path.is_dir():
-        return _choose(_saved(path, source), source)
+        return _choose(open_saved(path, source.split), source)
     elif not path.exists() and suffix_of(path) not in SUFFIXES and _HUB_NAME.fullmatch(source.path):
-        return _choose(_hub(source), source)
+        return _choose(open_hub(source.path, source.subset, source.split), source)
     if not path.exists():
         raise MissingError(
             f"expected a data file at {path.absolute()}; there is none. Check data.sources, or copy it there."
@@ -200,8 +201,15 @@ def _decide(path: Path, source: Source) -> tuple[Reading, dict[str, str], Roles]
 def _resolve(kinds: dict[str, str], source: Source, cells: Mapping[str, list[Any]]) -> Roles:
     if source.columns is not None:
         return resolve(kinds, spelled(source.columns, kinds), source.path)
-    ids: dict[str, Likeness | None] = {name: likeness(name, column) for name, column in cells.items()}
-    return resolve(offered(kinds), None, source.path, ids)
+    ids = dict(find_ids(cells))
+    open_ = offered(kinds)
+    # By order a third column would be hard negatives or a score; one that some rows lack is more likely about them.
+    further = [name for name in open_ if ids.get(name) != "ids"][2:]
+    for name in further:
+        if role_of(name) is None and any(cell is None for cell in cells.get(name, ())):
+            open_[name] = OTHER
+            ids.pop(name, None)
+    return resolve(open_, None, source.path, ids)
 
 
 def _notes(kinds: Mapping[str, str], labels: Mapping[str, list[str]], roles: Roles) -> list[str]:
@@ -240,7 +248,7 @@ def _worked_out(source: Source, meanings: Sequence[Meaning], depth: int = 3) -> 
 
 
 def _as_number(name: Any) -> Any:
-    return [_as_number(item) for item in name] if isinstance(name, list) else int(name) if name.isdecimal() else name
+    return [_as_number(item) for item in name] if isinstance(name, list) else int(name)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -259,7 +267,7 @@ def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
     roles = _resolve(kinds, source, cells)
     how = "; ".join(_notes(kinds, class_names(whole), roles))
     wanted = wanted_kinds(kinds, roles)
-    if is_plain(whole, wanted) and _is_valid(rows, roles):
+    if is_plain(whole, wanted) and is_valid(rows.data, roles.texts):
         return rows.select_columns(list(roles.used)), roles, how
     schema = pa.schema({name: ARROW[kind] for name, kind in wanted.items()})
     settings = [source.path, source.split, source.subset, roles.used]
@@ -275,79 +283,6 @@ def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
         roles,
         how,
     )
-
-
-def _is_valid(rows: Dataset, roles: Roles) -> bool:
-    """Say whether all texts are UTF-8: other programs' tables may hold halves of surrogate pairs."""
-    try:
-        for name in roles.texts:
-            rows.data.column(name).validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _saved(path: Path, source: Source) -> Dataset:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        found = load_from_disk(str(path))
-    except (FileNotFoundError, ValueError, pa.ArrowException) as error:
-        raise UsageError(
-            f"{path}: expected a folder written by Dataset.save_to_disk; {str(error).splitlines()[0]}. To read a file in the "
-            "folder, name the file."
-        ) from None
-    if not isinstance(found, DatasetDict):
-        if source.split is not None:
-            raise UsageError(f"{path}: holds one table without splits. Remove split = {source.split} of the source.")
-        return found
-    split = source.split or "train"
-    if split not in found:
-        raise UsageError(
-            f"{path}: there is no split {split}; the splits are {', '.join(map(str, found))}. Set split of the source."
-        )
-    return found[split]
-
-
-def _hub(source: Source) -> Dataset:
-    from datasets import load_dataset
-
-    split = source.split or "train"
-    arguments = [repr(source.path), *([repr(source.subset)] if source.subset else [])]
-    command = f'python -c "from datasets import load_dataset; load_dataset({", ".join(arguments)})"'
-    try:
-        with offline_if_unreachable():
-            return load_dataset(source.path, source.subset, split=split)
-    except ValueError as error:  # an unknown subset or split; the message lists those that there are
-        raise UsageError(
-            f"{source.path}: {' '.join(str(error).split())[:300]}. Set split and subset of the source."
-        ) from None
-    except (OSError, RuntimeError) as error:
-        raise MissingError(
-            f"{source.path} is neither a file or folder here nor a data set that can be fetched now ({_first_line(error)}). "
-            f"Where there is a network, fetch it with: {command}"
-        ) from error
-
-
-def _hub_file(address: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    parts = address.removeprefix(_HUB).split("/")
-    repository, file = "/".join(parts[:2]), "/".join(parts[2:])
-    if len(parts) < 3 or not all(parts):
-        raise UsageError(f"expected {_HUB}OWNER/NAME/FILE; got {address}. A whole data set is written OWNER/NAME.")
-    try:
-        with offline_if_unreachable():
-            return Path(hf_hub_download(repository, file, repo_type="dataset"))
-    except (OSError, ValueError) as error:
-        raise MissingError(
-            f"{file} of the data set {repository} is not on this machine and cannot be fetched now ({_first_line(error)}). "
-            f"Where there is a network, fetch it with: hf download --repo-type dataset {repository} {file}"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 def as_sources(sources: str | Source | list[str | Source]) -> list[Source]:

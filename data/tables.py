@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -90,6 +90,16 @@ def make_table(name: str, rows: Dataset, roles: Roles, view: View, negatives: in
         rows = rows.select(np.flatnonzero(~empty))
         logger.warning("%s: dropped %d rows with an empty text; %d are left", name, dropped, len(rows))
     return Table(name, rows, roles, _count_negatives(name, rows, roles, negatives), dropped)
+
+
+def count_cells(rows: Dataset, columns: Iterable[str], values: Iterable[str]) -> int:
+    """Count the cells of columns of texts that are one of ``values``."""
+    wanted = pa.array(sorted(values))
+    return sum(
+        pc.sum(pc.is_in(part[column].cast(pa.string()), wanted)).as_py() or 0
+        for column in columns
+        for part in _parts(rows, column)
+    )
 
 
 def _as_view(roles: Roles, view: View, name: str) -> Roles:

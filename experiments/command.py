@@ -107,7 +107,7 @@ def headline(result: dict[str, Any]) -> str:
 def read_lines(path: str) -> list[str]:
     """Read the lines of a text file, or of stdin if ``path`` is ``-``; a blank line counts, the end of the last is no line.
 
-    Bytes are decoded as those of training data are; the file may be compressed.
+    It is UTF-8 unless a byte order mark says UTF-16 or UTF-32, which is said on stderr; the file may be compressed.
 
     Raises:
         MissingError: if there is no such file.
@@ -125,9 +125,11 @@ def read_lines(path: str) -> list[str]:
         ) from None
     except (IsADirectoryError, PermissionError) as error:
         raise UsageError(f"expected a file of texts that can be read; got {path}: {error.strerror}.") from None
-    lines, _ = decode(content, name)
+    lines, coding = decode(content, name)
     if not any(line.strip() for line in lines):
         raise UsageError(f"expected one text a line in {name}; it is empty.")
+    if not coding.plain:
+        print(f"{name}: read as {coding}", file=sys.stderr)
     return lines
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from inbatch.errors import UsageError
 from inbatch.experiments.command import read_lines
 
@@ -189,8 +191,9 @@ def add_source_arguments(parser: argparse.ArgumentParser, name: str, splits: str
     parser.add_argument(
         "source",
         metavar=name.upper(),
-        help="txt, csv, tsv, jsonl, json or parquet file, also compressed (.gz, .zst, .bz2), folder of a saved data set, data set of the Hugging Face hub, or "
-        "`environment`: docstrings and code of the Python packages installed here",
+        help="txt, csv, tsv, jsonl, json or parquet file, also compressed (.gz, .zst, .bz2), folder of a saved data set, data set of the "
+        "Hugging Face hub, or `environment`: docstrings and code of the Python packages installed here; or in braces how it is read, as "
+        "in inbatch fit, e.g. '{path: a.csv, delimiter: semicolon}'",
     )
     parser.add_argument("--split", help=f"split of a data set or of environment (default: {splits})")
     parser.add_argument("--limit", type=int, metavar="ROWS", help="take the first rows only (default: all)")
@@ -207,9 +210,8 @@ def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `read_judged` and `read_corpus` from those that `add_source_arguments` declared.
 
     Raises:
-        UsageError: if ``--columns`` is not made of ROLE=NAME.
+        UsageError: if ``--columns`` is not made of ROLE=NAME, or what stands in braces is no source.
     """
-    from inbatch.data.sources import Source
 
     columns: dict[str, Any] = {}
     for item in args.columns or []:
@@ -218,4 +220,20 @@ def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"expected --columns ROLE=NAME, each role once; got {item!r}.")
         names = [int(part) if part.isdecimal() else part for part in name.split(",")]
         columns[role] = names if role == "negatives" else name if len(names) > 1 else names[0]
-    return {"source": Source(args.source, columns=columns or None), "split": args.split, "limit": args.limit}
+    source = _in_braces(args.source)
+    return {"source": replace(source, columns=columns or source.columns), "split": args.split, "limit": args.limit}
+
+
+def _in_braces(text: str) -> Source:
+    """Read ``{path: …, …}`` as a source; anything else is its path."""
+    from inbatch.data.sources import Source
+
+    if not text.startswith("{"):
+        return Source(text)
+    try:
+        return Source(**yaml.safe_load(text))
+    except (yaml.YAMLError, TypeError) as error:
+        raise UsageError(
+            f"expected a path, or a source as '{{path: FILE, delimiter: semicolon}}' with a blank behind each colon and comma; got {text}: "
+            f"{' '.join(str(error).split())[:120]}."
+        ) from None

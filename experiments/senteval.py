@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inbatch.arguments import suggest
+from inbatch.data.decoding import decode
 from inbatch.errors import MissingError, UsageError
 from inbatch.hub import offline_if_unreachable
 
@@ -183,15 +184,9 @@ def _cells(path: Path, number: int, line: str, least: int) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_bytes().decode("utf8")
+        return decode(path.read_bytes(), str(path))[0]
     except FileNotFoundError:
         raise MissingError(f"expected the file {path}; it is not there. {HOW_TO_FETCH}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"expected UTF-8 in {path}; byte {error.start} is not. Convert the file, or fetch it again."
-        ) from None
-    # splitlines() would also cut at the Unicode separators that some sentences hold.
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def _load(name: str) -> Pairs:

@@ -23,7 +23,7 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
     Raises:
         MissingError: if there is no such file.
-        UsageError: if ``--config`` is the last argument, or a file sets what another option decides.
+        UsageError: if ``--config`` is the last argument, or a file sets what another option decides, or is not UTF-8.
         SystemExit: with code 0, after printing what there is in it, if a packaged folder such as ``gcse/`` is named.
     """
     located, name = [], None
@@ -129,9 +129,15 @@ def rows_hint() -> str:
 
 def _refuse_linked_keys(path: Path) -> None:
     # The parser would overwrite them without a word. What is no YAML at all is left to the parser to complain about.
+    found = path.read_bytes()
     try:
-        content = yaml.safe_load(path.read_text("utf8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        content = yaml.safe_load(found.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        encoding = "utf-16" if found[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"
+        raise UsageError(
+            f"expected UTF-8 in {path}; it is not. Convert it, where it is {encoding}: iconv -f {encoding} -t utf-8 {path} > utf8.yaml"
+        ) from None
+    except yaml.YAMLError:
         return
     for section in ("model", "data"):
         if isinstance(content, dict) and isinstance(content.get(section), dict) and "seed" in content[section]:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+# What `surrogateescape` makes of bytes that are no UTF-8.
+_BYTES = re.compile("[\udc80-\udcff]+")
+_HALF = re.compile("[\ud800-\udfff]")
+
 
 def mended(text: str) -> str:
     r"""Return a text that can be written in UTF-8.
@@ -20,8 +26,10 @@ def mended(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        try:
-            return text.encode("utf-8", "surrogateescape").decode("utf-8")
-        except UnicodeError:
-            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return _HALF.sub("\ufffd", _BYTES.sub(_decoded, joined))
     return text
+
+
+def _decoded(found: re.Match[str]) -> str:
+    return found[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace")

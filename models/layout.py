@@ -233,7 +233,7 @@ def read_json(path: Path) -> Any:
         UsageError: if it is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingError(
             f"expected {path}; it is not there. Fetch the whole model with `hf download NAME`."

@@ -9,7 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from inbatch.data import arrow
-from inbatch.data.arrow import arrow_kind, class_names, convert, is_plain, open_parquet, schema_kinds
+from inbatch.data.arrow import (
+    arrow_kind,
+    cells_of,
+    class_names,
+    convert,
+    is_plain,
+    is_valid,
+    open_parquet,
+    schema_kinds,
+)
 from inbatch.data.cells import ARROW
 from inbatch.data.columns import NUMBER, OTHER, TEXT, TEXTS
 from inbatch.errors import UsageError
@@ -149,6 +158,12 @@ def test_lone_surrogates_are_mended(kind):
     assert found == {"a": mended, "b": [mended[:1], mended[1:], []], "c.x": mended}
 
 
+def test_what_is_no_utf_8_is_seen():
+    table = pa.table({"a": surrogates(pa.string()), "b": ["x", "y", "z"], "c": [1, 2, 3]})
+    assert is_valid(table, ["b", "c"])
+    assert not is_valid(table, ["b", "a"])
+
+
 def test_bytes_that_are_no_text_are_refused_with_their_row():
     table = pa.table({"a": pa.array([b"a", b"b", b"caf\xe9"])})
     with pytest.raises(UsageError, match="file, row 3, column a: expected a text; got .*Mend the row"):
@@ -172,6 +187,13 @@ def test_classes_are_read_by_their_names():
         class_names(table.schema.with_metadata({"huggingface": '{"info": {"features": {"a": {"_type": "Unheard"}}}}'}))
         == {}
     )
+
+
+def test_the_cells_of_plain_columns():
+    table = pa.table({"a": surrogates(pa.string()), "n": [1, None, 3], "l": [["x"], [], None], "z": pa.nulls(3)})
+    found = cells_of(table)
+    assert list(found) == ["a", "n"]
+    assert (found["a"][2], found["n"]) == ("\u00e9".encode(), [1, None, 3])
 
 
 def test_what_needs_no_conversion():

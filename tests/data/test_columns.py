@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbatch.data.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS, Roles, resolve
+from inbatch.data.doubt import Doubt
 from inbatch.errors import UsageError
 
 
@@ -83,6 +84,8 @@ def test_names_decide_whatever_the_order(names):
         (texts("anchor", "positive", "neg", "neg_1"), "neg and neg_1 may all be"),
         (texts("anchor", "positive", "neg_1", "negative_1"), "neg_1 and negative_1 may all be"),
         ({"id": NUMBER} | texts("a", "b"), "not all of them hold texts"),
+        (texts("a") | {"n": DIGITS}, "not all of them hold texts"),
+        ({"n": DIGITS} | texts("a", "b"), "not all of them hold texts"),
         (texts("a") | {"meta": OTHER}, "not all of them hold texts"),
     ],
 )
@@ -111,6 +114,10 @@ def test_what_cannot_be_decided_is_refused_with_the_setting(kinds, why):
         (texts("a") | {"meta": OTHER}, "{anchor: a}"),
         ({"meta": OTHER}, "{anchor: NAME}"),
         (texts("a: b", "it's", "positive", "answer"), "{anchor: 'a: b', positive: positive}"),
+        ({"n": DIGITS} | texts("a", "b"), "{anchor: a, positive: b, score: n}"),
+        ({"n": DIGITS} | texts("a", "b", "c"), "{anchor: a, positive: b, negatives: [c], score: n}"),
+        (texts("a") | {"n": DIGITS}, "{anchor: a, positive: n}"),
+        ({"n": DIGITS} | texts("a") | {"m": DIGITS}, "{anchor: n, positive: a, score: m}"),
     ],
 )
 def test_the_line_that_may_be_meant_is_given_and_can_be_read_by_a_shell(kinds, columns):
@@ -118,6 +125,60 @@ def test_the_line_that_may_be_meant_is_given_and_can_be_read_by_a_shell(kinds, c
         resolve(kinds, None, "my rows.csv")
     (line,) = shlex.split(str(error.value).partition("if this is meant: ")[2])
     assert line == f"--data.sources={{path: my rows.csv, columns: {columns}}}"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "ids", "expected"),
+    [
+        ({"": DIGITS} | texts("a", "b"), {"": "ids"}, "anchor = a; positive = b (by order; left out as identifiers: )"),
+        (texts("uuid", "a", "b"), {"uuid": "ids"}, "anchor = a; positive = b (by order; left out as identifiers: uuid)"),
+        (texts("a", "b") | {"n": NUMBER, "id": TEXT}, {"id": "ids"}, "anchor = a; positive = b; score = n (by order; left out as identifiers: id)"),
+        ({"n": NUMBER} | texts("a"), {"n": "ids"}, "anchor = a; positive = the same text (by order; left out as identifiers: n)"),
+        (texts("id", "query", "answer"), {"id": "ids"}, "anchor = query; positive = answer (by name; left out as identifiers: id)"),
+        (texts("query", "answer", "k") | {"score": DIGITS}, {"k": "ids", "score": "ids"},
+         "anchor = query; positive = answer; score = score (by name; left out as identifiers: k)"),
+        (texts("query", "answer"), {"query": "maybe ids", "answer": "ids"}, "anchor = query; positive = answer (by name)"),
+        (texts("hund", "dog"), {"hund": "maybe ids", "dog": "maybe ids"}, "anchor = hund; positive = dog (by order)"),
+        (texts("hund"), {"hund": "maybe ids"}, "anchor = hund; positive = the same text (by order)"),
+    ],
+)  # fmt: skip
+def test_columns_of_identifiers_are_left_out(kinds, ids, expected):
+    assert str(resolve(kinds, None, "file", ids)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kinds", "ids", "choices"),
+    [
+        ({"n": DIGITS} | texts("a", "b"), {"n": "maybe ids"},
+         [{"anchor": "a", "positive": "b"}, {"anchor": "a", "positive": "b", "score": "n"}]),
+        (texts("key", "a", "b"), {"key": "maybe ids"},
+         [{"anchor": "a", "positive": "b"}, {"anchor": "key", "positive": "a", "negatives": ["b"]}]),
+        (texts("key", "a"), {"key": "maybe ids"}, [{"anchor": "a"}, {"anchor": "key", "positive": "a"}]),
+        (texts("a", "b") | {"n": NUMBER}, {"n": "maybe ids"},
+         [{"anchor": "a", "positive": "b"}, {"anchor": "a", "positive": "b", "score": "n"}]),
+        ({"n": DIGITS, "m": DIGITS} | texts("a"), {"n": "maybe ids", "m": "maybe ids"},
+         [{"anchor": "a"}, {"anchor": "m", "positive": "a"}, {"anchor": "n", "positive": "m", "negatives": ["a"]}]),
+    ],
+)  # fmt: skip
+def test_columns_that_may_be_identifiers_are_refused_with_all_that_may_be_meant(kinds, ids, choices):
+    with pytest.raises(Doubt, match="may hold identifiers") as doubt:
+        resolve(kinds, None, "file", ids)
+    assert [more["columns"] for _, more in doubt.value.meanings] == choices
+
+
+@pytest.mark.parametrize(
+    ("kinds", "ids"),
+    [
+        ({"query": DIGITS, "document": DIGITS}, {"query": "ids", "document": "ids"}),
+        ({"query": DIGITS} | texts("positive"), {"query": "maybe ids"}),
+        (texts("query") | {"passage": DIGITS}, {"passage": "ids"}),
+        ({"text": DIGITS}, {"text": "maybe ids"}),
+    ],
+)
+def test_numbers_under_the_names_of_texts_are_refused(kinds, ids):
+    with pytest.raises(Doubt, match="not texts, by the first rows") as doubt:
+        resolve(kinds, None, "file", ids)
+    assert resolve(kinds, doubt.value.meanings[0][1]["columns"], "file", ids).how == "as set"
 
 
 def test_an_instruction_is_one_beside_known_names_only():

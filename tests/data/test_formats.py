@@ -123,6 +123,17 @@ def test_a_key_that_comes_later_is_doubted_where_names_or_order_decided():
     assert (len(load(line)), load(line).dropped) == (150, 1)
 
 
+@pytest.mark.parametrize("more", ["text", 0.5, ["x"]])
+def test_a_further_key_that_some_rows_lack_plays_no_role_by_order(more):
+    for rows in ([{}, {"more": more}], [{"more": more}, {}], [{"more": None}, {"more": more}]):
+        path = write("a.jsonl", [{"q": "a b", "d": "x y", **row} for row in rows])
+        (line,) = refused(path, "no name is known, and not all of them hold texts")
+        assert load(line).rows[:] == {"q": ["a b"] * 2, "d": ["x y"] * 2}
+    pq.write_table(pa.table({"q": ["a b"] * 2, "d": ["x y"] * 2, "more": ["text", None]}), "a.parquet")
+    (line,) = refused("a.parquet", "not all of them hold texts")
+    assert load(line).rows.column_names == ["q", "d"]
+
+
 def test_a_missing_used_key_is_an_empty_text():
     path = write(
         "a.jsonl", [{"query": "a", "answer": "x"}, {"query": "b"}, {"answer": "y"}, {"query": "c", "answer": None}]

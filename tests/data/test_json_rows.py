@@ -44,7 +44,7 @@ def lines(path):
 )
 def test_an_array_and_objects_one_after_another_are_the_same_rows(tmp_path, content):
     path = write(tmp_path / "a.json", content)
-    assert is_stream(path)
+    assert is_stream(path, find_coding(path))
     assert [row for _, row in rows_of(path)] == [ROWS[0], ROWS[1] | {"more": ["1", {"x": None}]}]
 
 
@@ -62,7 +62,9 @@ def test_an_array_and_objects_one_after_another_are_the_same_rows(tmp_path, cont
     ],
 )
 def test_an_array_is_seen_whatever_the_file_is_called(tmp_path, name, content, stream):
-    assert is_stream(write(tmp_path / name, content)) == stream
+    for encoding in ("utf-8", "utf-16"):
+        path = write(tmp_path / name, content.encode(encoding))
+        assert is_stream(path, find_coding(path)) == stream
 
 
 CELLS = st.text(max_size=9) | st.none() | st.booleans() | st.lists(st.text(max_size=3), max_size=2)
@@ -125,6 +127,7 @@ def test_lists_are_numbered_and_texts_are_a_column(tmp_path):
         ("[3]", 'expected an object such as .*got "3"'),
         ("[null]", "expected an object such as .*got null"),
         ("[{}]", "expected an object such as"),
+        ('[[{"a": 1}]]', "expected an object such as"),
         ('{"a": "\u00e9"}'.encode("latin1"), "after line 1: expected UTF-8; .*set encoding"),
         ('[{"a": ' + "[" * 200_000, "nested too deeply"),
     ],

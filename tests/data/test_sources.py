@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import datasets
-import huggingface_hub
 import pytest
+import yaml
 
 from inbatch.data import files, sources
 from inbatch.data.columns import Roles
@@ -68,6 +69,88 @@ def test_a_file_without_names_is_read_by_numbers(folder):
     assert table.rows[:] == {"1": ["a man", "a dog"], "2": ["a person", "an animal"], "0": [1.0, 2.0]}
 
 
+SENTENCES = ["A man sings.", "Ein Hund läuft, er bellt.", "今天天气很好。", "كيف حالك؟"]
+
+
+def pairs_of(path: str, **given) -> list[tuple]:
+    table = load(Source(path, **given))
+    return list(zip(*(table.rows[name][:] for name in table.roles.used)))
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("anchor;positive\n", "{0};{1}"),
+        ("anchor\tpositive\n", "{0}\t{1}"),
+        ("anchor|positive\r\n", "{0}|{1}"),
+        ("sep=;\nanchor;positive\n", "{0};{1}"),
+        ("anchor,positive\n", '"{0}","{1}"'),
+        (",anchor,positive\n", '{i},"{0}","{1}"'),
+        ("id;anchor;positive\n", "{i};{0};{1}"),
+        ("anchor;uuid;positive\n", "{0};123e4567-e89b-12d3-a456-42661417400{i};{1}"),
+        ("Unnamed: 0;;positive;anchor\n", "{i};{i};{1};{0}"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_csv_is_read_as_meant(folder, head, row, encoding):
+    expected = list(zip(SENTENCES, SENTENCES[::-1]))
+    text = head + "\n".join(row.format(*pair, i=i) for i, pair in enumerate(expected))
+    Path("a.csv").write_bytes(text.encode(encoding))
+    assert pairs_of("a.csv") == expected
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "saved.folder"])
+@pytest.mark.parametrize(
+    "ids", [range(8), [f"q-{i}" for i in range(8)], [f"123e4567-e89b-12d3-a456-42661417400{i}" for i in range(8)]]
+)
+def test_ids_in_front_are_never_the_anchor_in_any_format(folder, name, ids):
+    rows = datasets.Dataset.from_dict({"key": list(ids), "one": ["A b."] * 8, "two": ["C d."] * 8})
+    {"a.jsonl": rows.to_json, "a.parquet": rows.to_parquet, "saved.folder": rows.save_to_disk}[name](name)
+    roles = load(Source(name)).roles
+    assert str(roles) == "anchor = one; positive = two (by order; left out as identifiers: key)"
+
+
+def test_a_line_of_a_refusal_says_all_that_is_left_open(folder):
+    Path("a.csv").write_bytes("key;satz;frage\nk;Hallo Welt;Wer ist da\n".encode("utf-16-le"))
+    with pytest.raises(UsageError) as error:
+        load(Source("a.csv", weight=2.0))
+    lines = [
+        word.removeprefix("--data.sources=") for word in shlex.split(str(error.value)) if word.startswith("--data")
+    ]
+    sources_ = [Source(**yaml.safe_load(line.rstrip(";"))) for line in lines]
+    assert all((source.encoding, source.weight) == ("utf-16-le", 2.0) for source in sources_)
+    found = [pairs_of(**vars(source)) for source in sources_]
+    assert [("Hallo Welt", "Wer ist da")] in found
+    assert [("k", "Hallo Welt", "Wer ist da")] in found
+    assert [("satz", "frage"), ("Hallo Welt", "Wer ist da")] in found
+
+
+def test_an_unknown_encoding_is_refused_with_the_line_that_reads_it(folder):
+    Path("a.csv").write_bytes("anchor;positive\nMüller;Größe\n".encode("cp1252"))
+    with pytest.raises(
+        UsageError,
+        match=r"if 'üller;Größe' is right: '--data.sources={path: a.csv, encoding: cp1252}'|encoding: cp1252",
+    ):
+        load(Source("a.csv"))
+    assert pairs_of("a.csv", encoding="cp1252") == [("Müller", "Größe")]
+
+
+def test_na_is_text_unless_it_is_set_to_be_empty(folder):
+    Path("a.csv").write_text("anchor,positive\nNA,null\nnan,b\nN/A none,c\n")
+    assert pairs_of("a.csv") == [("NA", "null"), ("nan", "b"), ("N/A none", "c")]
+    assert load(Source("a.csv")).how.endswith(
+        "; 3 cells such as NA, null, nan are texts (na_as_empty: true makes them empty)"
+    )
+    assert "such as NA" not in load(Source("a.csv", na_as_empty=True)).how
+    assert pairs_of("a.csv", na_as_empty=True) == [("N/A none", "c")]
+    assert pairs_of("a.csv", na_as_empty=True, empty="keep")[:2] == [("", ""), ("", "b")]
+
+
+def test_a_decimal_comma_is_one(folder):
+    Path("a.csv").write_text("satz;frage;wert\n" + "Ein Satz hier.;Noch einer.;0,85\n" * 3)
+    assert pairs_of("a.csv")[0] == ("Ein Satz hier.", "Noch einer.", 0.85)
+
+
 def test_settings_reach_the_table(folder):
     Path("e.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [{"query": "", "pos": "x", "neg": ["1", "2"]}]))
     table = load(Source("e.jsonl", empty="keep", negatives=1))
@@ -94,6 +177,10 @@ def test_settings_reach_the_table(folder):
         (Source("pairs.csv", columns={"anchor": 0, "positive": "answer"}), UsageError, "got both"),
         (Source("pairs.jsonl", columns={"anchor": 0}), UsageError, "no column 0, set as anchor; the columns are query"),
         (Source("pairs.csv", empty="replace"), UsageError, "empty to be drop or keep"),  # type: ignore[arg-type]
+        (Source("pairs.jsonl", delimiter=";"), UsageError, "delimiter is a setting of csv and tsv files"),
+        (Source("pairs.parquet", encoding="utf-16"), UsageError, "encoding is a setting of text files"),
+        (Source("pairs.jsonl", na_as_empty=True), UsageError, "na_as_empty is a setting of csv and tsv files"),
+        (Source("saved", header=False), UsageError, "header is a setting of text files"),
         (Source("saved", split="dev"), UsageError, "without splits. Remove split = dev"),
         (Source("splits", split="test"), UsageError, "no split test; the splits are train, dev"),
         (Source("."), UsageError, "written by Dataset.save_to_disk"),
@@ -118,54 +205,6 @@ def test_nothing_half_read_stays_in_the_cache(folder, cache):
     with pytest.raises(UsageError, match="line 3002"):
         load(Source("a.csv"))
     assert list(cache.iterdir()) == []
-
-
-def test_a_hub_data_set_that_cannot_be_fetched_names_the_command(folder, monkeypatch):
-    def offline(*args, **kwargs):
-        raise ConnectionError("Couldn't reach the hub")
-
-    monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(MissingError) as error:
-        load(Source("owner/name", subset="small"))
-    assert str(error.value).endswith(
-        "python -c \"from datasets import load_dataset; load_dataset('owner/name', 'small')\""
-    )
-    assert error.value.exit_code == 3
-
-
-def test_a_hub_data_set_is_loaded_by_id_subset_and_split(folder, monkeypatch):
-    def fetch(path, subset, split):
-        return datasets.Dataset.from_dict({"anchor": [f"{path} {subset} {split}"], "positive": ["y"]})
-
-    monkeypatch.setattr(datasets, "load_dataset", fetch)
-    assert load(Source("owner/name", subset="s")).rows["anchor"][:] == ["owner/name s train"]
-    assert load(Source("name", split="dev")).rows["anchor"][:] == ["name None dev"]
-
-
-def test_an_unknown_split_of_a_hub_data_set_is_bad_usage(folder, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise ValueError("Unknown split \"dev\". Should be one of ['train'].")
-
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(UsageError, match=r"Should be one of \['train'\]"):
-        load(Source("owner/name", split="dev"))
-
-
-def test_a_file_of_the_hub_is_fetched_and_read(folder, monkeypatch):
-    def fetch(repository, file, repo_type):
-        assert (repository, file, repo_type) == ("owner/name", "dir/file.txt", "dataset")
-        Path("file.txt").write_text("one\n")
-        return str(Path("file.txt").absolute())
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    assert load(Source("hf://datasets/owner/name/dir/file.txt")).rows["text"][:] == ["one"]
-
-
-def test_a_file_of_the_hub_that_cannot_be_fetched_names_the_command(folder, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(MissingError) as error:
-        load(Source("hf://datasets/owner/name/file.txt"))
-    assert str(error.value).endswith("hf download --repo-type dataset owner/name file.txt")
 
 
 def test_environment_is_a_source(folder, monkeypatch):

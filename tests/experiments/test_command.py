@@ -53,6 +53,15 @@ def test_lines_are_decoded_and_decompressed_as_training_data_are(tmp_path, mark,
     assert command.read_lines(str(path)) == ["\u00e9 one", "two"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_no_text(tmp_path, capsys, encoding):
+    path = tmp_path / "in.txt"
+    path.write_bytes("é\n你好\n".encode(encoding))
+    assert command.read_lines(str(path)) == ["é", "你好"]
+    said = {"utf-16": "read as UTF-16-LE", "utf-32": "read as UTF-32-LE"}.get(encoding, "")
+    assert said in capsys.readouterr().err
+
+
 def test_lines_come_from_stdin(monkeypatch):
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"a\nb\n")))
     assert command.read_lines("-") == ["a", "b"]

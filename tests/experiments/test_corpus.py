@@ -145,10 +145,10 @@ def test_a_table_with_several_columns_of_texts_is_refused_with_the_option_that_w
             corpus.read_texts(source, "a")
 
 
-def parse(*words):
+def parse(*words, source="f.csv"):
     parser = argparse.ArgumentParser()
     corpus.add_source_arguments(parser, "source", "train")
-    return corpus.source_arguments(parser.parse_args(["f.csv", *words]))
+    return corpus.source_arguments(parser.parse_args([source, *words]))
 
 
 def test_arguments_become_a_source():
@@ -156,6 +156,21 @@ def test_arguments_become_a_source():
     columns = {"anchor": 0, "positive": "a=b", "negatives": ["n1", 2]}
     assert given == {"source": Source("f.csv", columns=columns), "split": "dev", "limit": 3}
     assert parse()["source"] == Source("f.csv")
+
+
+def test_a_source_in_braces_says_how_it_is_read(tmp_path):
+    (tmp_path / "a.csv").write_text("hund;dog\nkatze;cat\n")
+    given = parse(source=f"{{path: {tmp_path / 'a.csv'}, header: false, columns: {{anchor: 0}}}}")
+    assert corpus.read_corpus(given["source"]).texts == ["hund", "katze"]
+    assert parse("--columns", "anchor=1", source="{path: a.csv, columns: {anchor: 0}}")["source"].columns == {
+        "anchor": 1
+    }
+
+
+@pytest.mark.parametrize("source", ["{path:a.csv}", "{path: a.csv, delimitr: x}", "{path: [", "{}"])
+def test_braces_that_hold_no_source_are_refused(source):
+    with pytest.raises(UsageError, match="expected a path, or a source as '{path: FILE, delimiter: semicolon}'"):
+        parse(source=source)
 
 
 @pytest.mark.parametrize("words", [["anchor"], ["=x"], ["anchor="], ["anchor=a", "anchor=b"]])

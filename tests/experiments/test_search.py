@@ -204,3 +204,12 @@ def test_the_command_ranks_by_cosine_with_and_without_cache(words, says_so, cach
         hits = json.loads(capsys.readouterr().out)["searches"][0]["hits"]
         assert [hit["text"] for hit in hits] == ["nearly the query", "short and off", "nothing", "opposite"]
         assert [hit["score"] for hit in hits] == pytest.approx([1 / 1.01**0.5, 0.5**0.5, 0, -1], abs=1e-5)
+
+
+def test_half_a_surrogate_pair_in_queries_and_corpus_is_no_crash(loaded, tmp_path, capsys):
+    (tmp_path / "corpus.jsonl").write_text('{"text": "a \\ud83d\\ude00 \\ud800"}\n{"text": "b"}\n')
+    command = ["search", "model", str(tmp_path / "corpus.jsonl"), "--query", "caf\udcc3\udca9 \udfff", "--no-cache"]
+    assert cli.main(command) == 0
+    assert loaded.calls[-1]["texts"] == ["caf\u00e9 \ufffd"]
+    assert loaded.calls[0]["texts"] == ["a \U0001f600 \ufffd", "b"]
+    assert "caf\u00e9 \ufffd" in capsys.readouterr().out

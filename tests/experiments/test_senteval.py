@@ -40,6 +40,15 @@ def test_subsets_are_concatenated_without_unrated_rows_and_without_quoting(tmp_p
     assert pairs.subset == ["one", "two", "two"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_no_part_of_a_sentence_or_score(tmp_path, small_sets, encoding):
+    write_subsets(tmp_path)
+    before = senteval.read_folder(tmp_path, ["STS16"])[0]
+    for path in (tmp_path / "STS" / "STS16-en-test").iterdir():
+        path.write_bytes(path.read_bytes().decode().encode(encoding))
+    assert senteval.read_folder(tmp_path, ["STS16"])[0] == before
+
+
 def test_tables_and_missing_sets(tmp_path, small_sets):
     write(tmp_path, "STS/STSBenchmark/sts-test.csv", 'g\tf\ty\t1\t5.0\t"a b\tc\ng\tf\ty\t2\t0.5\td\te"\n')
     write(

@@ -106,8 +106,26 @@ def test_a_file_may_not_set_what_the_seed_decides(tmp_path: Path):
     path.write_text("data: {seed: 1}")
     with pytest.raises(UsageError, match="data.seed is set by seed_everything"):
         locate_configs(["--config", str(path)])
-    path.write_bytes(b"\xff\xfe\x00")  # left to the parser
+    path.write_text("data: [", encoding="utf8")  # left to the parser
     locate_configs(["--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "named"), [("utf-16", "utf-16"), ("latin1", "cp1252"), ("cp1252", "cp1252"), ("utf-16-be", "utf-16")]
+)
+def test_a_file_in_another_encoding_is_refused_with_what_converts_it(tmp_path: Path, encoding: str, named: str):
+    path = tmp_path / "a.yaml"
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    path.write_bytes(mark + "# é\nseed_everything: 1\n".encode(encoding))
+    with pytest.raises(UsageError, match=f"expected UTF-8 in .*: iconv -f {named} -t utf-8 {path} > utf8.yaml"):
+        locate_configs(["--config", str(path)])
+
+
+def test_a_byte_order_mark_of_a_file_is_no_part_of_its_first_key(tmp_path: Path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes("\ufeffdata: {seed: 1}".encode())
+    with pytest.raises(UsageError, match=r"data\.seed is set by seed_everything"):
+        locate_configs(["--config", str(path)])
 
 
 @pytest.mark.parametrize("words", [["--data.sources=a.csv"], ["--data.sources", "a.csv"]])

@@ -70,3 +70,17 @@ def test_refuses_a_length_without_room_for_the_text(max_length: int):
     with pytest.raises(UsageError, match=f"at least 3 .*got {max_length}"):
         tokenize(make_tokenizer(), ["a"], max_length)
     assert tokenize(make_tokenizer(), ["a b"], 3).lengths.tolist() == [3]
+
+
+@pytest.mark.parametrize("text", ["a \ud800 b", "\udcff", "\ude00\ud83d"])
+def test_half_a_surrogate_pair_is_no_crash_in_texts_and_prompts(text: str):
+    from inbatch.models.backbones import TinyRandom
+    from inbatch.texts import mended
+
+    tokenizer = TinyRandom("bert").tokenizer
+    for prompt in ("", f"{text}: ", [f"{text}: "]):
+        found = tokenize(tokenizer, [text], prompt=prompt)
+        whole = tokenize(
+            tokenizer, [mended(text)], prompt=mended(prompt) if isinstance(prompt, str) else [mended(prompt[0])]
+        )
+        assert torch.equal(found.input_ids, whole.input_ids)
