@@ -33,6 +33,11 @@ def test_excels_line_names_the_delimiter(tmp_path, line):
     assert (found.delimiter, found.marked, found.names) == (";", True, ("anchor", "positive"))
 
 
+def test_a_comma_inside_of_quotes_is_no_delimiter(tmp_path):
+    found = find_layout(write(tmp_path, '"a b"\t"3,6"\n"c d"\t"4,7"\n'), header=False)
+    assert (found.delimiter, found.quotes, found.names) == ("\t", "double", ("0", "1"))
+
+
 def test_two_delimiters_that_fit_are_refused_with_both_lines(tmp_path):
     path = write(tmp_path, "Hello, world;Hi there\n")
     with pytest.raises(Doubt, match="comma and semicolon may all stand between cells") as doubt:
