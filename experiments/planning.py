@@ -21,7 +21,7 @@ from inbatch.losses.base import describe, parts
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
-    from inbatch.fit import FitCLI
+    from inbatch.options import FitCLI
 
 GIB = 2**30
 WEIGHTS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
@@ -50,7 +50,7 @@ def plan_run(arguments: Sequence[str], given_gib: float | None = None) -> tuple[
         InbatchError: if the rehearsal fails.
     """
     from inbatch.config import locate_configs
-    from inbatch.fit import FitCLI
+    from inbatch.options import FitCLI
 
     if given_gib is not None and not (math.isfinite(given_gib) and given_gib > 0):
         raise UsageError(f"expected --memory as GiB, a positive number; got {given_gib}")

@@ -27,7 +27,7 @@ from inbatch.losses.base import parts
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
-    from inbatch.fit import FitCLI
+    from inbatch.options import FitCLI
 
 # Rows that are tokenized to learn how long the texts are; rehearsals draw theirs from them.
 SAMPLE = 1024
@@ -216,7 +216,7 @@ def _grow(arguments: list[str], scene: Scene) -> tuple[int, int, int]:
     import torch.utils.tensorboard  # noqa: F401  (a part of the program that trains)
 
     from inbatch.allocator import keep_freed_memory
-    from inbatch.fit import FitCLI
+    from inbatch.options import FitCLI
 
     quiet()
     cli = FitCLI(arguments)

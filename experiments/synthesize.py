@@ -64,10 +64,10 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
     """
     from inbatch.config import locate_configs
     from inbatch.experiments.rehearsal import quiet
-    from inbatch.fit import FitCLI
     from inbatch.losses.distribution_alignment import DistributionAlignment
     from inbatch.losses.reference_scores import ReferenceScores
     from inbatch.models.data_checks import facts_of_batches
+    from inbatch.options import FitCLI
 
     quiet()
     cli = FitCLI(locate_configs(arguments)[0])

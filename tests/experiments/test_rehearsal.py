@@ -10,7 +10,7 @@ from fit_helpers import write_run
 
 from inbatch.errors import InbatchError
 from inbatch.experiments.rehearsal import Scene, choose, heap, held, largest_chunk, sample
-from inbatch.fit import FitCLI
+from inbatch.options import FitCLI
 from inbatch.views import TokenBatch, Views
 
 

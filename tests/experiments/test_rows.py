@@ -12,8 +12,8 @@ from tiny_rows import tiny_row
 
 from inbatch import cli
 from inbatch.config import command_for, options_for
-from inbatch.fit import FitCLI
 from inbatch.models.data_checks import check_data
+from inbatch.options import FitCLI
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 SHARED = {"base.yaml", "shared.yaml"}

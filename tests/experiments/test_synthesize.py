@@ -15,9 +15,9 @@ from inbatch.data.views import text_id
 from inbatch.errors import UsageError
 from inbatch.experiments import synthesize
 from inbatch.experiments.synthesize import reference_scores
-from inbatch.fit import FitCLI
 from inbatch.losses.compression import sequence_log_likelihood
 from inbatch.losses.reference_scores import ReferenceScores, pair_keys
+from inbatch.options import FitCLI
 
 ROWS = 12
 

@@ -13,8 +13,8 @@ import torch
 import yaml
 from fit_helpers import Similarity, complete, equal, lines_of, state
 
-from inbatch.fit import FitCLI
 from inbatch.models.encoder import Encoder
+from inbatch.options import FitCLI
 from inbatch.run_folder import identity
 
 EVALUATED = ("--evaluators.pair.class_path=fit_helpers.Similarity", "--evaluate_every=4", "--evaluate_first=true")

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from inbatch.errors import UsageError
-from inbatch.fit import FitCLI
 from inbatch.models.backbones import Pretrained
 from inbatch.models.encoder import Encoder
 from inbatch.nested_options import keep_values
+from inbatch.options import FitCLI
 
 BACKBONE = "--model.encoder.init_args.backbone.init_args"
 PRETRAINED = ("--model.encoder.init_args.backbone.class_path=inbatch.models.backbones.Pretrained", f"{BACKBONE}.name=x")
