@@ -193,12 +193,12 @@ class Sleepy(TinyRandom):
 
     place = ("", 0, 0)
 
-    def forward(self, tokens: TokenBatch, first_layer: bool = False) -> States:
+    def forward(self, tokens: TokenBatch, layer: int | None = None) -> States:
         words = Path("sleep").read_text().split() if self.training and Path("sleep").exists() else []
         if words and (words[0], int(words[1]), int(words[2])) == Sleepy.place:
             Path("inside").touch()
             time.sleep(float(words[3]))
-        return super().forward(tokens, first_layer)
+        return super().forward(tokens, layer)
 
 
 class Place(Callback):
