@@ -252,7 +252,7 @@ def _undecided(why: str, kinds: Mapping[str, str], where: str, left_out: Sequenc
     return Doubt(
         where,
         f"cannot decide the roles of the columns {', '.join(kinds)}: {why}. Say which has which of the roles {', '.join(SETTINGS)}; "
-        "those left out are ignored. In inbatch evaluate and search that is --columns ROLE=NAME",
+        "those left out are ignored",
         [("if this is meant", {"columns": _guess(kept) if any(map(role_of, kept)) else _guess_by_order(kept)})],
     )
 

@@ -22,8 +22,12 @@ Quotes = Literal["double", "backslash", "text"]
 NA = {"#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
 NA |= {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+# Never looked for, but proposed where a file has a single column without any of those above.
+UNUSUAL = {"tilde": "~", "caret": "^", "colon": ":", "hash": "#", "control-a": "\x01", "unit-separator": "\x1f"}
 # Not 1,000, which may be a thousand.
 _DECIMAL_COMMA = re.compile(r"[+-]?(?!0*[1-9]\d{0,2},\d{3}$)\d+,\d+")
+# No text holds it: `inbatch.data.decoding` refuses it.
+_HIDDEN = "\0"
 _ENCLOSED = re.compile(r'"(?:[^"]|"")*"')
 
 
@@ -69,7 +73,7 @@ class Broken(ValueError):
 
 def name_of(delimiter: str) -> str:
     """Return the name under which a delimiter is set: a word for those that a shell or YAML would misread."""
-    return next((name for name, character in DELIMITERS.items() if character == delimiter), delimiter)
+    return next((name for name, character in (DELIMITERS | UNUSUAL).items() if character == delimiter), delimiter)
 
 
 def cells_of(numbered: Iterable[tuple[int, str]], delimiter: str, quotes: Quotes) -> Iterator[tuple[int, list[str]]]:
@@ -94,11 +98,19 @@ def cells_of(numbered: Iterable[tuple[int, str]], delimiter: str, quotes: Quotes
         options: dict[str, Any] = {"escapechar": "\\", "doublequote": False} if quotes == "backslash" else {}
         if re.search(re.escape(delimiter) + ' +"', line):
             options["skipinitialspace"] = True
+        record = chain([line], (text for _, text in rest))
         try:
-            reader = csv.reader(chain([line], (text for _, text in rest)), delimiter=delimiter, strict=True, **options)
-            yield number, next(reader)
+            reader = csv.reader(map(_hide_returns, record), delimiter=delimiter, strict=True, **options)
+            cells = next(reader)
         except csv.Error as error:
             raise Broken(number, str(error)) from None
+        yield number, [cell.replace(_HIDDEN, "\r") for cell in cells]
+
+
+def _hide_returns(line: str) -> str:
+    """Keep the carriage returns inside of a line from the csv module, which takes them for its end."""
+    end = len(line.rstrip("\r\n"))
+    return line[:end].replace("\r", _HIDDEN) + line[end:]
 
 
 def needs_quotes(cell: str) -> bool:

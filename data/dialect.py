@@ -12,6 +12,7 @@ from inbatch.data.columns import role_of
 from inbatch.data.decoding import find_coding, lines
 from inbatch.data.delimited import (
     DELIMITERS,
+    UNUSUAL,
     Broken,
     Layout,
     Quotes,
@@ -27,7 +28,6 @@ from inbatch.errors import UsageError
 _LINES = 1000
 _CHARACTERS = 1 << 20
 _ROWS = 100
-_UNUSUAL = "~^:#\x01\x1f¦§"
 
 
 def find_layout(
@@ -46,7 +46,7 @@ def find_layout(
         path: the file.
         columns: roles of the columns as the user set them: numbers are columns of a file without names, names those in its first line.
         encoding: its name.
-        delimiter: one character, or a name out of `DELIMITERS`.
+        delimiter: one character, or a name out of `DELIMITERS` and `UNUSUAL`.
         quotes: what double quotes mean.
         header: whether the first line holds names.
         suffix: ``.tsv`` for a file that is expected to be separated by tabs.
@@ -65,7 +65,7 @@ def find_layout(
     if quotes is not None and quotes not in get_args(Quotes):
         raise UsageError(f"{path}: expected quotes to be one of {', '.join(get_args(Quotes))}; got {quotes!r}.")
     if delimiter is not None:
-        delimiter = DELIMITERS.get(delimiter, delimiter)
+        delimiter = (DELIMITERS | UNUSUAL).get(delimiter, delimiter)
         if len(delimiter) != 1 or delimiter in '"\r\n':
             raise UsageError(
                 f"{path}: expected delimiter to be one character or one of {', '.join(DELIMITERS)}; got {delimiter!r}."
@@ -119,6 +119,11 @@ class _Reader:
 
     def find_delimiter(self, usual: str) -> str:
         found = [each for each in DELIMITERS.values() if self._splits(each)]
+        enclosed = [each for each in found if width(self.parse(each, "double") or []) > 1]
+        if (
+            self.has_quotes and enclosed
+        ):  # quotes that explain all rows are no accident; only between tabs are they text as a rule
+            found = [each for each in found if each in enclosed or each == "\t"]
         if len(found) > 1:
             found.sort(key=lambda each: (each != usual, each))
             meanings: list[Meaning] = [
@@ -128,7 +133,7 @@ class _Reader:
         return found[0] if found else usual
 
     def unusual_delimiters(self) -> list[str]:
-        return [each for each in _UNUSUAL if self._splits(each)]
+        return [each for each in UNUSUAL.values() if self._splits(each)]
 
     def _splits(self, delimiter: str) -> bool:
         tries: list[Quotes] = [self.quotes] if self.quotes else ["double", "text"]
@@ -172,7 +177,7 @@ class _Reader:
 
 def _single(where: str, reader: _Reader, name: str, named: bool) -> Doubt:
     meanings: list[Meaning] = [
-        (f"if {each!r} separates cells", {"delimiter": each}) for each in reader.unusual_delimiters()
+        (f"if {name_of(each)} separates cells", {"delimiter": name_of(each)}) for each in reader.unusual_delimiters()
     ]
     meanings.append(("if there is one column", {"columns": {"anchor": name if named else 0}}))
     return Doubt(where, f"a single column, {name[:80]!r}, and no delimiter among {', '.join(DELIMITERS)}", meanings)

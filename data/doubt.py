@@ -10,6 +10,8 @@ import yaml
 
 from inbatch.errors import UsageError
 
+_ELSEWHERE = "evaluate and search take the braces and what is in them as the source"
+
 # What a file may mean, and the settings of its source that say so.
 Meaning = tuple[str, dict[str, Any]]
 
@@ -29,7 +31,7 @@ class Doubt(UsageError):
     ) -> None:
         self.where, self.why, self.meanings = where, why, list(meanings)
         lines = [f"{meaning}: {as_option(where, **{**(given or {}), **more})}" for meaning, more in meanings]
-        super().__init__(f"{where}: {why}. In inbatch fit, {'; '.join(lines)}")
+        super().__init__(f"{where}: {why}. In inbatch fit ({_ELSEWHERE}), {'; '.join(lines)}")
 
 
 def as_option(path: str, **settings: Any) -> str:

@@ -220,17 +220,17 @@ def test_the_description_shows_rows_roles_and_three_short_examples(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("anchor;positive\na b;c d\n".encode("utf-16"), "UTF-16-LE; semicolon between cells; quotes enclose cells; names in the first line"),
-        (b"sep=|\nanchor|positive\na b|c d\n", "UTF-8; pipe between cells; quotes enclose cells; names in the first line"),
-        (b"anchor\tpositive\ra b\tc d\r", "UTF-8, lines that end in a carriage return alone; tab between cells; quotes are text; names in"),
-        (b"anchor,id,positive\na b,7,c d\n", "anchor = anchor; positive = positive (by name; left out as identifiers: id)"),
+        ("anchor;positive\na b;c d\ne;f\n".encode("utf-16"), "UTF-16-LE; semicolon between cells; quotes enclose cells; names in the first line"),
+        (b"sep=|\nanchor|positive\na b|c d\ne|f\n", "UTF-8; pipe between cells; quotes enclose cells; names in the first line"),
+        (b"anchor\tpositive\ra b\tc d\re\tf\r", "UTF-8, lines that end in a carriage return alone; tab between cells; quotes are text; names in"),
+        (b"anchor,id,positive\na b,7,c d\ne,8,f\n", "anchor = anchor; positive = positive (by name; left out as identifiers: id)"),
     ],
 )  # fmt: skip
 def test_the_description_says_how_a_file_was_read(tmp_path, content, said):
     (tmp_path / "a.csv").write_bytes(content)
-    lines = EmbeddingDataModule(str(tmp_path / "a.csv"), 1).describe()
+    lines = EmbeddingDataModule(str(tmp_path / "a.csv"), 2).describe()
     assert any(line.startswith(f"  {said}") for line in lines), lines
-    assert lines[-2:] == ["  1. anchor: a b", "  1. positive: c d"]
+    assert lines[-4:-2] == ["  1. anchor: a b", "  1. positive: c d"]
 
 
 def test_the_configuration_builds_it(sentences):

@@ -48,6 +48,13 @@ def test_a_carriage_return_inside_of_a_cell_is_text(quotes):
     assert [cells for _, cells in cells_of(numbered, "\t", quotes)] == [["a\rb", "c"], ["d", "e"]]
 
 
+def test_a_carriage_return_beside_a_cell_in_quotes_is_text():
+    assert list(cells_of([(1, '0\r,"0,5\r"\r\n'), (2, 'a\rb,"c\n'), (3, 'd\r"\n')], ",", "double")) == [
+        (1, ["0\r", "0,5\r"]),
+        (2, ["a\rb", "c\nd\r"]),
+    ]
+
+
 @pytest.mark.parametrize("text", ['a,b\n"a"b,c\n', 'a,b\n"a,c\n', 'a,b\n"a\n"b\n",c"d\n'])
 def test_a_quotation_mark_where_none_may_stand_is_broken(text):
     with pytest.raises(Broken) as error:
@@ -125,6 +132,6 @@ def test_a_layout_reads_as_a_sentence():
     assert str(layout()) == "UTF-8; tab between cells; quotes are text; names in the first line"
     other = Layout(Coding("utf-16-le"), "~", "backslash", False, ("0",))
     assert str(other).startswith(
-        "UTF-16-LE; ~ between cells; quotes enclose cells, those inside stand behind a backslash; no names"
+        "UTF-16-LE; tilde between cells; quotes enclose cells, those inside stand behind a backslash; no names"
     )
-    assert [name_of(delimiter) for delimiter in ";,\t|:"] == ["semicolon", "comma", "tab", "pipe", ":"]
+    assert [name_of(delimiter) for delimiter in ";,\t|:"] == ["semicolon", "comma", "tab", "pipe", "colon"]

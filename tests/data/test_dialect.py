@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from inbatch.data.delimited import UNUSUAL
 from inbatch.data.dialect import find_layout
 from inbatch.data.doubt import Doubt
 from inbatch.errors import UsageError
@@ -32,6 +33,11 @@ def test_excels_line_names_the_delimiter(tmp_path, line):
     assert (found.delimiter, found.marked, found.names) == (";", True, ("anchor", "positive"))
 
 
+def test_a_comma_inside_of_quotes_is_no_delimiter(tmp_path):
+    found = find_layout(write(tmp_path, '"a b"\t"3,6"\n"c d"\t"4,7"\n'), header=False)
+    assert (found.delimiter, found.quotes, found.names) == ("\t", "double", ("0", "1"))
+
+
 def test_two_delimiters_that_fit_are_refused_with_both_lines(tmp_path):
     path = write(tmp_path, "Hello, world;Hi there\n")
     with pytest.raises(Doubt, match="comma and semicolon may all stand between cells") as doubt:
@@ -41,9 +47,9 @@ def test_two_delimiters_that_fit_are_refused_with_both_lines(tmp_path):
     assert find_layout(path, header=False, delimiter=",").names == ("0", "1")
 
 
-@pytest.mark.parametrize("delimiter", ["~", "^", ":", "\x01", "\x1f", "§"])
+@pytest.mark.parametrize("delimiter", UNUSUAL)
 def test_a_single_column_is_refused_with_the_unusual_delimiter_that_fits(tmp_path, delimiter):
-    path = write(tmp_path, f"satz{delimiter}frage\na{delimiter}b\nc{delimiter}d\n")
+    path = write(tmp_path, "satz{0}frage\na{0}b\nc{0}d\n".format(UNUSUAL[delimiter]))
     with pytest.raises(Doubt) as doubt:
         find_layout(path, header=True)
     assert doubt.value.meanings[0][1] == {"delimiter": delimiter}

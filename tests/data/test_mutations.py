@@ -160,8 +160,12 @@ def typed(line: str) -> Source:
 
 
 def lines_in(message: str) -> list[str]:
-    words = shlex.split(message[message.index("'--data.sources=") :].replace("; if", " ; if"))
-    return [word for word in words if word.startswith("--data.sources=")]
+    found = []
+    for rest in message.split(" '--data.sources=")[1:]:
+        lexer = shlex.shlex(f"'--data.sources={rest}", posix=True)
+        lexer.whitespace_split, lexer.commenters = True, ""
+        found.append(next(lexer).removesuffix(";"))
+    return found
 
 
 @pytest.fixture(scope="module")

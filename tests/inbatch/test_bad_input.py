@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,28 +118,27 @@ def test_columns_of_a_file_are_said_on_the_command_line(fit: Callable[..., Any],
 
 
 DOUBTFUL = {
-    "without_names.csv": b"hund;dog\nkatze;cat\n",
-    "utf16.csv": "anchor;positive\nhund;dog\nkatze;cat\n".encode("utf-16-le"),
-    "number.csv": b"nr,frage,antwort\n3,hund,dog\n1,katze,cat\n",
-    "unusual.csv": b"anchor~positive\nhund~dog\nkatze~cat\n",
+    "without_names.csv": b"der hund;the dog\ndie katze;a cat\neine maus;a mouse\n",
+    "utf16.csv": "anchor;positive\nder hund;the dog\ndie katze;a cat\n".encode("utf-16-le"),
+    "key.csv": b"key,frage,antwort\nax,der hund,the dog\nby,die katze,a cat\ncz,eine maus,a mouse\n",
+    "unusual.csv": b"anchor~positive\nder hund~the dog\ndie katze~a cat\neine maus~a mouse\n",
 }
 
 
 @pytest.mark.parametrize("name", DOUBTFUL)
 def test_the_line_of_a_refusal_works_when_it_is_typed(fit: Callable[..., Any], run_folder: Path, name: str):
     (run_folder / name).write_bytes(DOUBTFUL[name])
-    refused = fit("--run_dir=run", f"--data.sources={name}", "--data.batch_size=2", "--trainer.max_steps=1")
+    small = ["--data.batch_size=2", "--trainer.max_steps=1", "--model.warmup_steps=0"]
+    refused = fit("--run_dir=run", f"--data.sources={name}", *small)
     assert refused.code == 2, refused.err
     assert not (run_folder / "run").exists()
-    lines = [
-        word.rstrip(";") for word in shlex.split(refused.err.splitlines()[-1]) if word.startswith("--data.sources=")
-    ]
+    lines = re.findall(r"'(--data\.sources=\{.*?\})'", refused.err)
     seen = []
     for i, line in enumerate(lines):
-        outcome = fit(f"--run_dir=run{i}", line, "--data.batch_size=2", "--trainer.max_steps=1")
+        outcome = fit(f"--run_dir=run{i}", line, *small)
         assert outcome.code == 0, outcome.err
         seen.append([shown.split(": ")[1] for shown in outcome.out.splitlines() if shown.startswith("  1. ")])
-    assert ["hund", "dog"] in seen
+    assert ["der hund", "the dog"] in seen
 
 
 def test_a_mistake_that_shows_after_steps_keeps_what_they_measured(fit: Callable[..., Any], run_folder: Path):

@@ -186,6 +186,8 @@ def test_dense_keeps_its_dtype(tmp_path):
 def test_json(tmp_path):
     with pytest.raises(MissingError, match="hf download"):
         read_json(tmp_path / "none.json")
+    (tmp_path / "marked.json").write_bytes('\ufeff{"a": "é"}'.encode())
+    assert read_json(tmp_path / "marked.json") == {"a": "é"}
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(UsageError, match="expected JSON"):
         read_json(tmp_path / "bad.json")
