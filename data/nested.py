@@ -63,7 +63,12 @@ def offered(kinds: Mapping[str, str]) -> dict[str, str]:
     nested = [name for name in top if fields_of(name, kinds)]
     if len(nested) == 1 and (top == nested or (nested == ["translation"] and set(top) == {"id", "translation"})):
         return {name: kind for name, kind in kinds.items() if _parent(name, kinds) and not fields_of(name, kinds)}
-    return dict(kinds)
+    # Beside two columns of texts, and as numbers, fields are in no line that is proposed.
+    enough = sum(kinds[name] in (TEXT, TEXTS) for name in top) >= 2
+    return {
+        name: OTHER if name not in top and (enough or kind not in (TEXT, TEXTS)) else kind
+        for name, kind in kinds.items()
+    }
 
 
 def spelled(columns: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:

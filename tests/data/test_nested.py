@@ -77,6 +77,12 @@ def test_fields_are_offered_where_nothing_else_can_be_meant(kinds, expected):
     assert list(offered(kinds)) == expected
 
 
+def test_fields_beside_two_columns_of_texts_and_numbers_are_not_proposed():
+    kinds = {"q": TEXT, "meta": OTHER, "meta.url": TEXT, "meta.year": NUMBER}
+    assert offered(kinds) == kinds | {"meta.year": OTHER}
+    assert offered(kinds | {"d": TEXT}) == kinds | {"d": TEXT, "meta.year": OTHER, "meta.url": OTHER}
+
+
 def test_a_column_with_one_field_of_texts_stands_for_it():
     kinds = {"q": TEXT, "p": OTHER, "p.text": TEXTS, "p.year": NUMBER, **FIELDS}
     assert spelled({"anchor": "q", "positive": "p"}, kinds) == {"anchor": "q", "positive": "p.text"}
