@@ -53,7 +53,7 @@ MISTAKES = [
     (["--data.sources=empty.csv"], 2, "empty.csv"),
     (["--data.sources=latin.csv"], 2, "latin.csv"),
     (["--data.sources=ragged.csv"], 2, "ragged.csv"),
-    (["--data.sources=undecided.csv"], 2, "'--data.sources={path: undecided.csv, columns: {anchor: alpha, positive: positive}}'"),
+    (["--data.sources=undecided.csv"], 2, "'--data.sources={path: undecided.csv, header: true, columns: {anchor: alpha, positive: positive}}'"),
     (["--data.sources.columns={anchor: alpha}"], 2, "expected a path beside its other fields; got none. Set --data.sources.path=FILE"),
     (["--data.sources.path=a.csv", "--data.sources.columns={anchor:a}"], 2, "with a blank behind each colon"),
     (["--data.sources={path:a.csv,columns:{anchor:a}}"], 2, "with a blank behind each colon"),
