@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inbatch import cli
+from inbatch.activity import doing, spoken
 from inbatch.allocator import restart_tuned
 from inbatch.arguments import Parser
 from inbatch.errors import MissingError, UsageError
@@ -58,7 +59,8 @@ def _run(arguments: Sequence[str]) -> int:
     run = RunFolder.choose({}, "", options.run_dir, options.fresh.lower() == "true").path
     chosen = choices_of(run)
     if chosen is None:
-        plan = make_plan(60 * (options.budget or MINUTES), rest, start)
+        with spoken(), doing("timing the network"):
+            plan = make_plan(60 * (options.budget or MINUTES), rest, start)
         print(plan.describe(), flush=True)
         chosen = [f"--data.batch_size={plan.pairs}", f"--trainer.max_steps={plan.steps}"]
     elif options.budget is not None:
