@@ -116,7 +116,7 @@ class Checkpoints(Callback):
         if (signum and trainer.world_size > 1) or improved or step % self.every == 0 or step == trainer.max_steps:
             self.save(trainer, improved)
         self._boundary.take(trainer, pl_module)
-        self._step = step
+        self._step, self._evaluated = step, None  # from here on evaluations come before their step is saved
         if signum and trainer.world_size > 1:
             raise Stopped(signum, step)
         self.signals.let_go()
