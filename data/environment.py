@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from inbatch.activity import counting, doing, quiet
+from inbatch.activity import bars, counting, doing, quiet
 from inbatch.data import docstrings
 from inbatch.data.cache import cached_table
 from inbatch.data.views import text_id
@@ -159,7 +159,7 @@ def _parse(paths: Sequence[str], progress: bool) -> list[list[tuple[str, int, st
 
     results: list[list[tuple[str, int, str, str]]] = [[] for _ in paths]
     waiting = deque(enumerate(paths))
-    what, shown = "reading installed packages", progress and sys.stderr.isatty()
+    what, shown = "reading installed packages", progress and bars()
     bar = tqdm(total=len(paths), desc=what, unit="file", mininterval=0.2, disable=not shown)
     said = quiet() if shown else counting(lambda: f"{what}  {len(paths) - len(waiting):,}/{len(paths):,} files")
 

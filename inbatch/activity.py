@@ -11,6 +11,7 @@ from contextlib import contextmanager
 SECONDS_BETWEEN_LINES = 5.0
 _doing: list[tuple[Callable[[], str], float]] = []  # the innermost last, each with its start
 _quiet: list[None] = []
+_speaking: list[None] = []
 _said = 0.0
 
 
@@ -63,6 +64,11 @@ def quiet() -> Iterator[None]:
         said()
 
 
+def bars() -> bool:
+    """Say whether stderr is a place for bars: a terminal, or a notebook, where nobody prints lines in their place."""
+    return sys.stderr.isatty() or not _speaking
+
+
 @contextmanager
 def spoken() -> Iterator[None]:
     """Print a line whenever nothing was said for some seconds, from a thread, so that no operation is too long for it."""
@@ -77,9 +83,11 @@ def spoken() -> Iterator[None]:
 
     thread = threading.Thread(target=watch, daemon=True, name="inbatch activity")
     thread.start()
+    _speaking.append(None)
     try:
         yield
     finally:
+        _speaking.pop()
         over.set()
         thread.join(1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from inbatch.activity import SECONDS_BETWEEN_LINES, counting, quiet
+from inbatch.activity import bars, counting, quiet
 from inbatch.errors import UsageError
 from inbatch.norms import unit_rows
 from inbatch.templates import INSTRUCTION, instructed, is_template, parse, with_period
@@ -141,12 +140,9 @@ def _bar(work: list[int], shown: bool) -> Iterator[Any]:
     from tqdm import tqdm
 
     layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
-    done = 0
-    pause = 0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
-    bar = tqdm(
-        total=sum(work), disable=not shown, desc=f"encode {len(work):,} texts", bar_format=layout, mininterval=pause
-    )
-    with bar, quiet() if shown else counting(lambda: f"encoded {done:,}/{len(work):,} texts"):
+    done, drawn = 0, shown and bars()
+    bar = tqdm(total=sum(work), disable=not drawn, desc=f"encode {len(work):,} texts", bar_format=layout)
+    with bar, quiet() if drawn else counting(lambda: f"encoded {done:,}/{len(work):,} texts"):
 
         def advance(rows: list[int]) -> None:
             nonlocal done

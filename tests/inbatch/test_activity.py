@@ -67,3 +67,17 @@ def test_what_fails_is_not_said_any_more():
 
 def test_clock():
     assert [clock(s) for s in (0, 9.6, 61, 3600 * 25 + 62)] == ["0:00", "0:10", "1:01", "25:01:02"]
+
+
+def test_a_bar_is_drawn_where_no_lines_are_printed_in_its_place(monkeypatch):
+    class Terminal:
+        def isatty(self):
+            return True
+
+    assert activity.bars()  # a notebook: no terminal, and nobody speaks
+    with activity.spoken():
+        assert not activity.bars()  # a log
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", Terminal())
+            assert activity.bars()
+    assert activity.bars()
