@@ -13,6 +13,7 @@ import pyarrow.compute
 
 from inbatch.data.arrow import arrow_kind
 from inbatch.data.columns import TEXTS, Roles
+from inbatch.data.doubt import Doubt
 from inbatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -175,9 +176,10 @@ def _count_negatives(name: str, rows: Dataset, roles: Roles, wanted: int | None)
     lengths = np.concatenate([pc.list_value_length(t[column]).fill_null(0).to_numpy() for t in _parts(rows, column)])
     count = int(lengths.min()) if wanted is None else wanted
     if ((wanted is None and lengths.any()) or count > 0) and not lengths.all():
-        raise UsageError(
-            f"{name}, row {np.argmin(lengths) + 1}: expected at least one hard negative in the column {column}. "
-            "Set negatives: 0 to train without them, or remove the row."
+        raise Doubt(
+            name,
+            f"row {np.argmin(lengths) + 1}: expected at least one hard negative in the column {column}; there is none; mend the row",
+            [("or to train without them", {"columns": replace(roles, negatives=()).setting})],
         )
     return count
 

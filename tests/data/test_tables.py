@@ -101,7 +101,8 @@ def test_lists_give_as_many_negatives_as_every_row_has():
 def test_a_row_without_negatives_is_refused_with_its_number(wanted):
     columns = {"a": ["x", "y"], "p": ["x", "y"], "n": [["1"], []]}
     with pytest.raises(
-        UsageError, match="row 2: expected at least one hard negative in the column n. Set negatives: 0"
+        UsageError,
+        match="row 2: expected at least one hard negative in the column n; .*columns: {anchor: a, positive: p}",
     ):
         table(columns, Roles("a", "p", ("n",)), negatives=wanted)
 
