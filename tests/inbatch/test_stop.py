@@ -132,8 +132,8 @@ def test_an_evaluation_that_is_cut_short_is_done_again(
     same_end(tmp_path, undisturbed("evaluation"), *KINDS["evaluation"])
 
 
-def test_a_step_of_three_minutes_is_left_within_seconds(tmp_path: Path):
-    """The program itself, with a slow network: 7 chunks of 26 seconds each."""
+def test_a_step_of_three_minutes_is_left_within_seconds_and_done_again(undisturbed: Any, tmp_path: Path):
+    """The program itself, with a slow network: 7 chunks of 26 seconds each. It goes on with a fast one, to the same bits."""
     write_run(tmp_path)
     (tmp_path / "sleep").write_text("backward 2 0 26")
     process = start(tmp_path, *OPTIONS)
@@ -145,3 +145,5 @@ def test_a_step_of_three_minutes_is_left_within_seconds(tmp_path: Path):
     assert time.monotonic() - sent < 15
     assert process.returncode == 75, err
     assert state(tmp_path / "run")["global_step"] == 1
+    (tmp_path / "sleep").unlink()
+    same_end(tmp_path, undisturbed("dropout"))
