@@ -9,6 +9,7 @@ import pytest
 
 from inbatch import cli
 from inbatch.experiments import doctor
+from inbatch.experiments.budget import Rates
 from inbatch.experiments.findings import Finding
 
 
@@ -20,6 +21,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def test_installation(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("INBATCH_CACHE", str(tmp_path))
+    # Which precision is the faster is stubbed in tests: MiniLM would be timed in one that may be slow here.
+    monkeypatch.setattr("inbatch.experiments.quickstart.measure", lambda encoder, precision: Rates(1000.0, 4000.0))
     code, out, _ = run(capsys)
     assert code == 0
     assert out.startswith("inbatch 0.")
