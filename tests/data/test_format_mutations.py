@@ -13,6 +13,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from format_files import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typed_lines import sources_in
@@ -51,13 +52,6 @@ UNUSED_TYPES = {
     "list": pa.array([["x"], None]),
     "text": pa.array(["x y", None]),
 }
-
-
-def zstd(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as file:
-        file.write(content)
-    return sink.getvalue().to_pybytes()
 
 
 PACKS: dict[str, Any] = {"": bytes, ".gz": gzip.compress, ".zst": zstd, ".bz2": bz2.compress}

@@ -22,7 +22,7 @@ MISTAKES = [
     (["--model.objective.class_path=inbatch.losses.infonc.InfoNCE"], 2, "inbatch.losses.infonc"),
     (["--model.objective=MultipleNegativesRankingLoss"], 2, "There are Angle, CoSENT, DCLR"),
     (["--model.objective=InfoNC"], 2, "Did you mean InfoNCE?"),
-    (["--model.objective.class_path=fit_helpers.NotAnObjective"], 2, "not correspond to a subclass of Objective"),
+    (["--model.objective.class_path=fit_parts.NotAnObjective"], 2, "not correspond to a subclass of Objective"),
     # Values.
     (["--trainer.max_steps=many"], 2, "trainer.max_steps: Expected a int. Got value: many"),
     (["--trainer.precision=7"], 2, "trainer.precision: expected one of 64, 32, 16"),
@@ -43,7 +43,7 @@ MISTAKES = [
     # Evaluation.
     (["--evaluate_every=2"], 2, "as evaluate_every is set; got none. Set evaluators, or set evaluate_every to null."),
     (["--evaluate_first=true"], 2, "Set evaluators, or set evaluate_first to false."),
-    (["--evaluators.a.class_path=fit_helpers.Similarity", "--evaluate_every=0"], 2, "expected evaluate_every >= 1"),
+    (["--evaluators.a.class_path=fit_parts.Similarity", "--evaluate_every=0"], 2, "expected evaluate_every >= 1"),
     (["--evaluators.dev.class_path=inbatch.experiments.sts.Sts", "--evaluators.dev.init_args.data_dir=nowhere", "--evaluate_every=2"],
      3, "then give that folder as --evaluators.dev.init_args.data_dir."),
     (["--monitor=val/a/cosine"], 2, "expected monitor to be a tag of an evaluator (none)"),
@@ -146,7 +146,7 @@ def test_the_line_of_a_refusal_works_when_it_is_typed(fit: Callable[..., Any], r
 def test_a_mistake_that_shows_after_steps_keeps_what_they_measured(fit: Callable[..., Any], run_folder: Path):
     outcome = fit(
         "--run_dir=run",
-        "--evaluators.a.class_path=fit_helpers.Similarity",
+        "--evaluators.a.class_path=fit_parts.Similarity",
         "--evaluate_every=2",
         "--monitor=val/a/cosin",
     )
@@ -179,7 +179,7 @@ def test_a_run_folder_of_another_configuration_is_refused(fit: Callable[..., Any
 def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_last_checkpoint(
     fit: Callable[..., Any], run_folder: Path
 ):
-    broken = ("--model.objective.class_path=fit_helpers.NanAt", "--model.objective.init_args.at=5")
+    broken = ("--model.objective.class_path=fit_parts.NanAt", "--model.objective.init_args.at=5")
     options = (*broken, "--checkpoint_every=2")
     outcome = fit("--run_dir=run", *options)
     assert outcome.code == 4
@@ -191,7 +191,7 @@ def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_last_checkpoin
 
 
 def test_a_parameter_without_gradient_is_named_after_two_steps(fit: Callable[..., Any], run_folder: Path):
-    outcome = fit("--run_dir=run", "--model.objective.class_path=fit_helpers.WithUnused")
+    outcome = fit("--run_dir=run", "--model.objective.class_path=fit_parts.WithUnused")
     assert outcome.code == 4
     assert "no gradient reached objective.unused in the first 2 steps" in outcome.err
 
@@ -203,10 +203,10 @@ def test_lora_trains_although_its_a_has_no_gradient_at_first(fit: Callable[..., 
 
 
 def test_an_evaluator_that_fails_ends_the_run_with_its_traceback_kept(fit: Callable[..., Any], run_folder: Path):
-    outcome = fit("--run_dir=run", "--evaluators.a.class_path=fit_helpers.BrokenEvaluator", "--evaluate_every=2")
+    outcome = fit("--run_dir=run", "--evaluators.a.class_path=fit_parts.BrokenEvaluator", "--evaluate_every=2")
     assert outcome.code == 1
     assert "ValueError: the evaluator is broken (traceback in run/error.txt)" in outcome.err
-    assert "fit_helpers.py" in (run_folder / "run" / "error.txt").read_text()
+    assert "fit_parts.py" in (run_folder / "run" / "error.txt").read_text()
 
 
 def test_long_texts_and_empty_strings_are_handled(fit: Callable[..., Any], run_folder: Path):
@@ -220,7 +220,7 @@ def test_long_texts_and_empty_strings_are_handled(fit: Callable[..., Any], run_f
 def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path):
     write_run(tmp_path)
     run = tmp_path / "run"
-    fill = "--trainer.callbacks=[{class_path: fit_helpers.FullDiskAfter, init_args: {step: 3}}]"
+    fill = "--trainer.callbacks=[{class_path: fit_parts.FullDiskAfter, init_args: {step: 3}}]"
     process = Forked(tmp_path, "--run_dir=run", fill)
     _, err = process.communicate()
     assert process.returncode == 1
@@ -231,7 +231,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path):
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit"])
 def test_a_damaged_checkpoint_is_never_loaded(fit: Callable[..., Any], run_folder: Path, damage: str):
-    options = ("--run_dir=run", "--model.objective.class_path=fit_helpers.NanAt", "--model.objective.init_args.at=5")
+    options = ("--run_dir=run", "--model.objective.class_path=fit_parts.NanAt", "--model.objective.init_args.at=5")
     assert fit(*options).code == 4
     path = run_folder / "run" / "checkpoints" / "last.ckpt"
     content = bytearray(path.read_bytes())
@@ -247,7 +247,7 @@ def test_a_damaged_checkpoint_is_never_loaded(fit: Callable[..., Any], run_folde
 
 
 def test_a_damaged_last_checkpoint_falls_back_to_the_best(fit: Callable[..., Any], run_folder: Path):
-    judged = ("--evaluators.a.class_path=fit_helpers.Early", "--evaluate_every=3", "--monitor=val/a/score")
+    judged = ("--evaluators.a.class_path=fit_parts.Early", "--evaluate_every=3", "--monitor=val/a/score")
     assert fit("--run_dir=run", *judged).code == 0
     run = run_folder / "run"
     undamaged = state(run)

@@ -14,7 +14,7 @@ from fit_helpers import ROWS, state
 
 from inbatch.changed_data import VERSION, changes, note_on_changed_data
 
-BROKEN = ("--trainer.callbacks=[{class_path: fit_helpers.FailWhenAsked}]", "--trainer.max_steps=6")
+BROKEN = ("--trainer.callbacks=[{class_path: fit_parts.FailWhenAsked}]", "--trainer.max_steps=6")
 
 
 def pairs(change: int | None = None, rows: int = ROWS) -> list[tuple[str, str]]:

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from fit_helpers import Similarity, complete, equal, lines_of, state
+from fit_helpers import complete, equal, lines_of, state
+from fit_parts import Similarity
 
 from inbatch.models.encoder import Encoder
-from inbatch.options import FitCLI
-from inbatch.run_folder import identity
 
-EVALUATED = ("--evaluators.pair.class_path=fit_helpers.Similarity", "--evaluate_every=4", "--evaluate_first=true")
+EVALUATED = ("--evaluators.pair.class_path=fit_parts.Similarity", "--evaluate_every=4", "--evaluate_first=true")
 
 
 def tensorboard(run: Path) -> dict[str, list[int]]:
@@ -138,12 +137,6 @@ def test_the_saved_configuration_gives_the_same_run(fit: Callable[..., Any], run
     assert equal(state(run_folder / "one")["state_dict"], state(run_folder / "two")["state_dict"])
 
 
-def test_the_seed_reaches_model_and_data(run_folder: Path):
-    cli = FitCLI(["--config", "tiny.yaml", "--seed_everything=5"])
-    assert (cli.config.model.seed, cli.config.data.seed) == (5, 5)
-    assert identity(yaml.safe_load(cli.dump()))["seed_everything"] == 5
-
-
 def test_the_best_step_is_exported_and_judged_after_a_reload(fit: Callable[..., Any], run_folder: Path):
     # The mean cosine of a pair that training pulls apart and together: whichever step is best, it is what is exported.
     outcome = fit("--run_dir=run", *EVALUATED, "--monitor=val/pair/cosine", "--mode=min")
@@ -250,17 +243,6 @@ def test_bf16_autocast_and_clipping_train(fit: Callable[..., Any], run_folder: P
     assert "precision bf16-mixed" in outcome.out
 
 
-def test_print_config_and_help_exit_with_0(fit: Callable[..., Any], command: Callable[..., Any], run_folder: Path):
-    printed = fit("--print_config")
-    assert printed.code == 0
-    assert yaml.safe_load(printed.out)["model"]["objective"]["init_args"]["learn_temperature"] is True
-    shown = command("fit", "--help")
-    assert shown.code == 0
-    assert "--model.chunk_tokens" in shown.out
-    assert "inbatch fit --config base.yaml" in shown.out
-    assert not (run_folder / "runs").exists()
-
-
 def test_the_program_prints_progress_and_no_chatter_of_libraries(run_folder: Path):
     done = complete(run_folder, "--run_dir=run", "--trainer.enable_progress_bar=true", "--trainer.max_steps=3")
     assert done.returncode == 0, done.stderr
@@ -269,14 +251,8 @@ def test_the_program_prints_progress_and_no_chatter_of_libraries(run_folder: Pat
     assert (run_folder / "run" / "result.json").exists()
 
 
-def test_without_any_configuration_one_sentence_says_what_is_missing(command: Callable[..., Any]):
-    outcome = command("fit")
-    assert outcome.code == 2
-    assert outcome.err.count("\n") == 1
-
-
 def test_a_run_that_is_out_of_time_goes_on_with_more(fit: Callable[..., Any], run_folder: Path):
-    slow = "--trainer.callbacks=[{class_path: fit_helpers.Slow, init_args: {step_seconds: 0.4, save_seconds: 0.0}}]"
+    slow = "--trainer.callbacks=[{class_path: fit_parts.Slow, init_args: {step_seconds: 0.4, save_seconds: 0.0}}]"
     options = ("--run_dir=run", "--trainer.max_steps=6", slow)
     stopped = fit(*options, "--trainer.max_time=00:00:00:01")
     assert stopped.code == 75

@@ -56,7 +56,7 @@ def test_two_ranks_equal_one_process(folder: Path, launcher: tuple[str, ...], mo
 
 
 def test_sigterm_stops_all_ranks_after_a_checkpoint_and_one_process_goes_on(folder: Path):
-    slow = "--trainer.callbacks=[{class_path: fit_helpers.Slow, init_args: {step_seconds: 0.3}}]"
+    slow = "--trainer.callbacks=[{class_path: fit_parts.Slow, init_args: {step_seconds: 0.3}}]"
     process = start(folder, "--run_dir=stopped", *OPTIONS, *TWO, slow)
     run = folder / "stopped"
     wait_for(lambda: 2 in steps_in(run), process)
@@ -72,7 +72,7 @@ def test_sigterm_stops_all_ranks_after_a_checkpoint_and_one_process_goes_on(fold
 
 
 def test_sigterm_in_an_evaluation_stops_all_ranks_at_once_and_it_is_done_again(tmp_path: Path):
-    options = (*OPTIONS, "--evaluators.pair.class_path=fit_helpers.SleepyEvaluator", "--evaluate_every=2")
+    options = (*OPTIONS, "--evaluators.pair.class_path=fit_parts.SleepyEvaluator", "--evaluate_every=2")
     write_run(tmp_path)
     (tmp_path / "sleep").write_text("evaluation 2 0 300")
     process = start(tmp_path, "--run_dir=run", *options, *TWO)
@@ -92,9 +92,9 @@ def test_sigterm_in_an_evaluation_stops_all_ranks_at_once_and_it_is_done_again(t
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        (("--evaluators.a.class_path=fit_helpers.BrokenEvaluator", "--evaluate_every=2"), 1),
-        (("--model.objective={class_path: fit_helpers.NanAt, init_args: {step: 3}}",), 4),
-        (("--model.objective.class_path=fit_helpers.WithUnused",), 4),
+        (("--evaluators.a.class_path=fit_parts.BrokenEvaluator", "--evaluate_every=2"), 1),
+        (("--model.objective={class_path: fit_parts.NanAt, init_args: {step: 3}}",), 4),
+        (("--model.objective.class_path=fit_parts.WithUnused",), 4),
     ],
     ids=["evaluator", "loss", "unused"],
 )

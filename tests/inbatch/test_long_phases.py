@@ -16,9 +16,9 @@ OPTIONS = (
     "--run_dir=run",
     "--trainer.max_steps=4",
     "--trainer.enable_progress_bar=true",
-    "--model.encoder.init_args.backbone={class_path: fit_helpers.Sleepy, init_args: {num_layers: 1}}",
-    "--trainer.callbacks=[{class_path: fit_helpers.Place}, {class_path: fit_helpers.Hurried}]",
-    "--evaluators.pair.class_path=fit_helpers.SleepyEvaluator",
+    "--model.encoder.init_args.backbone={class_path: fit_parts.Sleepy, init_args: {num_layers: 1}}",
+    "--trainer.callbacks=[{class_path: fit_parts.Place}, {class_path: fit_parts.Hurried}]",
+    "--evaluators.pair.class_path=fit_parts.SleepyEvaluator",
     "--evaluate_every=2",
 )
 

@@ -18,12 +18,12 @@ from fit_helpers import Forked, complete, complete_forked, equal, lines_of, star
 OPTIONS = (
     "--trainer.max_steps=16",
     "--checkpoint_every=4",
-    "--evaluators.pair.class_path=fit_helpers.Similarity",
+    "--evaluators.pair.class_path=fit_parts.Similarity",
     "--evaluate_every=5",
     "--monitor=val/pair/cosine",
     "--mode=min",
     # Time for a signal to hit between and inside of steps, and a checkpoint half-way to the disk.
-    "--trainer.callbacks=[{class_path: fit_helpers.Slow, init_args: {step_seconds: 0.04, save_seconds: 0.15}}]",
+    "--trainer.callbacks=[{class_path: fit_parts.Slow, init_args: {step_seconds: 0.04, save_seconds: 0.15}}]",
 )
 
 
@@ -160,7 +160,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_is_resumed(undisturbed: Path, tmp
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path):
     write_run(tmp_path)
-    slow = "--trainer.callbacks=[{class_path: fit_helpers.Slow, init_args: {save_seconds: 60}}]"
+    slow = "--trainer.callbacks=[{class_path: fit_parts.Slow, init_args: {save_seconds: 60}}]"
     process = Forked(tmp_path, "--run_dir=run", slow)
     # The checkpoint takes a minute, and the first signal waits for it: nothing but the second can end the program.
     wait_for(lambda: half_written(tmp_path / "run"), process)
@@ -180,7 +180,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path):
 )
 def test_a_run_stopped_after_its_training_is_only_judged_again(tmp_path: Path, signum: int, code: int, said: str):
     write_run(tmp_path)
-    options = ("--run_dir=run", "--trainer.max_steps=2", "--evaluators.pause.class_path=fit_helpers.Pause")
+    options = ("--run_dir=run", "--trainer.max_steps=2", "--evaluators.pause.class_path=fit_parts.Pause")
     process = Forked(tmp_path, *options)
     wait_for(lambda: (tmp_path / "judging").exists(), process)
     process.send_signal(signum)
@@ -195,7 +195,7 @@ def test_a_run_stopped_after_its_training_is_only_judged_again(tmp_path: Path, s
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_run_stopped_before_its_training_leaves_nothing(tmp_path: Path, signum: int, code: int):
     write_run(tmp_path)
-    process = Forked(tmp_path, "--run_dir=run", "--trainer.callbacks=fit_helpers.SlowStart")
+    process = Forked(tmp_path, "--run_dir=run", "--trainer.callbacks=fit_parts.SlowStart")
     wait_for(lambda: (tmp_path / "preparing").exists(), process)
     process.send_signal(signum)
     _, err = process.communicate(30)

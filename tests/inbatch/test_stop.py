@@ -14,8 +14,8 @@ from fit_helpers import Forked, complete_forked, equal, lines_of, start, state, 
 OPTIONS = (
     "--run_dir=run",
     "--trainer.max_steps=6",
-    "--model.encoder.init_args.backbone={class_path: fit_helpers.Sleepy, init_args: {num_layers: 1}}",
-    "--trainer.callbacks=[{class_path: fit_helpers.Place}, {class_path: fit_helpers.Counting}]",
+    "--model.encoder.init_args.backbone={class_path: fit_parts.Sleepy, init_args: {num_layers: 1}}",
+    "--trainer.callbacks=[{class_path: fit_parts.Place}, {class_path: fit_parts.Counting}]",
 )
 OBJECTIVE = "--model.objective={class_path: inbatch.losses.%s, init_args: {%s}}"
 BATCH_NORM = OBJECTIVE % (
@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "queue": (OBJECTIVE % ("momentum_queue.MomentumQueue", "queue_size: 20"),),
     "accumulation": (BATCH_NORM, "--trainer.accumulate_grad_batches=2"),
     "evaluation": (
-        "--evaluators.pair.class_path=fit_helpers.SleepyEvaluator",
+        "--evaluators.pair.class_path=fit_parts.SleepyEvaluator",
         "--evaluate_every=2",
         "--evaluate_first=true",
         "--monitor=val/pair/cosine",

@@ -64,7 +64,7 @@ REFUSED = [
     ([callback("BackboneFinetuning")], "set backbone.frozen"),
     ([callback("ModelPruning", pruning_fn="l1_unstructured")], "hold no masks"),
     ([callback("EarlyStopping", monitor="val/loss")], "to monitor train/loss, the only number that callbacks see; got val/loss"),
-    ([callback("fit_helpers.OwnStopping", monitor="val/pair/cosine")], "the callback OwnStopping to monitor train/loss"),
+    ([callback("fit_parts.OwnStopping", monitor="val/pair/cosine")], "the callback OwnStopping to monitor train/loss"),
     ([callback("GradientAccumulationScheduler", scheduling="{0: 2}"), "--trainer.accumulate_grad_batches=2"], "Leave one of them out."),
 ]  # fmt: skip
 

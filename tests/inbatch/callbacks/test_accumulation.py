@@ -11,7 +11,7 @@ from fit_helpers import equal, lines_of, state
 
 SCHEDULER = (
     "--trainer.callbacks=[{class_path: lightning.pytorch.callbacks.GradientAccumulationScheduler, "
-    "init_args: {scheduling: {%s}}}, {class_path: fit_helpers.FailWhenAsked}]"
+    "init_args: {scheduling: {%s}}}, {class_path: fit_parts.FailWhenAsked}]"
 )
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from fit_helpers import equal, lines_of, state, weight_of
+from fit_helpers import equal, lines_of, state
+from fit_parts import weight_of
 
 from inbatch.models.encoder import Encoder
 
 AVERAGING = (
     "--trainer.callbacks=[{class_path: lightning.pytorch.callbacks.%s, init_args: {%s use_buffers: false}}, "
-    "{class_path: fit_helpers.Recorded}, {class_path: fit_helpers.FailWhenAsked}]"
+    "{class_path: fit_parts.Recorded}, {class_path: fit_parts.FailWhenAsked}]"
 )
 CALLBACKS = {
     "exponential": AVERAGING % ("EMAWeightAveraging", "decay: 0.5,"),
@@ -23,7 +24,7 @@ CALLBACKS = {
     "from a step on": AVERAGING % ("EMAWeightAveraging", "decay: 0.9, update_starting_at_step: 3,"),
     "equal": AVERAGING % ("WeightAveraging", ""),
 }
-JUDGED = ("--evaluators.pair.class_path=fit_helpers.Weight", "--evaluate_every=4")
+JUDGED = ("--evaluators.pair.class_path=fit_parts.Weight", "--evaluate_every=4")
 SHORT = ("--trainer.max_steps=8", "--checkpoint_every=3")
 
 

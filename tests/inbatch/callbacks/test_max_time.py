@@ -64,7 +64,7 @@ def test_a_run_goes_on_exactly_where_its_time_was_over(
 
 
 def test_the_time_of_all_starts_counts(fit: Callable[..., Any], run_folder: Path):
-    slow = "--trainer.callbacks=[{class_path: fit_helpers.Slow, init_args: {step_seconds: 0.4, save_seconds: 0.0}}]"
+    slow = "--trainer.callbacks=[{class_path: fit_parts.Slow, init_args: {step_seconds: 0.4, save_seconds: 0.0}}]"
     options = ("--run_dir=run", *STEPS, slow)
     assert fit(*options, "--trainer.max_time=00:00:00:01").code == 75
     step = state(run_folder / "run")["global_step"]
