@@ -43,10 +43,10 @@ class Source:
     """Where rows come from, and what is made of them.
 
     Attributes:
-        path: a txt (one sentence a line), csv, tsv, jsonl, json or parquet file, also compressed (.gz, .zst, .bz2); a folder written by ``Dataset.save_to_disk``; a data
-            set of the Hugging Face hub (``owner/name``) or one file of it (``hf://datasets/owner/name/file.txt``); or
-            ``environment``, the docstrings and code of the Python packages installed on this machine; ``columns`` may name its
-            column ``neighbour``, too, another docstring of the anchor's module.
+        path: a txt (one sentence a line), csv, tsv, jsonl, json or parquet file, also compressed (.gz, .zst, .bz2); a folder written
+            by ``Dataset.save_to_disk``; a data set of the Hugging Face hub (``owner/name``) or one file of it
+            (``hf://datasets/owner/name/file.txt``); or ``environment``, the docstrings and code of the Python packages installed
+            on this machine; ``columns`` may name its column ``neighbour``, too, another docstring of the anchor's module.
         columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …}``; columns left out are
             ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. If not given, columns of identifiers
             are left out, names decide where every other column has a known one, and the order where none has.
@@ -289,9 +289,10 @@ def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
     )
 
 
-def as_sources(sources: str | Source | list[str | Source]) -> list[Source]:
-    """Accept a path, a source, or a list of either."""
+def as_sources(sources: Any) -> list[Source]:
+    """Accept a path, a source, the fields of one, or a list of these."""
     items = sources if isinstance(sources, list) else [sources]
     if not items:
         raise UsageError("expected at least one source in data.sources; the list is empty.")
-    return [item if isinstance(item, Source) else Source(item) for item in items]
+    items = [{"path": item} if isinstance(item, str) else item for item in items]
+    return [item if isinstance(item, Source) else Source(**item) for item in items]

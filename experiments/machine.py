@@ -54,14 +54,13 @@ def check_devices() -> Iterator[Finding]:
 def check_products() -> Iterator[Finding]:
     """Try this processor's matrix products anew, keep what they reach for the runs to come, and say what `auto` makes of it."""
     from inbatch import arithmetic
-    from inbatch.kernels.trial import CLEARLY
-    from inbatch.precision import AUTO, resolve
+    from inbatch.precision import AUTO, bfloat16_pays, resolve
 
     known = arithmetic.measured_rates(anew=True)
     by = f"oneDNN {known.onednn:,.0f}, " if known.onednn else ""
     text = f"{by}torch's own {known.matmul:,.0f} GFLOP/s a thread; the loss takes {arithmetic.float32_by()}"
     yield Finding("float32", "ok", text)
-    fast = known.bfloat16 > CLEARLY * known.matmul
+    fast = bfloat16_pays(known)
     advice = "" if fast else ": mixed precision gains nothing on this processor"
     text = f"{known.bfloat16:,.0f} GFLOP/s a thread, {known.bfloat16 / known.matmul:.2g} times float32{advice}"
     yield Finding("bfloat16", "ok" if fast else "note", text)

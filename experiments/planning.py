@@ -16,7 +16,7 @@ from inbatch.callbacks.first_screen import negatives
 from inbatch.errors import UsageError
 from inbatch.experiments.findings import Finding
 from inbatch.experiments.memory import Memory, Rehearsed, Shape, at_once, fit_line, fitting_chunk, memory_of
-from inbatch.experiments.rehearsal import STEPS, Scene, heap, held, quiet, sample
+from inbatch.experiments.rehearsal import STEPS, Scene, heap, held, sample, silence
 from inbatch.losses.base import describe, parts
 from inbatch.views import TokenBatch, Views
 
@@ -54,7 +54,7 @@ def plan_run(arguments: Sequence[str], given_gib: float | None = None) -> tuple[
 
     if given_gib is not None and not (math.isfinite(given_gib) and given_gib > 0):
         raise UsageError(f"expected --memory as GiB, a positive number; got {given_gib}")
-    quiet()
+    silence()
     located, _ = locate_configs(arguments)
     cli = FitCLI(located)
     cli.build()

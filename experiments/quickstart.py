@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -129,11 +130,10 @@ def encoder_here(options: Sequence[str] = ()) -> tuple[Any, Any]:
     from inbatch.models.encoder import Encoder
     from inbatch.precision import device_of, resolve
 
-    asked = {"precision": "auto", "accelerator": "auto"}
-    for option in options:
-        name, _, value = option.removeprefix("--trainer.").partition("=")
-        if name in asked:
-            asked[name] = value
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("precision", "accelerator"):
+        parser.add_argument(f"--trainer.{name}", dest=name, default="auto")
+    asked = vars(parser.parse_known_args(list(options))[0])
     encoder = Encoder(Pretrained("minilm", dropout=0.0), pooling="mean", normalize=True)
     device = device_of(asked["accelerator"])
     return encoder.to(torch.device(device)), resolve(asked["precision"], asked["accelerator"]).value

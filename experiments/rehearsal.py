@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import logging
 import multiprocessing
 import os
 import resource
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from inbatch.callbacks.phases import FORWARD, UPDATE, Phases
 from inbatch.errors import InbatchError
 from inbatch.kernels.caching import chunk_sizes
+from inbatch.lightning_words import silence_lightning
 from inbatch.losses.base import parts
 from inbatch.views import TokenBatch, Views
 
@@ -182,11 +182,10 @@ def largest_chunk(views: Views[TokenBatch], budget: int | None) -> int:
     return largest
 
 
-def quiet() -> None:
+def silence() -> None:
     """Keep Lightning from saying what the findings say, and the profiler from saying that it runs."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    silence_lightning()
 
 
 def _peaks(profile: Any) -> list[int]:
@@ -218,7 +217,7 @@ def _grow(arguments: list[str], scene: Scene) -> tuple[int, int, int]:
     from inbatch.allocator import keep_freed_memory
     from inbatch.options import FitCLI
 
-    quiet()
+    silence()
     cli = FitCLI(arguments)
     cli.build()
     texts = sample(cli.datamodule, cli.model.encoder)

@@ -63,13 +63,13 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
         MissingError: if a file, data set or model is not there.
     """
     from inbatch.config import locate_configs
-    from inbatch.experiments.rehearsal import quiet
+    from inbatch.experiments.rehearsal import silence
     from inbatch.losses.distribution_alignment import DistributionAlignment
     from inbatch.losses.reference_scores import ReferenceScores
     from inbatch.models.data_checks import facts_of_batches
     from inbatch.options import FitCLI
 
-    quiet()
+    silence()
     cli = FitCLI(locate_configs(arguments)[0])
     cli.build()
     module: Any = cli.model

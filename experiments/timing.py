@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from inbatch.arithmetic import processor
 from inbatch.provenance import commit
 
 # Quartiles further apart than this share of the median: the median is then no measurement to compare with.
@@ -113,15 +113,8 @@ def machine() -> dict[str, Any]:
     """Say what was measured, when and on what."""
     import inbatch
 
-    processor = platform.processor() or platform.machine()
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in listing.read_text().splitlines() if line.startswith("model name")
-        ]
-        processor = names[0] if names else processor
     facts = {
-        "processor": processor,
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inbatch.data.fingerprint import fingerprint
-from inbatch.data.sources import ENVIRONMENT, Source, load
+from inbatch.data.sources import ENVIRONMENT, as_sources, load
 from inbatch.data.tables import Table
 from inbatch.errors import InbatchError, UsageError
 
@@ -47,16 +47,15 @@ def refuse_changed_data(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping
         )
 
 
-def note_on_changed_data(then: Sequence[Mapping[str, Any]], sources: Iterable[Any]) -> str | None:
+def note_on_changed_data(then: Sequence[Mapping[str, Any]], sources: Any) -> str | None:
     """Say of a finished run that what lies under the names of its data is something else now; None where nothing is to say.
 
     Args:
         then: what the run noted.
-        sources: of its configuration, as parsed; what would have to be asked from a network is left out.
+        sources: of its configuration, as `as_sources` takes them; what would have to be asked from a network is left out.
     """
     said = []
-    for old, given in zip(then, sources):
-        source = given if isinstance(given, Source) else Source(given) if isinstance(given, str) else Source(**given)
+    for old, source in zip(then, as_sources(sources)):
         if source.path != ENVIRONMENT and not Path(source.path).expanduser().exists():
             continue
         try:

@@ -27,7 +27,7 @@ def replace_file(path: str | Path) -> Iterator[IO[bytes]]:
             _sync(file.fileno())
         _publish(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)  # a signal may come when it has its name already
         raise
 
 

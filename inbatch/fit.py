@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from inbatch.activity import doing, quiet
 from inbatch.allocator import keep_freed_memory
 from inbatch.callbacks.accumulation import HeldAccumulation
-from inbatch.callbacks.averages import take_averages
+from inbatch.callbacks.averages import keep_beside, take_averages
 from inbatch.callbacks.checkpoint import Checkpoints, WholeFiles, resumable, step_of
 from inbatch.callbacks.checks import Checks
 from inbatch.callbacks.evaluation import Evaluation
@@ -37,6 +37,7 @@ from inbatch.objectives import asks_for_list, list_objectives
 from inbatch.options import FitCLI
 from inbatch.provenance import provenance
 from inbatch.run_folder import RunFolder
+from inbatch.trainer_options import as_list
 
 # Rank 0 tells the ranks that it starts which folder it chose. Its process id goes with it: whatever else inherits the variable,
 # such as the ranks of a later run, must not take it for its own.
@@ -61,7 +62,9 @@ def main(arguments: Sequence[str]) -> int:
     if (result := folder.result()) is not None:
         if rank_zero_only.rank == 0:
             print(describe_result(folder, result, "finished before"))
-            if note := note_on_changed_data(folder.recorded("data") or [], _as_list(cli.config.data.sources)):
+            with doing("reading the data"):
+                note = note_on_changed_data(folder.recorded("data") or [], cli.config.data.sources)
+            if note:
                 print(f"  note: {note}")
             print("  nothing was trained now; --fresh=true trains anew, in a folder beside this one")
         return 0
@@ -69,7 +72,14 @@ def main(arguments: Sequence[str]) -> int:
     shown = rank_zero_only.rank == 0 and cli.config.trainer.enable_progress_bar is not False
     try:
         with nullcontext() if shown else quiet():
-            train(cli, folder, arguments)
+            try:
+                train(cli, folder, arguments)
+            except Exception as error:
+                # Of what stopped the run some library may have made another error.
+                stopped = own_error(error)
+                if isinstance(stopped, Stopped):
+                    raise stopped from None
+                raise
     except (Stopped, OutOfTime):
         folder.discard_if_new()
         if rank_zero_only.rank == 0:
@@ -82,8 +92,6 @@ def main(arguments: Sequence[str]) -> int:
         folder.discard_if_new()
         raise UsageError(" ".join(str(error).split())) from error
     except Exception as error:
-        if isinstance(stopped := own_error(error), Stopped):  # in some library, that made another error of it
-            raise stopped from None
         first = (str(error).splitlines() or [""])[0]
         raise InbatchError(f"{type(error).__name__}: {first} ({folder.keep_traceback()})") from error
     except KeyboardInterrupt:  # outside of training, where nothing is lost
@@ -104,7 +112,8 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if trainer.is_global_zero:
-        data = describe_data(cli.datamodule.tables)
+        with doing("reading the data"):
+            data = describe_data(cli.datamodule.tables)
         if checkpoint is not None and not cli.config.accept_changed_data:
             refuse_changed_data(folder.recorded("data") or [], data)
         facts = {
@@ -142,7 +151,7 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
     checkpoints = Checkpoints(folder.checkpoints, options.checkpoint_every, files, signals, evaluation)
     screen = [f"run folder  {folder.path}" + ("" if step is None else f", resuming after step {step}")]
     callbacks = [
-        *_as_list(given.pop("callbacks")),
+        *as_list(given.pop("callbacks")),
         AgreedPrecision(),
         FirstScreen(screen, cli.precision.reason),
         Checks(),
@@ -153,11 +162,12 @@ def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Tra
         HeldAccumulation(),
         *([Progress()] if given["enable_progress_bar"] is not False else []),
     ]
+    keep_beside(callbacks)
     logger = given.pop("logger")
     if logger is None or logger is True:
         logger = Events(folder.path, yaml.safe_load(cli.dump()), step)
-    loggers = [MetricsFile(folder.metrics, step), *_as_list(logger or None)]
-    given["plugins"] = [*_as_list(given.get("plugins")), files]
+    loggers = [MetricsFile(folder.metrics, step), *as_list(logger or None)]
+    given["plugins"] = [*as_list(given.get("plugins")), files]
     given["default_root_dir"] = given.get("default_root_dir") or str(folder.path)
     try:
         return Trainer(**{**given, "callbacks": callbacks, "logger": loggers}), evaluation
@@ -186,7 +196,3 @@ def _choose_folder(cli: FitCLI, config: dict[str, Any], name: str) -> RunFolder:
             "--fresh cannot be agreed on by processes that start side by side. Set --run_dir to a new folder."
         )
     return RunFolder.choose(config, name, run_dir, fresh)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]

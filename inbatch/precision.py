@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import torch
 
 from inbatch import arithmetic
+from inbatch.kernels.trial import Rates
 
 AUTO = "auto"
 # A step is matrix products to some two thirds, the rest gains nothing: MiniLM's took 0.66 of float32's speed at bfloat16 products of 0.56
 # times float32's, and 2.16 at 7.55 times; so it breaks even at 1.02, and gains a tenth at this factor.
-CLEARLY = 1.25
+WORTH = 1.25
 # Lightning computes in bfloat16 where a CPU is told 16-mixed.
 _BFLOAT16 = ("bf16-mixed", "bf16-true", "16-mixed", "bf16", "16", 16)
 _FLOAT32 = ("32-true", "32", 32, None)
@@ -28,7 +29,7 @@ def resolve(precision: Any, accelerator: Any = "auto", recorded: Any = None) -> 
     """Return the precision of a run.
 
     ``auto`` is bf16-mixed on a GPU that has bfloat16, and on a CPU whose bfloat16 products are clearly faster than its float32 ones;
-    else 32-true. Older GPUs get 32-true, not 16-mixed: float16 needs its loss scaled, and steps that overflow are left out.
+    else 32-true. A CPU's products are tried for that (`arithmetic.measured_rates`), and the operators of this process go by them, too. Older GPUs get 32-true, not 16-mixed: float16 needs its loss scaled, and steps that overflow are left out.
 
     Args:
         precision: as in a configuration: ``auto``, or a value that Lightning takes.
@@ -53,6 +54,11 @@ def device_of(accelerator: Any) -> str:
     )
 
 
+def bfloat16_pays(known: Rates) -> bool:
+    """Say whether a step in mixed precision is faster than one in float32 on a processor whose products reach these rates."""
+    return known.bfloat16 > WORTH * known.matmul
+
+
 def _automatic(device: str) -> Precision:
     if device == "cuda" and torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -61,9 +67,8 @@ def _automatic(device: str) -> Precision:
     if device != "cpu":
         return Precision("32-true", f"bfloat16 is not tried on {device}")
     known = arithmetic.measured_rates()
-    faster = known.bfloat16 > CLEARLY * known.matmul
     reason = f"products here reach {known.matmul:,.0f} GFLOP/s a thread in float32, {known.bfloat16:,.0f} in bfloat16"
-    return Precision("bf16-mixed" if faster else "32-true", reason)
+    return Precision("bf16-mixed" if bfloat16_pays(known) else "32-true", reason)
 
 
 def _compared(value: Any, automatic: Precision, device: str) -> str:

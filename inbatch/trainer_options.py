@@ -53,7 +53,7 @@ _CALLBACKS: dict[str, tuple[str, str]] = {
     "Timer": ("the time of a run is the trainer's option", "Leave it out, and set trainer.max_time"),
     "BatchSizeFinder": (
         "the batch decides the negatives, so no other one may be put in its place",
-        "Leave it out, set data.batch_size to what is wanted and model.chunk_tokens to what memory allows (inbatch doctor --config … says)",
+        "Leave it out, set data.batch_size to what is wanted and model.chunk_tokens to what memory allows (inbatch doctor with the options of the run says)",
     ),
     "LearningRateFinder": ("it trains before the first step", "Leave it out, and set model.optimizer.init_args.lr"),
     "BaseFinetuning": (
@@ -93,9 +93,22 @@ def check_trainer(config: Any) -> None:
             f"trainer.gradient_clip_algorithm={trainer.gradient_clip_algorithm} clips nothing without a value. Set "
             "trainer.gradient_clip_val."
         )
+    _check_time(trainer.max_time)
     _check_strategy(trainer.strategy)
-    for given in _listed(trainer.callbacks):
+    for given in as_list(trainer.callbacks):
         _check_callback(given, trainer.accumulate_grad_batches)
+
+
+def _check_time(duration: Any) -> None:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.callbacks import Timer
+
+    try:
+        Timer(duration)
+    except (TypeError, MisconfigurationException):
+        raise UsageError(
+            f"expected trainer.max_time as DD:HH:MM:SS, or as {{hours: 2}}; got {duration}. Set trainer.max_time."
+        ) from None
 
 
 def _check_strategy(strategy: Any) -> None:
@@ -127,6 +140,11 @@ def _check_callback(given: Any, accumulation: int) -> None:
             f"the callback {found.__name__} would average whole numbers, such as positions, and cut them off. Set use_buffers to false "
             "in its init_args."
         )
+    if "WeightAveraging" in kinds and settings.get("update_starting_at_epoch") is not None:
+        raise UsageError(
+            f"the callback {found.__name__} would average at the end of an epoch, which a run that is resumed there leaves out. Set "
+            "update_starting_at_step in its init_args, in place of update_starting_at_epoch."
+        )
     if "EarlyStopping" in kinds and settings.get("monitor") != "train/loss":
         raise UsageError(
             f"expected the callback {found.__name__} to monitor train/loss, the only number that callbacks see; got "
@@ -139,5 +157,6 @@ def _settings(given: Any) -> Mapping[str, Any]:
     return {} if settings is None else settings if isinstance(settings, Mapping) else vars(settings)
 
 
-def _listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Return what is set as a list: nothing, one thing, or several."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]

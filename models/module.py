@@ -125,7 +125,7 @@ class EmbeddingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer, and a schedule over the steps of the run."""
-        total = self._steps() if self.schedule_steps is None else self.schedule_steps
+        total = self.steps() if self.schedule_steps is None else self.schedule_steps
         if self.schedule != "constant" and total < 1 and self.trainer.max_steps != 0:
             raise UsageError(
                 f"the {self.schedule} schedule needs an end; got no max_steps. Set trainer.max_steps or model.schedule_steps."
@@ -140,7 +140,7 @@ class EmbeddingModule(LightningModule):
         rates = LambdaLR(optimizer, lambda step: learning_rate_factor(step, schedule, warmup, total, increase))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
-    def _steps(self) -> int:
+    def steps(self) -> int:
         """Count the optimizer steps of the run; below 1 if nothing ends it but time.
 
         Not by `Trainer.estimated_stepping_batches`, which would count the loader's batches, and drop its state on a resume.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,10 +22,17 @@ def averaged(trainer: Trainer, module: LightningModule) -> Iterator[None]:
             callback.on_validation_epoch_end(trainer, module)
 
 
+def keep_beside(callbacks: Iterable[Any]) -> None:
+    """Let callbacks leave the averages beside the weights at the end of the training, so that what is saved then can be trained on."""
+    for callback in callbacks:
+        if isinstance(callback, WeightAveraging):
+            callback.on_train_end = lambda *_, **__: None
+
+
 def take_averages(trainer: Trainer, module: LightningModule) -> None:
-    """Leave the averages in the module; of a run that is resumed behind its last step the trainer does not."""
+    """Leave the averages in the module, once nothing is trained or saved any more."""
     for callback in _averages(trainer):
-        callback.on_train_end(trainer, module)
+        type(callback).on_train_end(callback, trainer, module)
 
 
 def _averages(trainer: Trainer) -> list[WeightAveraging]:

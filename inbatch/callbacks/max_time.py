@@ -71,5 +71,6 @@ class MaxTime(Timer):
         if trainer.global_step == 0:
             raise UsageError("the time is over before the first step. Set a longer trainer.max_time.")
         if not saved:
-            self.checkpoints.save(trainer, self.checkpoints.evaluation.best_step == trainer.global_step)
+            with self.checkpoints.signals.held():
+                self.checkpoints.save(trainer, improved=False)  # a step that improved has been saved
         raise OutOfTime(trainer.global_step)

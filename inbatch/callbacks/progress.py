@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from inbatch import activity
-from inbatch.accumulation import optimizer_steps, scheduled
 from inbatch.activity import SECONDS_BETWEEN_LINES, clock
 from inbatch.kernels.caching import observed_chunks
 
@@ -110,12 +109,9 @@ class Progress(ProgressBar):
 
 def total_steps(trainer: Trainer) -> int | None:
     """Return the optimizer steps of the whole run; None if they cannot be known."""
-    if trainer.max_steps > 0:
-        return trainer.max_steps
-    batches, epochs = trainer.num_training_batches, trainer.max_epochs
-    if batches == float("inf") or not epochs or epochs < 0:
-        return None
-    return optimizer_steps(scheduled(trainer), int(batches), epochs)
+    module: Any = trainer.lightning_module
+    steps = module.steps()
+    return steps if steps > 0 else None
 
 
 def _bar(total: int | None, completed: int) -> Any:

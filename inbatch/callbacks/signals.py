@@ -102,15 +102,18 @@ class Signals(Callback):
 
     def let_go(self) -> None:
         """Let signals act again: what they may cut short now is known from before; raise what has come in between."""
-        self._free = self._alone
+        # What was raised before and came to nothing, as in a destructor, is raised again.
+        self._free, self._leaving = self._alone, False
         self.act()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let signals wait until the end."""
         before, self._free = self._free, False
-        yield
-        self._free = before
+        try:
+            yield
+        finally:
+            self._free = before
         self.act()
 
     @contextmanager

@@ -93,6 +93,8 @@ def test_the_plan_is_made_from_this_machine_and_this_corpus(minilm, monkeypatch)
     assert plan.seconds > plan.spent > 0
     encoder, precision = quickstart.encoder_here(["--trainer.precision=bf16-mixed", "--trainer.accelerator=cpu"])
     assert precision == "bf16-mixed"
+    two_words = ["--trainer.precision", "bf16-mixed", "--trainer.accelerator", "cpu", "--data.num_workers=2"]
+    assert quickstart.encoder_here(two_words)[1] == "bf16-mixed"
     # [CLS] return the sum . [SEP] and the code's tokens, cut at 32 and 64
     counted = sum(len(encoder.tokenizer(texts[side][0])["input_ids"]) for side in texts)
     assert quickstart.mean_tokens(encoder, texts) == pytest.approx(1.05 * counted)

@@ -85,6 +85,16 @@ def test_replace_file_leaves_the_old_one_after_an_error(tmp_path: Path):
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_an_error_behind_the_renaming_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(folder: Path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inbatch.files._sync_folder", interrupted)
+    with pytest.raises(KeyboardInterrupt), replace_file(tmp_path / "x") as file:
+        file.write(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_replace_by_link_gives_a_second_name(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch):
     if not links:

@@ -14,7 +14,7 @@ import yaml
 
 from inbatch.callbacks.first_screen import FirstScreen
 from inbatch.kernels.trial import Rates
-from inbatch.precision import CLEARLY, device_of, resolve
+from inbatch.precision import WORTH, device_of, resolve
 
 BOTH = ("float32", "bfloat16")
 
@@ -40,7 +40,7 @@ def test_a_processor_takes_what_its_products_are_faster_in(faster: str):
     )
 
 
-@pytest.mark.parametrize(("factor", "value"), [(1.1, "32-true"), (CLEARLY, "32-true"), (CLEARLY + 0.1, "bf16-mixed")])
+@pytest.mark.parametrize(("factor", "value"), [(1.1, "32-true"), (WORTH, "32-true"), (WORTH + 0.1, "bf16-mixed")])
 def test_mixed_precision_must_win_clearly(factor: float, value: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("inbatch.arithmetic.measured_rates", lambda: Rates(100.0, 300.0, 100.0 * factor))
     assert resolve("auto", "cpu").value == value

@@ -66,6 +66,15 @@ def test_averages_are_judged_and_exported(fit: Callable[..., Any], run_folder: P
     assert result["metrics"]["test/pair/value"] == pytest.approx(averages[-1], abs=1e-6)
 
 
+def test_the_end_by_epochs_saves_weights_beside_their_average(fit: Callable[..., Any], run_folder: Path):
+    by_epochs = ("--trainer.max_steps=-1", "--trainer.max_epochs=1", "--checkpoint_every=100")
+    assert fit("--run_dir=run", CALLBACKS["exponential"], *by_epochs).code == 0
+    found = state(run_folder / "run")
+    assert found["global_step"] == 3
+    weights, average = (found[part]["objective.log_scale"] for part in ("current_model_state", "state_dict"))
+    assert weights != average
+
+
 @pytest.mark.parametrize("adapters", [False, True])
 def test_a_resumed_run_has_the_same_averages(
     fit: Callable[..., Any], run_folder: Path, monkeypatch: pytest.MonkeyPatch, adapters: bool

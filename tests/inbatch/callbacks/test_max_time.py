@@ -85,7 +85,10 @@ def test_a_time_alone_ends_a_run_as_finished(
 
 
 def test_the_last_step_is_done_whatever_the_time(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
-    for number, options in enumerate((("--trainer.max_steps=3",), (*EPOCHS[:1], "--trainer.max_epochs=1"))):
+    epoch = "--trainer.max_epochs=1"
+    for number, options in enumerate(
+        (("--trainer.max_steps=3",), (*EPOCHS[:1], epoch), ("--trainer.max_steps=9", epoch))
+    ):
         with monkeypatch.context() as patch:
             time_is_over_after(patch, 3)
             assert fit(f"--run_dir={number}", *options, TIME).code == 0

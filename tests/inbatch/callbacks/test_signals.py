@@ -77,6 +77,28 @@ def test_from_the_optimizers_step_on_a_signal_waits_until_the_state_is_noted(sig
         signals.let_go()
 
 
+def test_a_signal_that_came_to_nothing_in_a_destructor_is_raised_after_the_step(
+    signals: Signals, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Dying()  # Python says what is raised in there, and goes on
+    signals.act()
+    with pytest.raises(Stopped, match="SIGTERM"):
+        signals.let_go()
+
+
+def test_what_is_held_is_free_again_after_an_error(signals: Signals):
+    with pytest.raises(ValueError, match="other"), signals.held():
+        raise ValueError("other")
+    with pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_what_is_held_is_ended_first(signals: Signals):
     begun: list[str] = []
 
