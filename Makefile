@@ -4,12 +4,11 @@
 
 PYTHON ?= python3
 ARGS ?=
-FOLDERS := models losses kernels data experiments
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test gpu lint format links wheel clean
+.PHONY: help quickstart test gpu lint format wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +25,7 @@ gpu: .venv/.installed-test ## on a machine with a GPU: the tests that need one, 
 	mkdir -p benchmarks/results
 	$(BIN)/inbatch bench kernels --out benchmarks/results/kernels.json --plot benchmarks/results/kernels.png
 
-lint: .venv/.installed-test links ## check style, format and types; change nothing
+lint: .venv/.installed-test ## check style, format and types; change nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
@@ -35,16 +34,12 @@ format: .venv/.installed-test ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A type checker knows nothing of package_dir: git-ignored links show it the sub-packages where their names say they are.
-links:
-	@for name in $(FOLDERS); do ln -sfn ../$$name inbatch/$$name; done
-
 wheel: .venv/.installed-test ## build dist/*.whl
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean: ## remove the environment and all that can be made again; keep runs/
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis $(addprefix inbatch/,$(FOLDERS))
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is made last, so an interrupted installation is taken up again, and a finished one costs nothing.

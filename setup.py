@@ -1,6 +1,6 @@
 """Packaging of inbatch: the root folders are sub-packages of one import name.
 
-``models/`` is ``inbatch.models`` and so on. The bare names ``models``, ``data`` and ``kernels`` are never importable from an
+``models/`` is ``inbatch.models`` and so on, through links in ``inbatch/``. The bare names ``models``, ``data`` and ``kernels`` are never importable from an
 installation: transformers probes for a package called ``kernels`` and would take ours for it.
 """
 
@@ -10,15 +10,6 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-FOLDERS = ("models", "losses", "kernels", "data", "experiments")
-
-package_dir = {"inbatch": "inbatch", **{f"inbatch.{name}": name for name in FOLDERS}}
-# `make lint` links the sub-packages into inbatch/ for the type checker; they are packed once, from their own place.
-trunk = find_packages("inbatch", exclude=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")])
-packages = ["inbatch", *(f"inbatch.{name}" for name in trunk)]
-for name in FOLDERS:
-    packages += [f"inbatch.{name}", *(f"inbatch.{name}.{sub}" for sub in find_packages(name))]
-
 version = re.search(r'^__version__ = "(.+)"$', (ROOT / "inbatch/__init__.py").read_text(), re.MULTILINE)
 assert version is not None
 
@@ -31,8 +22,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    package_dir=package_dir,
-    packages=packages,
+    packages=find_packages(include=["inbatch", "inbatch.*"]),
     package_data={"inbatch.experiments": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         "torch>=2.11",

@@ -1,1 +1,15 @@
-"""From files to batches: sources, the roles of columns, the order of rows, views and tokens."""
+"""From files to batches: formats, sources, views, edits, batches, and the Lightning data module.
+
+May import what stands below (`inbatch.text`, `inbatch.views`, `inbatch.errors`, …), never `inbatch.models` or `inbatch.losses`.
+"""
+
+from typing import TYPE_CHECKING
+
+from inbatch.lazy import exports
+
+if TYPE_CHECKING:
+    from inbatch.data.datamodule import EmbeddingDataModule as EmbeddingDataModule
+    from inbatch.data.edits.repetition import Repetition as Repetition
+    from inbatch.data.sources.sources import Source as Source
+
+__getattr__, __all__ = exports(__name__, __file__)

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from inbatch.accumulation import scheduled
-from inbatch.data.collate import Collate, lengths_by_side
-from inbatch.data.repetition import Repetition
-from inbatch.data.sampler import BatchOrder, StepSampler, batches_done
-from inbatch.data.sources import Source, as_sources, load
-from inbatch.data.tables import Table
-from inbatch.data.views import Ids, ViewDataset, pairs_of, text_id
+from inbatch.data.batches.collate import Collate, lengths_by_side
+from inbatch.data.batches.sampler import BatchOrder, StepSampler, batches_done
+from inbatch.data.edits.repetition import Repetition
+from inbatch.data.sources.sources import Source, as_sources, load
+from inbatch.data.sources.tables import Table
+from inbatch.data.views.rows import Ids, ViewDataset, pairs_of
 from inbatch.errors import UsageError
+from inbatch.text.ids import text_id
 
 _EXAMPLES = 3
 _LONGEST_EXAMPLE = 100

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from inbatch.errors import MissingError, UsageError
-from inbatch.templates import INSTRUCTION
+from inbatch.text.templates import INSTRUCTION
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,8 +113,8 @@ def read_lines(path: str) -> list[str]:
         MissingError: if there is no such file.
         UsageError: if it is empty, a folder, damaged, or in no encoding that can be told.
     """
-    from inbatch.data.decoding import decode
-    from inbatch.data.opening import open_bytes
+    from inbatch.data.formats.decoding import decode
+    from inbatch.data.formats.opening import open_bytes
 
     name = "stdin" if path == "-" else path
     try:

@@ -15,7 +15,7 @@ from inbatch.allocator import restart_tuned
 from inbatch.arguments import Parser
 from inbatch.errors import MissingError, UsageError
 from inbatch.experiments.budget import Plan, duration, fit_into, measure
-from inbatch.experiments.findings import Finding
+from inbatch.experiments.doctor.findings import Finding
 from inbatch.run_folder import RunFolder
 
 RUN = "runs/quickstart"
@@ -117,7 +117,7 @@ def make_plan(budget: float, options: Sequence[str], start: float) -> Plan:
 
 def corpus() -> dict[str, list[str]]:
     """Read the installed packages, which the run would do else, and return some held-out pairs."""
-    from inbatch.data.environment import environment_pairs
+    from inbatch.data.sources.environment import environment_pairs
 
     return environment_pairs("test")[:_SAMPLED]
 
@@ -126,7 +126,7 @@ def encoder_here(options: Sequence[str] = ()) -> tuple[Any, Any]:
     """Build the quick start's encoder on the device of the run, and find the precision that the run will have."""
     import torch
 
-    from inbatch.models.backbones import Pretrained
+    from inbatch.models.backbones.pretrained import Pretrained
     from inbatch.models.encoder import Encoder
     from inbatch.precision import device_of, resolve
 
@@ -141,7 +141,7 @@ def encoder_here(options: Sequence[str] = ()) -> tuple[Any, Any]:
 
 def check_quickstart() -> Iterator[Finding]:
     """Say how long the quick start would take here, for `inbatch doctor`; nothing where its model is not installed."""
-    from inbatch.models.names import locate
+    from inbatch.models.locate import locate
 
     try:
         locate("minilm")
@@ -153,7 +153,7 @@ def check_quickstart() -> Iterator[Finding]:
 
 def mean_tokens(encoder: Any, pairs: dict[str, list[str]]) -> float:
     """Count the tokens of some pairs as the quick start cuts them, on average over pairs, and add what chunks pad."""
-    from inbatch.tokens import tokenize
+    from inbatch.text.tokens import tokenize
 
     sides = ((pairs["anchor"], LENGTHS["query"]), (pairs["positive"], LENGTHS["document"]))
     counted = sum(int(tokenize(encoder.tokenizer, texts, length).lengths.sum()) for texts, length in sides)

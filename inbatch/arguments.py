@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from inbatch.errors import UsageError
-
-
-def suggest(wrong: str, names: Iterable[str]) -> str:
-    """Return ``". Did you mean X?"`` for the nearest of ``names``, or ``""`` if none is near."""
-    near = nearest(wrong, names)
-    return f". Did you mean {near}?" if near else ""
-
-
-def nearest(wrong: str, names: Iterable[str]) -> str:
-    """Return the name that ``wrong`` was probably meant to be, or ``""`` if none is near."""
-    return next(iter(difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)), "")
+from inbatch.spelling import suggest
 
 
 class Parser(argparse.ArgumentParser):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from inbatch.data.cache import cache_folder
+from inbatch.cache import cache_folder
 from inbatch.files import replace_file
 from inbatch.kernels import trial
 from inbatch.kernels.trial import Rates
@@ -63,7 +63,7 @@ def rates_file() -> Path:
 
 def float32_by() -> str:
     """Name the library that multiplies float32 for the operators of this process."""
-    from inbatch.kernels.products import onednn_float32
+    from inbatch.kernels.infonce.products import onednn_float32
 
     return "oneDNN" if onednn_float32() else "MKL" if torch.backends.mkl.is_available() else "torch's BLAS"
 

@@ -15,22 +15,26 @@ from importlib import import_module
 from inbatch import __version__
 from inbatch.activity import doing, spoken
 from inbatch.allocator import restart_tuned
-from inbatch.arguments import Parser, nearest
+from inbatch.arguments import Parser
 from inbatch.errors import InbatchError, UsageError
+from inbatch.spelling import nearest
 
 # verb: (module, what it does). A module has configure(parser) and run(args), or main(arguments) if it parses by itself.
 VERBS = {
-    "fit": ("inbatch.fit", "train a model from YAML files and options; the same command again resumes"),
-    "evaluate": ("inbatch.experiments.evaluate", "measure a model: sts, retrieval"),
-    "encode": ("inbatch.experiments.encode", "turn a file of texts into an array of embeddings"),
-    "search": ("inbatch.experiments.search", "find the nearest texts of a corpus"),
+    "fit": ("inbatch.run.fit", "train a model from YAML files and options; the same command again resumes"),
+    "evaluate": ("inbatch.experiments.evaluation.command", "measure a model: sts, retrieval"),
+    "encode": ("inbatch.experiments.inference.encode", "turn a file of texts into an array of embeddings"),
+    "search": ("inbatch.experiments.inference.search", "find the nearest texts of a corpus"),
     "synthesize": (
-        "inbatch.experiments.synthesize",
+        "inbatch.experiments.synthesis.command",
         "compute once what a training needs: reference-scores of an earlier stage",
     ),
-    "bench": ("inbatch.experiments.bench", "measure speed and memory against peers, after checking that results agree"),
+    "bench": (
+        "inbatch.experiments.benchmarks.command",
+        "measure speed and memory against peers, after checking that results agree",
+    ),
     "doctor": (
-        "inbatch.experiments.doctor",
+        "inbatch.experiments.doctor.command",
         "check the installation, a saved model, or the memory that a run will need",
     ),
 }

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from inbatch.arguments import suggest
 from inbatch.errors import MissingError, UsageError
+from inbatch.spelling import suggest
 
 
 def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:

@@ -1,24 +1,19 @@
 """The operator and what surrounds it: exact InfoNCE, gradient caching, gathering across ranks.
 
-Names are resolved on first use: nothing heavy is imported here, because transformers may import this folder in passing when the
-repository's root is on ``sys.path`` (it probes for a package called ``kernels``).
+Imports torch and triton alone, and nothing else of inbatch but `inbatch.lazy`. Names are resolved on first use, so that nothing heavy is imported
+here: transformers probes for a package called ``kernels`` and imports this folder in passing when the repository's root is on ``sys.path``.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from inbatch.lazy import exports
+
 if TYPE_CHECKING:
-    from inbatch.kernels.caching import map_in_chunks
-    from inbatch.kernels.operators import hardest, info_nce, log_sum, pair_logits
-    from inbatch.kernels.ranks import gather
+    from inbatch.kernels.caching import map_in_chunks as map_in_chunks
+    from inbatch.kernels.distributed.gather import gather as gather
+    from inbatch.kernels.infonce.operators import hardest as hardest
+    from inbatch.kernels.infonce.operators import info_nce as info_nce
+    from inbatch.kernels.infonce.operators import log_sum as log_sum
+    from inbatch.kernels.infonce.operators import pair_logits as pair_logits
 
-__all__ = ["gather", "hardest", "info_nce", "log_sum", "map_in_chunks", "pair_logits"]
-
-_HOME: dict[str, str] = dict.fromkeys(("hardest", "info_nce", "log_sum", "pair_logits"), "operators")
-_HOME |= {"map_in_chunks": "caching", "gather": "ranks"}
-
-
-def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(import_module(f"inbatch.kernels.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = exports(__name__, __file__)

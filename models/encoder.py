@@ -10,20 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.models.backbone import Backbone
-from inbatch.models.correction import TemplateBias
+from inbatch.models.backbones.base import Backbone
 from inbatch.models.encoder_checks import check_correction, check_parts, check_prompts
-from inbatch.models.heads import MLMTransform
-from inbatch.models.latent_attention import LatentAttention
-from inbatch.models.pooling import NEEDS_SLOT, OTHER_LAYER, POOLINGS, PoolingName, States, at_learned, with_mask_slot
+from inbatch.models.heads.dense import MLMTransform
+from inbatch.models.heads.latent_attention import LatentAttention
+from inbatch.models.heads.pooling import (
+    NEEDS_SLOT,
+    OTHER_LAYER,
+    POOLINGS,
+    PoolingName,
+    States,
+    at_learned,
+    with_mask_slot,
+)
+from inbatch.models.heads.template_bias import TemplateBias
 from inbatch.norms import unit_rows
-from inbatch.templates import LEARNED, is_template, parse
-from inbatch.tokens import check_prefix
+from inbatch.text.templates import LEARNED, is_template, parse
+from inbatch.text.tokens import check_prefix
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:
-    from inbatch.models.attention import Attention
-    from inbatch.models.export import Export
+    from inbatch.models.backbones.attention import Attention
+    from inbatch.models.export.write import Export
 
 
 class Encoder(nn.Module):
@@ -32,7 +40,7 @@ class Encoder(nn.Module):
     Every step treats each example by itself, so that a batch may be run in chunks of any size.
 
     Args:
-        backbone: of `inbatch.models.backbones`.
+        backbone: of `inbatch.models.backbones.pretrained`.
         pooling: ``mean``, ``cls``, ``last``, ``first_last``, ``first_last_h0`` (with the embeddings' output for the first layer's),
             ``avg_top2`` (of the last two layers), ``mask``, ``mean_text`` (the text's own tokens, without prompt) or ``learned`` (the
             learned tokens behind it).
@@ -199,8 +207,8 @@ class Encoder(nn.Module):
         return encode(self, texts, prompt_name, instruction, token_budget, max_length, progress)
 
     def save_pretrained(self, folder: str | Path, facts: dict[str, Any] | None = None) -> Export:
-        """Write the encoder to a folder, reload it and compare; see `inbatch.models.export.export`."""
-        from inbatch.models.export import export
+        """Write the encoder to a folder, reload it and compare; see `inbatch.models.export.write.export`."""
+        from inbatch.models.export.write import export
 
         return export(self, folder, facts)
 
@@ -213,8 +221,8 @@ class Encoder(nn.Module):
         attention: Attention = "auto",
         base: str | Path | None = None,
     ) -> Encoder:
-        """Load an encoder, in eval mode; see `inbatch.models.loading.load_encoder`."""
-        from inbatch.models.loading import load_encoder
+        """Load an encoder, in eval mode; see `inbatch.models.export.load.load_encoder`."""
+        from inbatch.models.export.load import load_encoder
 
         return load_encoder(name, pooling=pooling, max_length=max_length, attention=attention, base=base)
 

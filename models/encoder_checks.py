@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from inbatch.errors import UsageError
-from inbatch.models.heads import HEADS
-from inbatch.models.pooling import OTHER_LAYER, POOLINGS
-from inbatch.templates import INSTRUCTION, LEARNED, SLOT, check_template, is_template
+from inbatch.models.heads.dense import HEADS
+from inbatch.models.heads.pooling import OTHER_LAYER, POOLINGS
+from inbatch.text.templates import INSTRUCTION, LEARNED, SLOT, check_template, is_template
 
 if TYPE_CHECKING:
-    from inbatch.models.backbone import Backbone
-    from inbatch.models.correction import TemplateBias
-    from inbatch.models.latent_attention import LatentAttention
+    from inbatch.models.backbones.base import Backbone
+    from inbatch.models.heads.latent_attention import LatentAttention
+    from inbatch.models.heads.template_bias import TemplateBias
 
 
 def check_parts(backbone: Backbone, pooling: str, head: Any, latent: LatentAttention | None) -> None:
@@ -47,7 +47,7 @@ def check_parts(backbone: Backbone, pooling: str, head: Any, latent: LatentAtten
     if backbone.brings_latent and latent is None:
         raise UsageError(
             f"{backbone.name} was exported with latent attention, which is no part of the network: it would be dropped. Set "
-            "encoder.latent to inbatch.models.latent_attention.ExportedLatentAttention, or to a new one."
+            "encoder.latent to inbatch.models.export.exported.ExportedLatentAttention, or to a new one."
         )
     if latent is not None and latent.settings["hidden_size"] != backbone.hidden_size:
         raise UsageError(
@@ -56,7 +56,7 @@ def check_parts(backbone: Backbone, pooling: str, head: Any, latent: LatentAtten
         )
     if head is not None and not isinstance(head, HEADS):
         raise UsageError(
-            f"expected the head to be Dense or MLMTransform of inbatch.models.heads, or null; got {type(head).__name__}, which no "
+            f"expected the head to be Dense or MLMTransform of inbatch.models.heads.dense, or null; got {type(head).__name__}, which no "
             "export can describe. Give a projector of training to the objective instead."
         )
     if head is not None and head.in_features != backbone.hidden_size:

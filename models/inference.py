@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from inbatch.activity import bars, counting, quiet
 from inbatch.errors import UsageError
 from inbatch.norms import unit_rows
-from inbatch.templates import INSTRUCTION, instructed, is_template, parse, with_period
-from inbatch.tokens import tokenize
+from inbatch.text.templates import INSTRUCTION, instructed, is_template, parse, with_period
+from inbatch.text.tokens import tokenize
 
 if TYPE_CHECKING:
     from inbatch.models.encoder import Encoder

@@ -24,15 +24,16 @@ from inbatch.accumulation import optimizer_steps, scheduled
 from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
 from inbatch.kernels.caching import padding_share
-from inbatch.kernels.ranks import world_size
-from inbatch.losses.base import ROWS_WITHOUT_NEGATIVES, check_width, parts
-from inbatch.models.casting import kept_wide
-from inbatch.models.data_checks import check_data
-from inbatch.models.dev import Dev
+from inbatch.kernels.distributed.gather import world_size
+from inbatch.losses.base import ROWS_WITHOUT_NEGATIVES, parts
+from inbatch.losses.refusals import check_width
+from inbatch.models.adapters.prefix import seeded
 from inbatch.models.encoder import Encoder
-from inbatch.models.frozen import completed, fingerprint, without_frozen
-from inbatch.models.optimization import Schedule, Warmup, learning_rate_factor, parameter_groups, warmup_of
-from inbatch.models.prefix import seeded
+from inbatch.models.training.casting import kept_wide
+from inbatch.models.training.data_checks import check_data
+from inbatch.models.training.dev import Dev
+from inbatch.models.training.frozen import completed, fingerprint, without_frozen
+from inbatch.models.training.optimization import Schedule, Warmup, learning_rate_factor, parameter_groups, warmup_of
 from inbatch.views import TokenBatch, Views
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typed_lines import sources_in
 
 from inbatch import cli
 from inbatch.data.datamodule import EmbeddingDataModule
-from inbatch.data.files import SUFFIXES
-from inbatch.data.opening import COMPRESSIONS
-from inbatch.data.sources import Source, load
+from inbatch.data.formats.files import SUFFIXES
+from inbatch.data.formats.opening import COMPRESSIONS
+from inbatch.data.sources.sources import Source, load
 from inbatch.errors import UsageError
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "guide" / "data.md").read_text(encoding="utf8")

@@ -11,7 +11,7 @@ from inbatch.callbacks.signals import EXIT_CODES
 from inbatch.cli import VERBS
 from inbatch.config import find_config, locate_configs
 from inbatch.errors import MissingError, TrainingError, UsageError
-from inbatch.options import FitCLI
+from inbatch.run.options import FitCLI
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf8")

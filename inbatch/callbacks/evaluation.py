@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from inbatch.activity import doing
-from inbatch.arguments import suggest
 from inbatch.callbacks.averages import averaged
 from inbatch.callbacks.ranks import on_rank_zero
 from inbatch.callbacks.signals import Signals
 from inbatch.errors import UsageError
 from inbatch.models.encoder import Encoder
+from inbatch.spelling import suggest
 
 Evaluator = Callable[[Encoder], dict[str, float]]
 

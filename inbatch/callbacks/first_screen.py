@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from inbatch.kernels.selection import chosen_backend
+from inbatch.kernels.infonce.selection import chosen_backend
 from inbatch.losses.base import describe, parts
-from inbatch.models.eos import ends_with
+from inbatch.models.backbones.eos import ends_with
 
 
 class FirstScreen(Callback):

@@ -18,7 +18,7 @@ class AgreedPrecision(Callback):
     """Take rank 0's precision, where this rank's machine would have another; before anything is moved or wrapped."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ask rank 0, as soon as the ranks know each other.
+        """Ask rank 0, as soon ranks know each other.
 
         Raises:
             UsageError: if the strategy has a precision of its own kind, which cannot be exchanged.

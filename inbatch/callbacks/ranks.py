@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from inbatch.errors import InbatchError
-from inbatch.kernels.ranks import world_size
+from inbatch.kernels.distributed.gather import world_size
 
 R = TypeVar("R")
 

@@ -10,10 +10,10 @@ import torch
 from jsonargparse import ArgumentParser
 
 from inbatch.data.datamodule import EmbeddingDataModule
-from inbatch.data.repetition import Repetition
-from inbatch.data.sources import Source
+from inbatch.data.edits.repetition import Repetition
+from inbatch.data.sources.sources import Source
 from inbatch.errors import UsageError
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones.pretrained import TinyRandom
 
 ROWS = 23
 

@@ -1,4 +1,4 @@
-"""What fits into a budget: never less than the smallest plan, never more than the largest, and as much as time allows between."""
+"""What fits into a budget: never less than the smallest plan, never more than the largest, and as much allows between."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inbatch.experiments import budget
 from inbatch.experiments.budget import BESIDE, ENCODED_PAIRS, FEWEST, MOST, STEPS, Plan, Rates, fit_into, measure
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
 
 speeds = st.floats(10, 1e7)

@@ -3,23 +3,23 @@
 import pytest
 import torch
 
-from inbatch.losses.gaussian_decay import GaussianDecay
-from inbatch.losses.hinge import EnergyHinge
-from inbatch.losses.infonce import InfoNCE
-from inbatch.losses.masked_tokens import MaskedTokens
-from inbatch.losses.momentum_queue import MomentumQueue
-from inbatch.losses.replaced_tokens import ReplacedTokens
-from inbatch.losses.weighted import WeightedSum
-from inbatch.models.backbones import TinyRandom
-from inbatch.models.correction import TemplateBias
-from inbatch.models.discriminator import Discriminator
+from inbatch.losses.combine.weighted import WeightedSum
+from inbatch.losses.contrastive.gaussian_decay import GaussianDecay
+from inbatch.losses.contrastive.hinge import EnergyHinge
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.losses.contrastive.momentum_queue import MomentumQueue
+from inbatch.losses.generative.masked_tokens import MaskedTokens
+from inbatch.losses.generative.replaced_tokens import ReplacedTokens
+from inbatch.models.adapters.prefix import Prefix
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
-from inbatch.models.heads import Dense, MLMTransform
-from inbatch.models.masked_lm import TinyGenerator, TinyHead
+from inbatch.models.heads.dense import Dense, MLMTransform
+from inbatch.models.heads.projectors import BatchNormProjector
+from inbatch.models.heads.template_bias import TemplateBias
 from inbatch.models.module import EmbeddingModule
-from inbatch.models.prefix import Prefix
-from inbatch.models.projectors import BatchNormProjector
-from inbatch.tokens import tokenize
+from inbatch.models.networks.discriminator import Discriminator
+from inbatch.models.networks.masked_lm import TinyGenerator, TinyHead
+from inbatch.text.tokens import tokenize
 from inbatch.views import Views
 
 PROMPTS = {"query": 'it says "{text}" and {mask}.', "document": 'or "{text}" means {mask}.'}

@@ -122,5 +122,5 @@ def test_doctor_is_silent_where_the_model_is_not_installed(monkeypatch):
     def missing(name):
         raise MissingError("not there")
 
-    monkeypatch.setattr("inbatch.models.names.locate", missing)
+    monkeypatch.setattr("inbatch.models.locate.locate", missing)
     assert not [*quickstart.check_quickstart()]

@@ -12,8 +12,8 @@ from tiny_rows import tiny_row
 
 from inbatch import cli
 from inbatch.config import command_for, options_for
-from inbatch.models.data_checks import check_data
-from inbatch.options import FitCLI
+from inbatch.models.training.data_checks import check_data
+from inbatch.run.options import FitCLI
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 SHARED = {"base.yaml", "shared.yaml"}
@@ -73,11 +73,11 @@ LR, BATCH, STEPS, CLIP, LENGTH = (
 NAME = "model.encoder.init_args.backbone.init_args.name"
 PREFIX = "model.encoder.init_args.backbone.init_args.prefix"
 HEAD, PROJECTOR = "model.encoder.init_args.head.class_path", "model.objective.init_args.projector.class_path"
-DENSE = "inbatch.models.heads.Dense"
+DENSE = "inbatch.models.heads.dense.Dense"
 RTD = "model.objective.init_args.terms.rtd.init_args.masking_rate"
 WEIGHTS = "model.objective.init_args.weights"
 ADAM, CUT_AT_DEV = "model.optimizer.class_path", "model.max_length_at_dev"
-FROM_STAGE_1 = "inbatch.models.heads.ExportedDense"
+FROM_STAGE_1 = "inbatch.models.export.exported.ExportedDense"
 UNSUP = {CLIP: 1.0, LENGTH: 32, PROJECTOR: DENSE, HEAD: None, "data.sources.view": "same"}
 SUP = {LENGTH: 32, HEAD: DENSE, PROJECTOR: None, "data.sources.view": "auto"}
 AT_DEV = {"model.training_tokens_at_dev": True}
@@ -97,7 +97,7 @@ PUBLISHED = {
     "diffcse/roberta-base-trans": {LR: 3e-6, BATCH: 64, STEPS: 31250, RTD: 0.15, WEIGHTS: {"rtd": 0.05}, CLIP: 1.0},
     "promptbert/unsup-bert-base": {**UNSUP, **AT_DEV, LR: 1e-5, BATCH: 256, STEPS: 3907, "model.template_bias_at_dev": True},
     "promptbert/unsup-roberta-base": {**UNSUP, **AT_DEV, LR: 1e-5, BATCH: 256, STEPS: 3907, NAME: "roberta-base"},
-    "promptbert/sup-bert-base": {**AT_DEV, LR: 5e-5, BATCH: 512, STEPS: 1617, HEAD: "inbatch.models.heads.MLMTransform"},
+    "promptbert/sup-bert-base": {**AT_DEV, LR: 5e-5, BATCH: 512, STEPS: 1617, HEAD: "inbatch.models.heads.dense.MLMTransform"},
     "promptbert/sup-roberta-base": {**SUP, **AT_DEV, LR: 5e-5, BATCH: 512, STEPS: 1617},
     "promcse/unsup-bert-base": {**UNSUP, LR: 3e-2, BATCH: 256, STEPS: 3907, PREFIX: 16},
     "promcse/unsup-bert-large": {**UNSUP, LR: 3e-2, BATCH: 256, STEPS: 3907, PREFIX: 10},
@@ -146,7 +146,7 @@ RELEASES = ("simcse/", "diffcse/", "promcse/", "promptbert/")  # trained with tr
 @pytest.mark.parametrize("row", [row for row in ROWS if row.startswith(RELEASES)])
 def test_the_optimizer_is_the_releases_where_a_release_is_reproduced(row):
     own = "cpu" in row or "untrained" in row
-    expected = "torch.optim.AdamW" if own else "inbatch.models.adamw_uncorrected_eps.AdamWUncorrectedEps"
+    expected = "torch.optim.AdamW" if own else "inbatch.models.training.adamw_uncorrected_eps.AdamWUncorrectedEps"
     assert FitCLI(options(row)).config.get(ADAM) == expected
 
 

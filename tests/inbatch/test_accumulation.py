@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from inbatch.accumulation import Stretch, optimizer_steps, scheduled, stretches
-from inbatch.data.sampler import batches_done
+from inbatch.data.batches.sampler import batches_done
 
 
 def test_the_schedule_is_the_callback_s_or_one_number():

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from inbatch.arguments import Parser, nearest, suggest
+from inbatch.arguments import Parser
 from inbatch.errors import UsageError
+from inbatch.spelling import nearest, suggest
 
 
 @pytest.fixture

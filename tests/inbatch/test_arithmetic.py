@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from inbatch import arithmetic
-from inbatch.kernels import products, trial
+from inbatch.kernels import trial
+from inbatch.kernels.infonce import products
 from inbatch.kernels.trial import Rates
 
 

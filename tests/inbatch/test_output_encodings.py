@@ -11,7 +11,7 @@ import pytest
 from fit_helpers import environment, write_run
 
 from inbatch import cli
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
 
 PROGRAM = str(Path(sys.executable).with_name("inbatch"))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from inbatch.kernels import hardest, info_nce, log_sum, selection
+from inbatch.kernels import hardest, info_nce, log_sum
+from inbatch.kernels.infonce import selection
 
 DEVICE = "cuda"
 pytestmark = [
@@ -86,7 +87,7 @@ def test_auto_takes_triton_without_a_warning(dtype, recwarn):
 
 @pytest.mark.parametrize("temperature", [0.05, 0.02, 0.01])
 def test_a_loss_of_a_millionth_keeps_its_gradient(temperature):
-    from inbatch.experiments.regimes import embeddings as regime
+    from inbatch.experiments.benchmarks.regimes import embeddings as regime
 
     q, k = regime("converged", 2048, 768, 1 / temperature, DEVICE)
     truth = made(q.double(), k.double(), scale=1 / temperature, backend="reference")
@@ -186,7 +187,7 @@ def test_a_compiled_step_is_one_graph():
 
 
 def test_memory_that_runs_out_is_asked_for_again(monkeypatch):
-    from inbatch.kernels import tiled
+    from inbatch.kernels.infonce.triton import passes as tiled
 
     q, k = embeddings(200, 333, 96, torch.bfloat16)
     truth = made(q, k, scale=20.0, backend="triton")

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from inbatch.kernels import products, trial
+from inbatch.kernels import trial
+from inbatch.kernels.infonce import products
 from inbatch.kernels.trial import Rates
 
 
@@ -18,7 +19,7 @@ def told():
 
 
 class Processor:
-    """Stands in for the clock and for a product: each takes as long as its rate, in GFLOP/s, says."""
+    """Stands in for the clock and for a product: each takes as long rate, in GFLOP/s, says."""
 
     def __init__(self, rate: float) -> None:
         self.rate, self.now, self.rows = rate, 0.0, []

@@ -5,13 +5,13 @@ import torch
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, describe, mean_over_ranks, parts, project
-from inbatch.losses.dclr import DCLR
-from inbatch.losses.guided import Guided
-from inbatch.losses.hinge import EnergyHinge
-from inbatch.losses.infonce import InfoNCE
-from inbatch.losses.matryoshka import Matryoshka
-from inbatch.losses.weighted import Decay, WeightedSum
-from inbatch.models.projectors import BatchNormProjector
+from inbatch.losses.combine.matryoshka import Matryoshka
+from inbatch.losses.combine.weighted import Decay, WeightedSum
+from inbatch.losses.contrastive.dclr import DCLR
+from inbatch.losses.contrastive.guided import Guided
+from inbatch.losses.contrastive.hinge import EnergyHinge
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.models.heads.projectors import BatchNormProjector
 from inbatch.views import Views
 
 

@@ -15,8 +15,8 @@ PROGRAM = """
 import json, resource, sys
 import torch
 from test_ranks import Table, MADE
-from inbatch.losses.dclr import DCLR
-from inbatch.losses.infonce import InfoNCE
+from inbatch.losses.contrastive.dclr import DCLR
+from inbatch.losses.contrastive.infonce import InfoNCE
 from inbatch.views import TokenBatch, Views
 
 torch.set_num_threads(2)

@@ -6,18 +6,18 @@ import pytest
 import torch
 from ranks import on_ranks
 
-from inbatch.losses.angle import Angle
 from inbatch.losses.base import mean_over_ranks
-from inbatch.losses.cosent import CoSENT
-from inbatch.losses.dclr import DCLR
-from inbatch.losses.gaussian_decay import GaussianDecay
-from inbatch.losses.guided import Guided
-from inbatch.losses.hinge import EnergyHinge
-from inbatch.losses.infonce import InfoNCE
-from inbatch.losses.matryoshka import Matryoshka
-from inbatch.losses.momentum_queue import MomentumQueue
-from inbatch.losses.own_negatives import OwnNegatives
-from inbatch.losses.weighted import WeightedSum
+from inbatch.losses.combine.matryoshka import Matryoshka
+from inbatch.losses.combine.weighted import WeightedSum
+from inbatch.losses.contrastive.dclr import DCLR
+from inbatch.losses.contrastive.gaussian_decay import GaussianDecay
+from inbatch.losses.contrastive.guided import Guided
+from inbatch.losses.contrastive.hinge import EnergyHinge
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.losses.contrastive.momentum_queue import MomentumQueue
+from inbatch.losses.contrastive.own_negatives import OwnNegatives
+from inbatch.losses.graded.angle import Angle
+from inbatch.losses.graded.cosent import CoSENT
 from inbatch.views import TokenBatch, Views
 
 COUNTS = {2: [4, 3], 4: [2, 2, 2, 2]}

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from inbatch.errors import UsageError
-from inbatch.models.adapters import Lora
-from inbatch.models.backbones import Pretrained, TinyRandom
+from inbatch.models.adapters.lora import Lora
+from inbatch.models.backbones.pretrained import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
-from inbatch.models.heads import Dense
+from inbatch.models.heads.dense import Dense
+from inbatch.models.heads.pooling import POOLINGS
 from inbatch.models.inference import evaluating, token_batches
-from inbatch.models.pooling import POOLINGS
-from inbatch.tokens import tokenize
+from inbatch.text.tokens import tokenize
 
 
 @pytest.mark.parametrize("pooling", sorted(set(POOLINGS) - {"mask", "learned"}))

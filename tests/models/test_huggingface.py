@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PretrainedConfig, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from inbatch.errors import MissingError, UsageError
-from inbatch.models.backbones import Pretrained, TinyRandom
+from inbatch.models.backbones.pretrained import Pretrained, TinyRandom
 from inbatch.models.huggingface import load_config, load_tokenizer, random_network, set_dropout
-from inbatch.tokens import tokenize
+from inbatch.text.tokens import tokenize
 
 
 @pytest.fixture

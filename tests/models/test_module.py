@@ -12,14 +12,14 @@ from modules import QUIET, Recorder, batches, module_of, tiny, train
 from torch import nn
 
 from inbatch.errors import UsageError
-from inbatch.losses.hinge import EnergyHinge
-from inbatch.losses.infonce import InfoNCE
-from inbatch.losses.matryoshka import Matryoshka
-from inbatch.losses.weighted import WeightedSum
-from inbatch.models.backbones import TinyRandom
+from inbatch.losses.combine.matryoshka import Matryoshka
+from inbatch.losses.combine.weighted import WeightedSum
+from inbatch.losses.contrastive.hinge import EnergyHinge
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import peak_memory_gib
-from inbatch.models.optimization import learning_rate_factor, parameter_groups
+from inbatch.models.training.optimization import learning_rate_factor, parameter_groups
 from inbatch.views import Views
 
 

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import UsageError
 from inbatch.losses.base import LossOutput, Objective
-from inbatch.losses.hinge import EnergyHinge
-from inbatch.losses.infonce import InfoNCE
-from inbatch.losses.weighted import WeightedSum
-from inbatch.models.backbones import TinyRandom
-from inbatch.models.correction import TemplateBias
+from inbatch.losses.combine.weighted import WeightedSum
+from inbatch.losses.contrastive.hinge import EnergyHinge
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
-from inbatch.models.heads import Dense
-from inbatch.models.projectors import BatchNormProjector
-from inbatch.templates import parse
-from inbatch.tokens import tokenize
+from inbatch.models.heads.dense import Dense
+from inbatch.models.heads.projectors import BatchNormProjector
+from inbatch.models.heads.template_bias import TemplateBias
+from inbatch.text.templates import parse
+from inbatch.text.tokens import tokenize
 from inbatch.views import TokenBatch, Views
 
 PROMPTS = {"query": "{text} is {mask}", "document": "{mask}: {text}"}

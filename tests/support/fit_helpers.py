@@ -24,8 +24,8 @@ model:
   encoder:
     class_path: inbatch.models.encoder.Encoder
     init_args:
-      backbone: {class_path: inbatch.models.backbones.TinyRandom, init_args: {num_layers: 1}}
-  objective: {class_path: inbatch.losses.infonce.InfoNCE, init_args: {learn_temperature: true}}
+      backbone: {class_path: inbatch.models.backbones.pretrained.TinyRandom, init_args: {num_layers: 1}}
+  objective: {class_path: inbatch.losses.contrastive.infonce.InfoNCE, init_args: {learn_temperature: true}}
   optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.003}}
   schedule: linear
   warmup_steps: 2
@@ -71,7 +71,7 @@ class Forked:
     def __init__(self, folder: Path, *arguments: str) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["fit_helpers", "fit_parts", "inbatch.fit", "datasets", "torch.utils.tensorboard"]
+            ["fit_helpers", "fit_parts", "inbatch.run.fit", "datasets", "torch.utils.tensorboard"]
         )
         self.args = arguments
         self.streams = (folder / "stdout.txt", folder / "stderr.txt")

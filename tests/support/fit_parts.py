@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from inbatch import activity
 from inbatch.losses.base import LossOutput, Objective
-from inbatch.losses.infonce import InfoNCE
-from inbatch.models.backbones import TinyRandom
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
-from inbatch.models.pooling import States
+from inbatch.models.heads.pooling import States
 from inbatch.views import TokenBatch, Views
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from typed_lines import sources_in
 
-from inbatch.data.sources import Source, load
+from inbatch.data.sources.sources import Source, load
 from inbatch.errors import UsageError
 
 PAIRS = {"query": ["a b", "c \u00e9"], "answer": ["x y", "z \u2192"]}

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from inbatch.losses.base import LossOutput, Objective
-from inbatch.losses.infonce import InfoNCE
-from inbatch.models.backbones import TinyRandom
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
-from inbatch.tokens import tokenize
+from inbatch.text.tokens import tokenize
 from inbatch.views import TokenBatch, Views
 
 QUIET: dict[str, Any] = {

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from inbatch.models.backbones import TinyRandom
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
-from inbatch.models.heads import Dense
+from inbatch.models.heads.dense import Dense
 
 HIDDEN = 32
 # What a row's text names -> the tiny family that stands in for it.
@@ -73,17 +73,17 @@ def _tiny(node: Any, kind: str) -> Any:
         kept = {key: given[key] for key in _KEPT if key in given}
         if "autoregembed" in given["name"]:  # the export of the stage before has its learned tokens
             kept.setdefault("learned_tokens", 5)
-        return {"class_path": "inbatch.models.backbones.TinyRandom", "init_args": {"kind": kind, **kept}}
+        return {"class_path": "inbatch.models.backbones.pretrained.TinyRandom", "init_args": {"kind": kind, **kept}}
     if name == "PretrainedDecoder":
-        return {"class_path": "inbatch.models.decoder.TinyDecoder", "init_args": {"kind": kind}}
+        return {"class_path": "inbatch.models.networks.decoder.TinyDecoder", "init_args": {"kind": kind}}
     if name in ("LatentAttention", "ExportedLatentAttention"):
-        path = "inbatch.models.latent_attention.LatentAttention"
+        path = "inbatch.models.heads.latent_attention.LatentAttention"
         return {"class_path": path, "init_args": {"hidden_size": HIDDEN, "latents": 4, "heads": 2}}
     if name == "DistributionAlignment":
         given["reference"] = "scores.safetensors"
     if name in ("PretrainedGenerator", "EncoderGenerator", "PretrainedHead"):
         kept = {key: value for key, value in given.items() if key != "name"}
-        path = f"inbatch.models.masked_lm.Tiny{'Head' if name == 'PretrainedHead' else 'Generator'}"
+        path = f"inbatch.models.networks.masked_lm.Tiny{'Head' if name == 'PretrainedHead' else 'Generator'}"
         return {"class_path": path, "init_args": {"kind": kind, **kept}}
     if name == "Reference":
         given["name"] = "reference"
@@ -92,7 +92,7 @@ def _tiny(node: Any, kind: str) -> Any:
     if name == "MLMTransform":
         given.pop("name", None)
     if name == "ExportedDense":
-        return {"class_path": "inbatch.models.heads.ExportedDense", "init_args": {"name": "reference"}}
+        return {"class_path": "inbatch.models.export.exported.ExportedDense", "init_args": {"name": "reference"}}
     if name in ("Dense", "BatchNormProjector", "MLMTransform"):
         given["in_features"] = HIDDEN
     return node

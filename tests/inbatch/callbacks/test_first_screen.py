@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from inbatch.callbacks.first_screen import FirstScreen, batch_lines, model_lines, negatives
-from inbatch.losses.cosent import CoSENT
-from inbatch.losses.infonce import InfoNCE
-from inbatch.losses.momentum_queue import MomentumQueue
-from inbatch.losses.next_tokens import NextTokens
-from inbatch.losses.weighted import WeightedSum
-from inbatch.models.adapters import Lora
-from inbatch.models.backbones import TinyRandom
+from inbatch.losses.combine.weighted import WeightedSum
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.losses.contrastive.momentum_queue import MomentumQueue
+from inbatch.losses.generative.next_tokens import NextTokens
+from inbatch.losses.graded.cosent import CoSENT
+from inbatch.models.adapters.lora import Lora
+from inbatch.models.adapters.prefix import Prefix
+from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
-from inbatch.models.prefix import Prefix
 
 
 def module(**options: Any) -> Any:

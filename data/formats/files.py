@@ -1,0 +1,186 @@
+"""Read data files row by row, with the place of every error: txt, csv, tsv, jsonl, json, parquet, each also compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from inbatch.data.formats import delimited
+from inbatch.data.formats.arrow import cells_of, convert, open_parquet, schema_kinds
+from inbatch.data.formats.cells import ARROW, ROWS_A_BATCH, Row, batches, kind_of
+from inbatch.data.formats.columns import DIGITS, NUMBER, TEXT, Roles
+from inbatch.data.formats.decoding import Coding, find_coding, lines
+from inbatch.data.formats.delimited import NA, Layout, is_number
+from inbatch.data.formats.dialect import find_layout
+from inbatch.data.formats.doubt import Doubt
+from inbatch.data.formats.json_rows import check_whole, is_stream, line_rows, stream_rows, without_line
+from inbatch.data.formats.nested import cell, kinds_of
+from inbatch.data.formats.opening import suffix_of
+from inbatch.errors import UsageError
+
+# Of the formats; behind each may stand one of `inbatch.data.formats.opening.COMPRESSIONS`.
+SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
+DELIMITED = (".csv", ".tsv")
+_JSON = (".jsonl", ".json")
+_ROWS_PEEKED = 100
+
+# How the bytes of a file become rows: of a csv or tsv file, of another text file, of a parquet file.
+Reading = Layout | Coding | None
+
+
+def look(path: Path, columns: Mapping[str, Any] | None = None, **given: Any) -> Reading:
+    """Decide how a file is read, from its first bytes and rows.
+
+    Args:
+        path: a file with one of `SUFFIXES`.
+        columns: which column plays which role, as set.
+        given: ``encoding`` of a text file; ``delimiter``, ``quotes`` and ``header`` of a csv or tsv file; None is not given.
+
+    Raises:
+        UsageError: if a setting is not one of this kind of file, or what `inbatch.data.formats.dialect.find_layout` refuses.
+    """
+    suffix = suffix_of(path)
+    allowed = {".parquet": ()}.get(suffix, ("encoding", "delimiter", "quotes", "header"))
+    allowed = allowed if suffix in DELIMITED else allowed[:1]
+    for name, value in given.items():
+        if value is not None and name not in allowed:
+            kind = "text" if name == "encoding" else "csv and tsv"
+            raise UsageError(f"{path}: {name} is a setting of {kind} files. Remove it from this source.")
+    if suffix == ".parquet":
+        return None
+    if suffix in DELIMITED:
+        return find_layout(path, columns, suffix=suffix, **given)
+    return find_coding(path, given.get("encoding"))
+
+
+def peek(path: Path, reading: Reading = None) -> dict[str, str]:
+    """Find what each column of a file holds, from its first rows or its schema.
+
+    Args:
+        path: a file with one of `SUFFIXES`.
+        reading: what `look` said; None asks it.
+
+    Returns:
+        One of the kinds that `inbatch.data.formats.columns` names a column, in the order of the file; behind a nested column, and by dotted names,
+        what its fields hold.
+
+    Raises:
+        UsageError: if the file is empty, is not in its encoding, or is not what its suffix says.
+    """
+    suffix = suffix_of(path)
+    if suffix == ".parquet":
+        return schema_kinds(open_parquet(path).schema_arrow)
+    rows = _first_rows(path, reading)
+    if suffix in _JSON:
+        check_whole(path, rows)
+        return kinds_of(rows, kind_of)
+    if suffix == ".txt":
+        return {"text": TEXT}
+    return {name: _kind([row[name] for row in rows]) for name in rows[0]}
+
+
+def first_cells(path: Path, reading: Reading = None) -> dict[str, list[Any]]:
+    """Return the cells of the first rows, by column; the arguments are those of `peek`.
+
+    Raises:
+        UsageError: as `peek` does.
+    """
+    if suffix_of(path) == ".parquet":
+        batch = next(open_parquet(path).iter_batches(_ROWS_PEEKED), None)
+        return {} if batch is None else cells_of(pa.Table.from_batches([batch]))
+    rows = _first_rows(path, reading)
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+
+
+def _first_rows(path: Path, reading: Reading) -> list[dict[str, Any]]:
+    rows = [row for _, row in islice(_rows(path, reading or look(path)), _ROWS_PEEKED)]
+    if not rows:
+        raise UsageError(f"{path}: expected at least one row; the file has none.")
+    return rows
+
+
+def _kind(cells: list[str]) -> str:
+    filled = [cell for cell in cells if cell.strip()]
+    return DIGITS if filled and all(map(is_number, filled)) else TEXT
+
+
+def read(
+    path: Path, kinds: Mapping[str, str], roles: Roles, reading: Reading = None, na_as_empty: bool = False
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Read the columns that have a role.
+
+    Args:
+        path: a file with one of `SUFFIXES`.
+        kinds: what `peek` found.
+        roles: says which columns are read, and which is read as numbers.
+        reading: as for `peek`.
+        na_as_empty: read NA, null, nan and what else pandas takes for a missing text in a csv or tsv file as an empty one.
+
+    Returns:
+        The schema, and the rows in batches. A missing text (null) is kept as null.
+
+    Raises:
+        UsageError: while the batches are read: at the first row with another number of columns, or a cell of another kind.
+        MixedColumn: while the batches are read: at the first list where the rows that `peek` saw have single texts.
+    """
+    wanted = wanted_kinds(kinds, roles)
+    schema = pa.schema({name: ARROW[kind] for name, kind in wanted.items()})
+    suffix = suffix_of(path)
+    if suffix == ".parquet":
+        parquet = open_parquet(path)
+        whole = parquet.schema_arrow
+        tops = [name for name in whole.names if any(f"{used}.".startswith(f"{name}.") for used in wanted)]
+        tables = (pa.Table.from_batches([batch]) for batch in parquet.iter_batches(ROWS_A_BATCH, columns=tops))
+        return schema, convert(path, tables, whole, wanted, schema)
+    reading = reading or look(path)
+    rows = _rows(path, reading)
+    if na_as_empty:
+        rows = ((number, {name: "" if cell in NA else cell for name, cell in row.items()}) for number, row in rows)
+    if suffix in _JSON and roles.how != "as set":
+        rows = _same_keys(path, rows, kinds, roles)
+
+    def remedy(number: int) -> str:
+        if suffix == ".jsonl" and isinstance(reading, Coding) and reading.plain and not is_stream(path, reading):
+            return f"Mend the row, set columns to other ones, or read the file without it: {without_line(path, number)}"
+        return "Mend the row, or set columns to other ones."
+
+    return schema, batches(path, rows, wanted, schema, "line", remedy)
+
+
+def wanted_kinds(kinds: Mapping[str, str], roles: Roles) -> dict[str, str]:
+    """Say as what each column with a role is read: the score as numbers, numbers in another role as texts."""
+    return {
+        name: NUMBER if name == roles.score else TEXT if kinds[name] == NUMBER else kinds[name] for name in roles.used
+    }
+
+
+def _same_keys(path: Path, rows: Iterable[Row], kinds: Mapping[str, str], roles: Roles) -> Iterator[Row]:
+    """Go through rows whose roles were found from the first ones, and refuse keys that these did not have."""
+    for number, row in rows:
+        new = [name for name in row if name not in kinds]
+        gone = [name for name in roles.used if name not in row and cell(row, name) is None]
+        missing = gone if roles.how == "by order" else []
+        if new or missing:
+            raise Doubt(
+                str(path),
+                f"line {number}: expected the keys of the first rows, since roles were found {roles.how}; missing: "
+                f"{', '.join(missing) or 'none'}; new: {', '.join(new) or 'none'}",
+                [("if a missing text is an empty one and other keys are left out", {"columns": roles.setting})],
+            )
+        yield number, row
+
+
+def _rows(path: Path, reading: Reading) -> Iterator[Row]:
+    if isinstance(reading, Layout):
+        return delimited.rows(path, reading)
+    assert reading is not None, "a text file has an encoding"
+    suffix = suffix_of(path)
+    if suffix in _JSON and is_stream(path, reading):
+        return stream_rows(path, reading)
+    if suffix in _JSON:
+        return line_rows(path, lines(path, reading))
+    return ((number, {"text": line.rstrip("\r\n")}) for number, line in lines(path, reading))

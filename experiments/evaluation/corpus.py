@@ -1,0 +1,239 @@
+"""Queries, documents and corpora of evaluation and search, from every source that training reads."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from inbatch.errors import UsageError
+from inbatch.experiments.command import read_lines
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from inbatch.data.formats.columns import Roles
+    from inbatch.data.sources.sources import Source
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows of a query and the documents that answer it.
+
+    Attributes:
+        name: of the source, short.
+        queries: one a row.
+        documents: those that answer the row's query, one or several.
+        others: documents that answer no query of their row: hard negatives.
+        near_duplicate: whether a row's document resembles a training document; None where the source does not say.
+        scores: one a row, how well the documents answer the query; None where the source has none, and all do.
+    """
+
+    name: str
+    queries: list[str]
+    documents: list[list[str]]
+    others: list[str]
+    near_duplicate: list[bool] | None
+    scores: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts to search, each once, and where each lies."""
+
+    texts: list[str]
+    places: list[str]
+
+
+def read_judged(source: str | Source, split: str | None = None, limit: int | None = None) -> Judged:
+    """Read the first ``limit`` rows of a source as queries and documents.
+
+    Args:
+        source: a path or name, or a `Source` where columns have to be said.
+        split: of the source, in place of its own.
+        limit: rows at most; None takes all.
+
+    Raises:
+        MissingError: if the source is not there.
+        UsageError: if its rows are no pairs, or the limit is below 1.
+    """
+    from inbatch.data.sources.sources import ENVIRONMENT
+
+    source = _source(source, split)
+    if source.path == ENVIRONMENT:
+        rows = _environment(source.split or "validation")
+        part = _first(rows, limit)[:]
+        return Judged(ENVIRONMENT, part["anchor"], [[text] for text in part["positive"]], [], part["near_duplicate"])
+    rows, roles = _load(source)
+    if roles.positive is None:
+        raise UsageError(
+            f"{source.path}: expected a column of queries and one of documents; got {roles}. Set columns to "
+            "{anchor: NAME, positive: NAME}."
+        )
+    part = _first(rows, limit)[:]
+    negatives = [text for name in roles.negatives for cell in part[name] for text in _listed(cell)]
+    name = Path(source.path.rstrip("/")).stem
+    scores = None if roles.score is None else [float(score) for score in part[roles.score]]
+    return Judged(name, part[roles.anchor], [_listed(cell) for cell in part[roles.positive]], negatives, None, scores)
+
+
+def read_corpus(source: str | Source, split: str | None = None, limit: int | None = None) -> Corpus:
+    """Read the documents of a source: the positives of pairs, else the texts themselves; blank ones are left out.
+
+    The arguments are those of `read_judged`; the split ``all`` of ``environment`` is its three splits together, and its default.
+
+    Raises:
+        MissingError: if the source is not there.
+        UsageError: if it holds no text, or the limit is below 1.
+    """
+    from inbatch.data.sources.sources import ENVIRONMENT
+
+    source = _source(source, split)
+    if source.path == ENVIRONMENT:
+        part = _first(_environment(source.split or "all"), limit)[:]
+        places = [
+            f"{module}.{name}  {file}:{line}"
+            for module, name, file, line in zip(part["module"], part["name"], part["file"], part["line"])
+        ]
+        return Corpus(part["positive"], places)
+    # Rows with blank texts stay until here, so that the numbers are those of the file.
+    rows, roles = _load(replace(source, empty="keep"))
+    cells = _first(rows, limit)[:][roles.positive or roles.anchor]
+    found: dict[str, str] = {}
+    for number, cell in enumerate(cells):
+        for text in _listed(cell):
+            if text.strip():
+                found.setdefault(text, f"row {number}")
+    if not found:
+        raise UsageError(f"{source.path}: expected texts to search; all are blank.")
+    return Corpus(list(found), list(found.values()))
+
+
+def read_texts(path: str, column: str | None = None) -> list[str]:
+    """Read one text a row, blank ones too: the lines of a text file or of stdin (``-``), or one column of a table.
+
+    Args:
+        path: a file; what does not end as a table does is read as lines.
+        column: its name, or its number in a csv or tsv file without a line of names; None takes the only one that holds texts.
+
+    Raises:
+        MissingError: if there is no such file.
+        UsageError: if it cannot be read, or holds several columns of texts and none is named.
+    """
+    from inbatch.data.formats.columns import DIGITS, NUMBER, TEXT
+    from inbatch.data.formats.files import SUFFIXES, first_cells, peek
+    from inbatch.data.formats.ids import likeness
+    from inbatch.data.formats.opening import suffix_of
+    from inbatch.data.sources.sources import Source
+
+    there = path != "-" and Path(path).is_file()
+    if not there or suffix_of(path) == ".txt" or suffix_of(path) not in SUFFIXES:
+        if column is not None and (there or path == "-"):
+            raise UsageError(
+                f"expected a table for --column {column}; {path} is read line by line. Leave --column out."
+            )
+        return read_lines(path)
+    if column is None:
+        kinds = peek(Path(path))
+        ids = [name for name, cells in first_cells(Path(path)).items() if likeness(name, cells) == "ids"]
+        texts = [name for name, kind in kinds.items() if kind == TEXT and name not in ids]
+        texts = texts or [name for name, kind in kinds.items() if kind in (DIGITS, NUMBER) and name not in ids]
+        if len(texts) != 1:
+            line = f": --column {shlex.quote(texts[0])}" if texts else " with --column NAME, or give a file of lines."
+            raise UsageError(
+                f"expected the column of texts in {path}; it holds {', '.join(kinds)}. Say which it is{line}"
+            )
+        column = texts[0]
+    rows, roles = _load(Source(path, columns={"anchor": int(column) if column.isdecimal() else column}, empty="keep"))
+    return [text or "" for text in rows[roles.anchor]]
+
+
+def _source(source: str | Source, split: str | None) -> Source:
+    from inbatch.data.sources.sources import Source
+
+    source = source if isinstance(source, Source) else Source(source)
+    return source if split is None else replace(source, split=split)
+
+
+def _load(source: Source) -> tuple[Dataset, Roles]:
+    from inbatch.data.sources.sources import load
+
+    table = load(source)
+    return table.rows, table.roles
+
+
+def _environment(split: str) -> Dataset:
+    from datasets import concatenate_datasets
+
+    from inbatch.data.sources.environment import SPLITS, environment_pairs
+
+    if split == "all":
+        return concatenate_datasets([environment_pairs(part) for part in SPLITS])
+    return environment_pairs(split)
+
+
+def _first(rows: Dataset, limit: int | None) -> Dataset:
+    if limit is not None and limit < 1:
+        raise UsageError(f"expected a limit of at least 1 row; got {limit}. Set limit.")
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def _listed(cell: Any) -> list[str]:
+    return [cell] if isinstance(cell, str) else [text for text in cell or [] if text is not None]
+
+
+def add_source_arguments(parser: argparse.ArgumentParser, name: str, splits: str) -> None:
+    """Declare the positional argument ``name`` for the source, and how it is read; ``splits`` explains the default split."""
+    parser.add_argument(
+        "source",
+        metavar=name.upper(),
+        help="txt, csv, tsv, jsonl, json or parquet file, also compressed (.gz, .zst, .bz2), folder of a saved data set, data set of the "
+        "Hugging Face hub, or `environment`: docstrings and code of the Python packages installed here; or in braces how it is read, as "
+        "in inbatch fit, e.g. '{path: a.csv, delimiter: semicolon}'",
+    )
+    parser.add_argument("--split", help=f"split of a data set or of environment (default: {splits})")
+    parser.add_argument("--limit", type=int, metavar="ROWS", help="take the first rows only (default: all)")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="ROLE=NAME",
+        help="roles of columns whose names do not say them, e.g. anchor=title positive=body; several negatives by commas; "
+        "a number counts the columns, from 0, of a csv or tsv file without a line of names",
+    )
+
+
+def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `read_judged` and `read_corpus` from those that `add_source_arguments` declared.
+
+    Raises:
+        UsageError: if ``--columns`` is not made of ROLE=NAME, or what stands in braces is no source.
+    """
+
+    columns: dict[str, Any] = {}
+    for item in args.columns or []:
+        role, equals, name = item.partition("=")
+        if not (role and equals and name) or role in columns:
+            raise UsageError(f"expected --columns ROLE=NAME, each role once; got {item!r}.")
+        names = [int(part) if part.isdecimal() else part for part in name.split(",")]
+        columns[role] = names if role == "negatives" else name if len(names) > 1 else names[0]
+    source = _in_braces(args.source)
+    return {"source": replace(source, columns=columns or source.columns), "split": args.split, "limit": args.limit}
+
+
+def _in_braces(text: str) -> Source:
+    """Read ``{path: …, …}`` as a source; anything else is its path."""
+    from inbatch.data.sources.sources import Source
+
+    if not text.startswith("{"):
+        return Source(text)
+    try:
+        return Source(**yaml.safe_load(text))
+    except (yaml.YAMLError, TypeError) as error:
+        raise UsageError(
+            f"expected a path, or a source as '{{path: FILE, delimiter: semicolon}}' with a blank behind each colon and comma; got {text}: "
+            f"{' '.join(str(error).split())[:120]}."
+        ) from None

@@ -1,0 +1,108 @@
+"""A sum of objectives: how a paper's method of several terms is composed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts, LossOutput, Objective, parts, project
+from inbatch.losses.refusals import refuse_batch_norm_of_one_row
+from inbatch.spelling import suggest
+from inbatch.views import TokenBatch, Views
+
+
+@dataclass(frozen=True)
+class Decay:
+    """A weight that falls with the optimizer step: ``initial · factor^(step / every)``; step 0 is the first.
+
+    Attributes:
+        initial: at the first step.
+        factor: what remains after each ``every`` steps.
+        every: steps.
+    """
+
+    initial: float
+    factor: float
+    every: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor <= 1 or self.every < 1:
+            raise UsageError(
+                f"expected a decay with factor in (0, 1] and every >= 1; got factor={self.factor} and every={self.every}."
+            )
+
+    def __call__(self, step: int) -> float:
+        """Return the weight at an optimizer step."""
+        return self.initial * self.factor ** (step / self.every)
+
+
+class WeightedSum(Objective):
+    """Add objectives: ``Σ weight · term``.
+
+    Args:
+        terms: objectives by name; the name prefixes what each of them logs.
+        weights: one number a term, or a `Decay`; a term that is not named has weight 1. A term of weight 0 is left out as if it had
+            not been given: it is neither computed nor trained, so that 0 may be a point of a sweep.
+        projector: a module of training only, applied to all views of this rank's rows in one call before the terms.
+
+    Raises:
+        UsageError: if there are no terms with a weight other than 0, or a weight names no term, or a projector is given to
+            a term that must have its own, or a term reads learned tokens.
+    """
+
+    def __init__(
+        self,
+        terms: dict[str, Objective],
+        weights: dict[str, float | Decay] | None = None,
+        projector: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        weights = weights or {}
+        for name in set(weights) - set(terms):
+            raise UsageError(
+                f"expected weights of the terms {', '.join(terms)}; got one of {name}{suggest(name, terms) or '.'} Set objective.weights."
+            )
+        self.weights: dict[str, float | Decay] = {
+            name: weights.get(name, 1.0) for name in terms if weights.get(name, 1.0) != 0
+        }
+        if not self.weights:
+            raise UsageError(
+                f"expected a term with a weight other than 0; got {', '.join(terms) or 'no terms'}. Set objective.terms and "
+                "objective.weights."
+            )
+        alone = [name for name in self.weights if any(part.takes_states for part in parts(terms[name]))]
+        if alone:
+            raise UsageError(
+                f"the term {alone[0]} reads the learned tokens one by one, and no other term can. Make it the objective by itself."
+            )
+        whole = [name for name in self.weights if not all(part.takes_projected for part in parts(terms[name]))]
+        if projector is not None and whole:
+            raise UsageError(
+                f"the term {whole[0]} projects by itself what it makes. Give the projector to each of the terms, and set "
+                "objective.projector to null."
+            )
+        self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
+        self.projector = projector
+
+    def check(self, batch: BatchFacts) -> None:
+        """See `Objective.check`."""
+        refuse_batch_norm_of_one_row(self.projector, batch)
+
+    def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
+        """Project once, then add the terms' losses; each term logs its own loss and numbers under its name."""
+        z = project(z, self.projector)
+        total: Tensor | None = None
+        logs: dict[str, Tensor | float] = {}
+        for name, term in self.terms.items():
+            weight: Any = self.weights[name]
+            if isinstance(weight, Decay):
+                weight = logs[f"{name}/weight"] = weight(self.step)
+            output: LossOutput = term(z, tokens, encoder)
+            total = weight * output.loss if total is None else total + weight * output.loss
+            logs[f"{name}/loss"] = output.loss.detach()
+            logs |= {f"{name}/{tag}": value for tag, value in output.logs.items()}
+        assert total is not None, "there is at least one term"
+        return LossOutput(total, logs)

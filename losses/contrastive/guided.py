@@ -1,0 +1,149 @@
+"""GISTEmbed: a guide model says which in-batch candidates are no negatives; four blocks of candidates in one denominator."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from inbatch.errors import UsageError
+from inbatch.kernels import info_nce, log_sum, map_in_chunks, pair_logits
+from inbatch.kernels.distributed.gather import row_counts, world_size
+from inbatch.losses.base import BatchFacts, LossOutput, Objective
+from inbatch.losses.contrastive.contrast import NO_TEXT, first_row, gather_keys
+from inbatch.losses.contrastive.infonce import similarity_logs, unit
+from inbatch.losses.contrastive.lone_rows import lone_rows, note
+from inbatch.losses.refusals import refuse_scores, require_same_tokens
+from inbatch.views import TokenBatch, Views
+
+MarginKind = Literal["absolute", "relative"]
+
+
+class Guided(Objective):
+    """InfoNCE over anchor-positive, anchor-anchor, positive-positive and anchor-negative pairs, false negatives left out.
+
+    A candidate is dropped where the guide rates the pair above its rating of the row's own positive, less a margin.
+
+    Args:
+        guide: a frozen encoder, `inbatch.models.networks.reference.Reference`, of the live one's tokens.
+        temperature: divides the cosine.
+        margin: by which a candidate must stay below the positive, in the guide's cosine.
+        margin_kind: ``absolute``: positive - margin; ``relative``: positive - |positive| · margin.
+        workspace_bytes: as in `InfoNCE`.
+
+    Raises:
+        UsageError: if a number is out of range; when it meets the encoder, if the guide reads other tokens.
+
+    Source: Solatorio 2024, arXiv 2402.16829; equals sentence-transformers' ``GISTEmbedLoss`` with contrast_anchors and
+    contrast_positives.
+    """
+
+    in_batch = True
+    passes = "the guide"
+
+    def __init__(
+        self,
+        guide: nn.Module,
+        temperature: float = 0.01,
+        margin: float = 0.0,
+        margin_kind: MarginKind = "absolute",
+        workspace_bytes: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(temperature) and temperature > 0 and math.isfinite(margin)):
+            raise UsageError(
+                f"expected a finite temperature > 0 and a finite margin; got {temperature} and {margin}. Set objective.temperature "
+                "and objective.margin."
+            )
+        if margin_kind not in get_args(MarginKind):
+            raise UsageError(
+                f"expected margin_kind to be absolute or relative; got {margin_kind!r}. Set objective.margin_kind."
+            )
+        self.guide = guide
+        self.temperature = temperature
+        self.margin = margin
+        self.margin_kind: MarginKind = margin_kind
+        self.workspace_bytes = workspace_bytes
+
+    def attach(self, encoder: Any) -> None:
+        """See `Objective.attach`."""
+        require_same_tokens(self.guide, encoder, "objective.guide")
+
+    def check(self, batch: BatchFacts) -> None:
+        """See `Objective.check`."""
+        refuse_scores(batch.scored, self)
+
+    def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
+        """Let the guide embed the batch, and contrast; see `Objective.forward`."""
+        with torch.no_grad():
+            guide = unit(
+                z.replace_payloads([map_in_chunks(self.guide, view, budget=self.chunk_tokens) for view in tokens])
+            )
+            own = pair_logits(guide.anchor, guide.positive, 1.0)
+            ceiling = own - self.margin * (1 if self.margin_kind == "absolute" else own.abs())
+        z, scale = unit(z), 1 / self.temperature
+        logs: dict[str, Tensor | float] = {}
+        loss = guided_contrast(z, guide, ceiling, scale, self.workspace_bytes, logs)
+        return LossOutput(loss, {**similarity_logs(z, scale), **logs})
+
+
+def guided_contrast(
+    z: Views[Tensor],
+    guide: Views[Tensor],
+    ceiling: Tensor,
+    scale: float,
+    workspace_bytes: int | None = None,
+    logs: dict[str, Any] | None = None,
+) -> Tensor:
+    """Compute the loss of this rank's rows, whose average over ranks is the mean over the global batch.
+
+    Equals the cross entropy of ``scale · [a pᵀ | a aᵀ | p pᵀ | a nᵀ]`` with -inf where the guide's cosine lies above the row's
+    ceiling, the row's own positive excepted, and on what a row is to itself.
+
+    Args:
+        z: embeddings, (b, d) a view, normalised; with ids or without.
+        guide: the guide's, (b, g) a view, normalised.
+        ceiling: (b,) cosines of the guide.
+        scale: 1/temperature.
+        workspace_bytes: as in `info_nce`.
+        logs: takes the number of rows without a negative, see `lone_rows`.
+
+    Returns:
+        0-d tensor.
+    """
+    counts = row_counts(len(z.anchor), z.anchor.device)
+    own = first_row(counts)
+    mine = torch.arange(own, own + len(z.anchor), device=z.anchor.device)
+    # A row is no candidate of itself: its texts say so, or else its number.
+    numbers = torch.stack([mine, mine] if z.ids is None else [z.ids.anchor, z.ids.positive], 1)
+    of_negatives = [numbers.new_full(numbers.shape, NO_TEXT) for _ in z.negatives]
+    if z.ids is not None:
+        of_negatives = [torch.stack([n, n], 1) for n in z.ids.negatives]
+
+    keys = [z.positive, z.anchor, *z.negatives]
+    guides = [guide.positive, guide.anchor, *guide.negatives]
+    key_ids = gather_keys([numbers, numbers, *of_negatives], counts)
+    shared: dict[str, Any] = {"scale": scale, "own": own, "query_ids": numbers, "workspace_bytes": workspace_bytes}
+    positives = log_sum(
+        z.positive,
+        gather_keys([z.positive], counts),
+        key_ids=gather_keys([numbers], counts),
+        guide=(guide.positive, gather_keys([guide.positive], counts), ceiling),
+        **shared,
+    )
+    key = gather_keys(keys, counts)
+    guiding = (guide.anchor, gather_keys(guides, counts), ceiling)
+    if logs is not None:
+        note(logs, lone_rows(z.anchor, key, own, numbers, key_ids, guide=guiding, extra=positives.detach()[:, None]))
+    total = info_nce(
+        z.anchor,
+        key,
+        key_ids=key_ids,
+        guide=guiding,
+        extra=positives[:, None],
+        reduction="sum",
+        **shared,
+    )
+    return total * world_size() / sum(counts)

@@ -1,0 +1,94 @@
+"""What several objectives refuse: encoders and batches that do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts, Objective
+from inbatch.text.templates import learned_ids
+
+
+def check_width(objective: nn.Module, dim: int) -> None:
+    """Refuse a projector that does not take the encoder's embeddings.
+
+    Raises:
+        UsageError: if the outermost projector takes vectors of another size.
+    """
+    takes = getattr(getattr(objective, "projector", None), "in_features", dim)
+    if takes != dim:
+        raise UsageError(
+            f"expected a projector with in_features={dim}, the embedding's size; got {takes}. Set objective.projector's in_features."
+        )
+    if getattr(objective, "projector", None) is None:
+        for term in objective.children():
+            for part in term.children() if isinstance(term, nn.ModuleDict) else [term]:
+                check_width(part, dim)
+
+
+def refuse_batch_norm_of_one_row(projector: nn.Module | None, batch: BatchFacts) -> None:
+    """Refuse a batch norm where a rank has one row: its views would be all that statistics are made of.
+
+    Raises:
+        UsageError: if so.
+    """
+    norms = (
+        [] if projector is None else [m for m in projector.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    )
+    if norms and batch.rows < 2:
+        raise UsageError(
+            f"expected at least 2 rows a rank for the projector's {type(norms[0]).__name__}; got {batch.rows}. Raise "
+            "data.batch_size, use fewer ranks, or choose a projector without batch norm."
+        )
+
+
+def require_negatives(batch: BatchFacts, objective: Objective) -> None:
+    """Refuse data without hard negatives.
+
+    Raises:
+        UsageError: if a source has none.
+    """
+    if batch.negatives < 1:
+        raise UsageError(
+            f"{type(objective).__name__} expects a hard negative in every row; the data has none. Give data.sources a third "
+            "column (columns: {anchor: NAME, positive: NAME, negatives: [NAME]}), or choose an objective without one."
+        )
+
+
+def refuse_scores(scored: bool, objective: Objective) -> None:
+    """Refuse scored pairs, of which one with score 0 would be trained as a positive.
+
+    Raises:
+        UsageError: if every row has a score.
+    """
+    if scored:
+        raise UsageError(
+            f"{type(objective).__name__} takes every pair as a positive one, but a column of the source was read as scores. Keep the "
+            "rows that are positives, then set view: pair and columns: {anchor: NAME, positive: NAME} on the source; or take InfoNCE "
+            "with positive_score, from which on a row is a positive."
+        )
+
+
+def require_same_tokens(side: Any, encoder: Any, setting: str, texts_only: bool = False) -> None:
+    """Refuse a side network that reads the encoder's tokens as other words.
+
+    Args:
+        side: a network with a ``tokenizer``.
+        encoder: the live encoder.
+        setting: what names the side network in a configuration, for the message.
+        texts_only: it reads texts out of their templates, and so never the encoder's learned tokens.
+
+    Raises:
+        UsageError: if the vocabularies differ.
+    """
+    theirs, ours = (x.tokenizer.get_vocab() for x in (side, encoder))
+    learned = set(learned_ids(encoder.tokenizer)) if texts_only else set()
+    ours = {token: index for token, index in ours.items() if index not in learned}
+    if theirs != ours:
+        differing = sum(theirs.get(token) != index for token, index in ours.items())
+        raise UsageError(
+            f"expected {setting} to read the encoder's tokens; its vocabulary has {len(theirs)} entries and the encoder's "
+            f"{len(ours)}, of which {differing} mean something else there. Set {setting} to a network of the encoder's tokenizer."
+        )

@@ -1,0 +1,87 @@
+"""What an export keeps of an encoder beyond network, pooling and a dense head: prefixes, learned tokens, other heads, corrections."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inbatch.models.adapters.learned_tokens import FILE as LEARNED
+from inbatch.models.adapters.prefix import FILE as PREFIX
+from inbatch.models.adapters.prefix import Prefix
+from inbatch.models.heads.dense import MLMTransform
+from inbatch.models.heads.latent_attention import FILE as LATENT
+from inbatch.models.heads.latent_attention import LatentAttention
+from inbatch.models.heads.template_bias import TemplateBias
+from inbatch.models.record import load_module
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from inbatch.models.encoder import Encoder
+
+TRANSFORM = "mlm_transform.safetensors"
+# Arguments of `Encoder` that a record holds as they are.
+_PLAIN = ("default_prompt", "one_string_at_test", "period_at_test", "one_string", "ensembles")
+
+
+def describe_parts(encoder: Encoder) -> dict[str, Any]:
+    """Return the record's entries of these parts."""
+    correction, head, prefix = encoder.correction, encoder.head, encoder.backbone.prefix
+    learned = encoder.backbone.learned_tokens
+    switches = ("template_bias_at_test", "after_head", "bias_gradient", "delta_positions")
+    return {
+        "prefix": None if prefix is None else asdict(prefix),
+        "mlm_transform": {"in_features": head.in_features, "eps": head.norm.eps}
+        if isinstance(head, MLMTransform)
+        else None,
+        "correction": None if correction is None else {name: getattr(correction, name) for name in switches},
+        "learned_tokens": 0 if learned is None else len(learned),
+        "latent": None if encoder.latent is None else encoder.latent.settings,
+        **{name: getattr(encoder, name) for name in _PLAIN},
+    }
+
+
+def write_parts(folder: Path, encoder: Encoder) -> None:
+    """Write the weights of these parts, where the encoder has them."""
+    backbone = encoder.backbone
+    for module, file in ((backbone.prefix_table, PREFIX), (backbone.learned_tokens, LEARNED), (encoder.latent, LATENT)):
+        if module is not None:
+            _save(module, folder / file)
+    if isinstance(encoder.head, MLMTransform):
+        _save(encoder.head, folder / TRANSFORM)
+
+
+def read_prefix(record: dict[str, Any]) -> Prefix | None:
+    """Return the settings of a record's prefix; the table's weights follow by `read_parts`."""
+    found = record.get("prefix")
+    return None if found is None else Prefix(**found)
+
+
+def read_parts(folder: Path, record: dict[str, Any], backbone: Any) -> dict[str, Any]:
+    """Load the prefix into a backbone, and return the arguments of `Encoder` that the record holds beyond the plain ones.
+
+    Raises:
+        MissingError: if weights of the record are not there.
+    """
+    if backbone.prefix_table is not None:
+        load_module(backbone.prefix_table, folder / PREFIX)
+    if backbone.learned_tokens is not None:
+        load_module(backbone.learned_tokens, folder / LEARNED)
+    found: dict[str, Any] = {name: record[name] for name in _PLAIN if name in record}
+    if record.get("latent") is not None:
+        found["latent"] = LatentAttention(**record["latent"])
+        load_module(found["latent"], folder / LATENT)
+    if record.get("correction") is not None:
+        found["correction"] = TemplateBias(**record["correction"])
+    if record.get("mlm_transform") is not None:
+        found["head"] = MLMTransform(**record["mlm_transform"])
+        load_module(found["head"], folder / TRANSFORM)
+    return found
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(state, path, metadata={"format": "pt"})

@@ -1,0 +1,85 @@
+"""A sum of objectives is the sum, in value, gradient and logs."""
+
+import pytest
+import torch
+
+from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts, parts
+from inbatch.losses.combine.weighted import Decay, WeightedSum
+from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.losses.contrastive.momentum_queue import MomentumQueue
+from inbatch.losses.graded.cosent import CoSENT
+from inbatch.views import Views
+
+
+def test_weights_and_logs():
+    views = Views(torch.randn(5, 4, requires_grad=True), torch.randn(5, 4))
+    terms = {"near": InfoNCE(0.1), "far": InfoNCE(0.5)}
+    output = WeightedSum(terms, {"far": 0.25})(views, None, None)
+    losses = {name: term(views, None, None).loss for name, term in terms.items()}
+    assert torch.allclose(output.loss, losses["near"] + 0.25 * losses["far"])
+    assert torch.allclose(output.logs["far/loss"], losses["far"])
+    assert output.logs["near/temperature"] == pytest.approx(0.1)
+    output.loss.backward()
+    assert views.anchor.grad.abs().sum() > 0
+
+
+def test_parameters_of_the_terms_are_its_own():
+    both = WeightedSum({"a": InfoNCE(learn_temperature=True), "b": InfoNCE()})
+    assert [name for name, _ in both.named_parameters()] == ["terms.a.log_scale"]
+
+
+def test_a_term_of_weight_0_is_as_if_it_were_not_there():
+    views = Views(torch.randn(5, 4), torch.randn(5, 4))
+    method = WeightedSum({"a": InfoNCE(0.1), "b": CoSENT(), "c": InfoNCE(learn_temperature=True)}, {"b": 0.0, "c": 0})
+    method.check(BatchFacts(rows=5, negatives=0, scored=False))
+    assert [type(part) for part in parts(method)] == [WeightedSum, InfoNCE]
+    assert not list(method.parameters())
+    output = method(views, None, None)
+    assert torch.equal(output.loss, InfoNCE(0.1)(views, None, None).loss)
+    assert not any(tag.startswith(("b/", "c/")) for tag in output.logs)
+
+
+@pytest.mark.parametrize(
+    ("terms", "weights", "message"),
+    [
+        ({}, None, "a weight other than 0; got no terms"),
+        ({"a": InfoNCE()}, {"a": 0.0}, "a weight other than 0; got a"),
+        ({"hinge": InfoNCE()}, {"hnige": 1.0}, "of the terms hinge; got one of hnige. Did you mean hinge?"),
+    ],
+)
+def test_no_terms_and_weights_of_nothing_are_refused(terms, weights, message):
+    with pytest.raises(UsageError, match=message):
+        WeightedSum(terms, weights)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (100, 0.95), (250, 0.879648)])
+def test_a_weight_that_falls_with_the_step(step, factor):
+    """PromCSE's masked-token term, as its released code weighs it."""
+    assert Decay(1.0, 0.95, 100)(step) == pytest.approx(factor, abs=5e-7)
+    views = Views(torch.randn(5, 4), torch.randn(5, 4))
+    method = WeightedSum({"a": InfoNCE()}, {"a": Decay(0.1, 0.95, 100)})
+    method.step = step
+    output = method(views, None, None)
+    assert torch.allclose(output.loss, 0.1 * factor * InfoNCE()(views, None, None).loss, rtol=1e-5)
+    assert output.logs["a/weight"] == pytest.approx(0.1 * factor, rel=1e-5)
+
+
+def test_terms_see_what_the_one_projector_made():
+    projector = torch.nn.Linear(4, 3)
+    views = Views(torch.randn(5, 4), torch.randn(5, 4))
+    together = WeightedSum({"a": InfoNCE(0.1), "b": InfoNCE(0.5)}, projector=projector)(views, None, None).loss
+    apart = sum(InfoNCE(t, projector=projector)(views, None, None).loss for t in (0.1, 0.5))
+    assert torch.allclose(together, apart)
+
+
+def test_a_queue_must_project_what_it_makes_itself():
+    with pytest.raises(UsageError, match="the term q projects by itself.*Give the projector to each of the terms"):
+        WeightedSum({"q": MomentumQueue(4)}, projector=torch.nn.Linear(4, 4))
+    WeightedSum({"q": MomentumQueue(4, projector=torch.nn.Linear(4, 4))})
+
+
+@pytest.mark.parametrize(("factor", "every"), [(0.0, 100), (1.5, 100), (0.9, 0)])
+def test_a_decay_that_does_not_fall_is_refused(factor, every):
+    with pytest.raises(UsageError, match=r"factor in \(0, 1\] and every >= 1"):
+        Decay(1.0, factor, every)
