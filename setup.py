@@ -23,7 +23,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["inbatch", "inbatch.*"]),
-    package_data={"inbatch.experiments": ["*.yaml", "*/*.yaml"]},
+    package_data={"inbatch.experiments": ["recipes/*.yaml", "recipes/*/*.yaml"]},
     install_requires=[
         "torch>=2.11",
         "lightning>=2.6",
