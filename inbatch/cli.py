@@ -22,6 +22,10 @@ from inbatch.spelling import nearest
 # verb: (module, what it does). A module has configure(parser) and run(args), or main(arguments) if it parses by itself.
 VERBS = {
     "fit": ("inbatch.run.fit", "train a model from YAML files and options; the same command again resumes"),
+    "recipes": (
+        "inbatch.experiments.recipes.command",
+        "list what can be trained as it is, with what each recipe claims",
+    ),
     "evaluate": ("inbatch.experiments.evaluation.command", "measure a model: sts, retrieval"),
     "encode": ("inbatch.experiments.inference.encode", "turn a file of texts into an array of embeddings"),
     "search": ("inbatch.experiments.inference.search", "find the nearest texts of a corpus"),

@@ -6,8 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
-from inbatch.config import command_for
 from inbatch.errors import MissingError
+from inbatch.recipes import command_for
 
 MINILM = "minilm"
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"

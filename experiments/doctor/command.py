@@ -56,12 +56,12 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError("--memory is for the plan of a run. Give the run, too: --config ...")
     prepare_file(args.out)
     if args.path is not None:
-        from inbatch.config import names_config, options_for
         from inbatch.experiments.doctor.inspection import inspect_model
+        from inbatch.recipes import command, names_config
 
         if names_config(args.path) and not Path(args.path).is_dir():
             raise UsageError(
-                f"expected a model; {args.path} is a configuration. Did you mean {options_for(args.path)}?"
+                f"expected a model; {args.path} is a configuration. Did you mean {command(args.path).removeprefix('inbatch fit ')}?"
             )
         return _tell(args, f"model {args.path}", inspect_model(args.path))
     print("importing and testing; this takes some seconds", file=sys.stderr)

@@ -49,7 +49,7 @@ def plan_run(arguments: Sequence[str], given_gib: float | None = None) -> tuple[
         MissingError: if a file, data set or model is not there.
         InbatchError: if the rehearsal fails.
     """
-    from inbatch.config import locate_configs
+    from inbatch.run.config import locate_configs
     from inbatch.run.options import FitCLI
 
     if given_gib is not None and not (math.isfinite(given_gib) and given_gib > 0):

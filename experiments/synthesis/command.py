@@ -62,11 +62,11 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
         UsageError: if the arguments are wrong, the objective takes no reference scores, or the file holds those of another model.
         MissingError: if a file, data set or model is not there.
     """
-    from inbatch.config import locate_configs
     from inbatch.experiments.doctor.rehearsal import silence
     from inbatch.losses.generative.distribution_alignment import DistributionAlignment
     from inbatch.losses.generative.reference_scores import ReferenceScores
     from inbatch.models.training.data_checks import facts_of_batches
+    from inbatch.run.config import locate_configs
     from inbatch.run.options import FitCLI
 
     silence()

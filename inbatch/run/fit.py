@@ -27,9 +27,9 @@ from inbatch.callbacks.precision import AgreedPrecision
 from inbatch.callbacks.progress import Progress
 from inbatch.callbacks.ranks import leave, on_rank_zero
 from inbatch.callbacks.signals import OutOfTime, Signals, Stopped, stop_outside_of_training
-from inbatch.config import locate_configs
 from inbatch.errors import InbatchError, UsageError, own_error
 from inbatch.run.changed_data import describe_data, note_on_changed_data, refuse_changed_data
+from inbatch.run.config import locate_configs
 from inbatch.run.finish import describe_result, finish
 from inbatch.run.lightning_words import silence_lightning
 from inbatch.run.options import FitCLI
@@ -39,6 +39,7 @@ from inbatch.run.registry import asks_for_list, list_objectives
 from inbatch.run.trainer_options import as_list
 from inbatch.run_folder import RunFolder
 
+PRINT_CONFIG = "--print_config"
 # Rank 0 tells the ranks that it starts which folder it chose. Its process id goes with it: whatever else inherits the variable,
 # such as the ranks of a later run, must not take it for its own.
 CHOSEN_FOLDER = "INBATCH_CHOSEN_FOLDER"
@@ -54,8 +55,11 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     located, name = locate_configs(arguments)
     with doing("reading the configuration"):
-        cli = FitCLI(located)
+        cli = FitCLI([word for word in located if word != PRINT_CONFIG])
         config = yaml.safe_load(cli.dump())
+    if PRINT_CONFIG in located:
+        print(cli.dump(), end="")
+        return 0
     folder = _choose_folder(cli, config, name or "run")
     if rank_zero_only.rank == 0:
         folder.claim(config)

@@ -7,16 +7,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from inbatch.callbacks.precision import PRECISIONS
-from inbatch.config import keep_path
+from inbatch.class_names import shortened
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.errors import MissingError, UsageError
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
 from inbatch.precision import resolve
+from inbatch.run.config import keep_path, read_configs
 from inbatch.run.nested_options import keep_values, refuse_nulls
 from inbatch.run.parser_errors import explain, in_a_run
 from inbatch.run.registry import objectives, wrong_objective
@@ -24,8 +26,8 @@ from inbatch.run.trainer_options import check_trainer
 
 DESCRIPTION = """Train a model. Later --config files and options win over earlier ones. Every option is a parameter of a class:
 --model.objective.init_args.temperature=0.02 is the objective's temperature. The same command again resumes."""
-EXAMPLE = """example: inbatch fit --config base.yaml --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200
---config gcse/ lists the rows of a folder; --model.objective.help lists the objectives."""
+EXAMPLE = """example: inbatch fit --config own/pairs.yaml --data.sources=pairs.csv --trainer.max_steps=200
+`inbatch recipes` lists what --config takes; --model.objective.help lists the objectives."""
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the data module slices each global batch itself
     "enable_checkpointing": False,  # Lightning's own, in favour of `Checkpoints`
@@ -92,7 +94,7 @@ class FitCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=keep_values(keep_path(arguments)),
+            args=keep_values(keep_path(read_configs(arguments))),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -145,8 +147,9 @@ class FitCLI(LightningCLI):
         trainer.precision = self.precision.value
 
     def dump(self) -> str:
-        """Return the resolved configuration as YAML that ``--config`` takes again."""
-        return self.parser.dump(self.config, skip_none=False)
+        """Return the resolved configuration as YAML that ``--config`` takes again; classes of this package by their names."""
+        resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        return yaml.safe_dump(shortened(resolved), sort_keys=False, allow_unicode=True, width=140)
 
 
 def _fixed_seed(seed: bool | int) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from inbatch.config import OWN_SOURCE, names_config, options_for, rows_hint
 from inbatch.errors import InbatchError, UsageError, own_error
+from inbatch.recipes import command, methods_hint, names_config
+from inbatch.run.config import OWN_SOURCE
 from inbatch.spelling import suggest
 
 
@@ -33,7 +34,7 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
     if match := re.search(r"[Uu]nrecognized arguments: (.*)", text):
         wrong = match[1].split()[0].split("=")[0]
         if names_config(wrong):
-            return UsageError(f"{wrong} is no option. Did you mean {options_for(wrong)}?")
+            return UsageError(f"{wrong} is no option. Did you mean {command(wrong).removeprefix('inbatch fit ')}?")
         if not wrong.startswith("-"):
             return UsageError(
                 f"{wrong} belongs to no option; a value with blanks stands in quotes, such as {OWN_SOURCE}"
@@ -41,8 +42,7 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
         return _no_option(wrong, keys)
     if match := re.search(r"following arguments are required: (.*)", text):
         return UsageError(
-            f"expected {match[1]} to be set. Give --config base.yaml --config ROW.yaml, or set what is missing; there are "
-            f"{rows_hint()}."
+            f"expected {match[1]} to be set. Give --config RECIPE, or set what is missing; there are {methods_hint()}."
         )
     if match := re.search(r"Group '(.+?)' does not accept option '(.+?)'", text):
         return _no_option(f"{match[1]}.{match[2]}", keys)

@@ -16,10 +16,10 @@ def test_torch_draws_what_it_drew():
     assert golden.draws() == pytest.approx(STORED["draws"], rel=1e-12)
 
 
-@pytest.mark.parametrize("row", golden.ROWS)
-def test_the_curve_is_the_stored_one(row, tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", golden.RECIPES)
+def test_the_curve_is_the_stored_one(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    losses = golden.curve(row, tmp_path)
+    losses = golden.curve(recipe, tmp_path)
     assert len(losses) == golden.STEPS
-    assert losses == pytest.approx(STORED[row], rel=1e-6)
+    assert losses == pytest.approx(STORED[recipe], rel=1e-6)
     assert min(losses) < losses[0]

@@ -1,4 +1,4 @@
-"""Loss curves of rows on tiny networks, the same on every machine; run as a program, it writes them anew.
+"""Loss curves of recipes on tiny networks, the same on every machine; run as a program, it writes them anew.
 
 Weights come from a NumPy generator and everything runs in float64 on one thread. Only dropout and the masks of tokens are drawn
 by torch's CPU generator, whose stream is checked by itself.
@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from fit_helpers import lines_of
 from lightning.pytorch import Callback
-from tiny_rows import tiny_row
+from tiny_recipes import tiny_recipe
 
 from inbatch.cli import main
+from inbatch.recipes import packaged
 
-FOLDER = Path(__file__).parents[2] / "experiments"
 CURVES = Path(__file__).parents[1] / "experiments" / "golden.json"
-ROWS = [
+RECIPES = [
     "simcse/unsup-bert-base", "simcse/sup-roberta-base", "simcse/unsup-roberta-base-mlm", "diffcse/bert-base-sts",
     "diffcse/roberta-base-sts", "promptbert/unsup-bert-base", "promptbert/unsup-roberta-base", "promptbert/sup-bert-base",
     "promcse/unsup-bert-base", "promcse/unsup-roberta-base", "promcse/sup-bert-base-eh", "gcse/bert-base", "gcse/roberta-base",
@@ -55,27 +55,25 @@ def draws() -> list[float]:
     ]
 
 
-def curve(row: str, folder: Path) -> list[float]:
-    """Train a row's tiny copy in ``folder``, which is the working folder, and return the losses."""
-    method = row.split("/")[0]
-    shared = FOLDER / method / "shared.yaml"
-    options = tiny_row([FOLDER / "base.yaml", *([shared] if shared.exists() else []), FOLDER / f"{row}.yaml"], folder)
+def curve(recipe: str, folder: Path) -> list[float]:
+    """Train a recipe's tiny copy in ``folder``, which is the working folder, and return the losses."""
+    options = tiny_recipe(packaged() / f"{recipe}.yaml", folder)
     (folder / "golden.yaml").write_text(
         f"trainer: {{precision: 64-true, max_steps: {STEPS}, callbacks: [{{class_path: golden.NumpyWeights}}]}}\n"
         "model: {schedule_steps: 40}\n"
     )
-    own = ["--model.optimizer.init_args.lr=0.003", "--run_dir", "run"]  # of the optimizer that the row names
+    own = ["--model.optimizer.init_args.lr=0.003", "--run_dir", "run"]  # of the optimizer that the recipe names
     code = main(["fit", *options, "--config", "golden.yaml", *own])
-    assert code == 0, f"{row} ended with {code}"
+    assert code == 0, f"{recipe} ended with {code}"
     return [line["train/loss"] for line in lines_of(folder / "run" / "metrics.jsonl") if "train/loss" in line]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     found: dict[str, Any] = {"draws": draws()}
-    for row in ROWS:
+    for recipe in RECIPES:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            found[row] = curve(row, Path(folder))
-        print(row, found[row][0], found[row][-1], file=sys.stderr)
+            found[recipe] = curve(recipe, Path(folder))
+        print(recipe, found[recipe][0], found[recipe][-1], file=sys.stderr)
     CURVES.write_text(json.dumps(found, indent=1) + "\n")

@@ -7,9 +7,9 @@ import shlex
 
 from jsonargparse import ArgumentParser
 
-from inbatch.config import keep_path
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.data.sources.sources import Source, as_sources
+from inbatch.run.config import keep_path
 
 _PARSER = ArgumentParser(exit_on_error=False)
 _PARSER.add_class_arguments(EmbeddingDataModule, "data")

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
-from inbatch.config import keep_path
 from inbatch.data.datamodule import EmbeddingDataModule
 from inbatch.data.sources.sources import Source, as_sources, load
 from inbatch.errors import UsageError
+from inbatch.run.config import keep_path
 
 CHARACTERS = "abcXYZ019 ,;|\t\"'.?!\\-éß你好吗，。句مرحبا\n\r"
 WORDS = [

@@ -82,4 +82,4 @@ def test_the_command_lists_them_and_knows_them_by_name(fit: Callable[..., Any], 
     assert listed.out.startswith("objectives:\n  Angle ")
     resolved = fit("--model.objective=OwnNegatives", "--print_config")
     assert resolved.code == 0
-    assert "class_path: inbatch.losses.contrastive.own_negatives.OwnNegatives" in resolved.out
+    assert "class_path: OwnNegatives" in resolved.out

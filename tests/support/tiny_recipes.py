@@ -1,4 +1,4 @@
-"""Turn the row of a paper into the same composition of tiny random networks and a small file."""
+"""Turn a recipe into the same composition of tiny random networks and a small file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import yaml
 from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.heads.dense import Dense
+from inbatch.recipes import EXTENDS, RECIPE, chain
 
 HIDDEN = 32
-# What a row's text names -> the tiny family that stands in for it.
+# What a recipe's text names -> the tiny family that stands in for it.
 _FAMILIES = {
     "roberta": "roberta", "opt-": "opt", "phi-2": "phi", "gemma": "gemma", "qwen3": "qwen3", "mistral": "mistral", "llama": "llama",
     "minicpm": "llama", "autoregembed": "llama", "learned": "llama",
@@ -31,17 +32,20 @@ monitor: null
 _KEPT = ("prefix", "lora", "frozen", "dropout", "bidirectional", "eos", "learned_tokens", "gradient_checkpointing")
 
 
-def tiny_row(configs: list[Path], folder: Path) -> list[str]:
-    """Write tiny copies of a row's files and of data into a folder; return the options that name them."""
-    contents = [yaml.safe_load(path.read_text()) for path in configs]
-    body = configs[-1].read_text().lower().split("\ntrainer")[-1]
+def tiny_recipe(path: Path, folder: Path) -> list[str]:
+    """Write tiny copies of what a recipe stands on, of itself and of data into a folder; return the options that name them."""
+    contents = [yaml.safe_load(part.read_text()) for part in chain(path)]
+    for content in contents:
+        for key in (EXTENDS, RECIPE, "run_dir"):
+            content.pop(key, None)
+    body = path.read_text().lower().split("\ntrainer")[-1]
     kind = next((kind for word, kind in _FAMILIES.items() if word in body), "bert")
     scored = "score" in str(contents[-1].get("data", {}).get("sources", ""))
     lines = [f"this is text {i},that says {i * i},nothing about {i + 1}" for i in range(24)]
     (folder / "triples.csv").write_text("anchor,positive,negative\n" + "\n".join(lines) + "\n")
     lines = [f"this is text {i},that says {i * i},{i % 5}" for i in range(24)]
     (folder / "scored.csv").write_text("anchor,positive,score\n" + "\n".join(lines) + "\n")
-    if "reference.Reference" in str(contents):
+    if "'Reference'" in str(contents):
         Encoder(TinyRandom(kind, seed=7), head=Dense(HIDDEN)).eval().save_pretrained(folder / "reference")
     contents.append(yaml.safe_load(TRAINING))
     contents[-1]["data"]["sources"] = "scored.csv" if scored else "triples.csv"
@@ -73,18 +77,17 @@ def _tiny(node: Any, kind: str) -> Any:
         kept = {key: given[key] for key in _KEPT if key in given}
         if "autoregembed" in given["name"]:  # the export of the stage before has its learned tokens
             kept.setdefault("learned_tokens", 5)
-        return {"class_path": "inbatch.models.backbones.pretrained.TinyRandom", "init_args": {"kind": kind, **kept}}
+        return {"class_path": "TinyRandom", "init_args": {"kind": kind, **kept}}
     if name == "PretrainedDecoder":
-        return {"class_path": "inbatch.models.networks.decoder.TinyDecoder", "init_args": {"kind": kind}}
+        return {"class_path": "TinyDecoder", "init_args": {"kind": kind}}
     if name in ("LatentAttention", "ExportedLatentAttention"):
-        path = "inbatch.models.heads.latent_attention.LatentAttention"
-        return {"class_path": path, "init_args": {"hidden_size": HIDDEN, "latents": 4, "heads": 2}}
+        return {"class_path": "LatentAttention", "init_args": {"hidden_size": HIDDEN, "latents": 4, "heads": 2}}
     if name == "DistributionAlignment":
         given["reference"] = "scores.safetensors"
     if name in ("PretrainedGenerator", "EncoderGenerator", "PretrainedHead"):
         kept = {key: value for key, value in given.items() if key != "name"}
-        path = f"inbatch.models.networks.masked_lm.Tiny{'Head' if name == 'PretrainedHead' else 'Generator'}"
-        return {"class_path": path, "init_args": {"kind": kind, **kept}}
+        tiny = "TinyHead" if name == "PretrainedHead" else "TinyGenerator"
+        return {"class_path": tiny, "init_args": {"kind": kind, **kept}}
     if name == "Reference":
         given["name"] = "reference"
     if name == "Matryoshka":
@@ -92,7 +95,7 @@ def _tiny(node: Any, kind: str) -> Any:
     if name == "MLMTransform":
         given.pop("name", None)
     if name == "ExportedDense":
-        return {"class_path": "inbatch.models.export.exported.ExportedDense", "init_args": {"name": "reference"}}
+        return {"class_path": "ExportedDense", "init_args": {"name": "reference"}}
     if name in ("Dense", "BatchNormProjector", "MLMTransform"):
         given["in_features"] = HIDDEN
     return node

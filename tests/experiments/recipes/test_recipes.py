@@ -1,58 +1,52 @@
-"""Every experiment file parses against the signatures, says what it claims, and runs two steps on a tiny backbone."""
+"""Every recipe parses against the signatures, says what it claims, and runs two steps on a tiny backbone."""
 
 import json
-import re
 import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 from fit_helpers import lines_of
-from tiny_rows import tiny_row
+from tiny_recipes import tiny_recipe
 
 from inbatch import cli
-from inbatch.config import command_for, options_for
+from inbatch.class_names import short
 from inbatch.models.training.data_checks import check_data
+from inbatch.recipe_list import listed
+from inbatch.recipes import chain, command, command_for, names, packaged, read, recipe_of, run_name
 from inbatch.run.options import FitCLI
 
-FOLDER = Path(__file__).parents[2] / "experiments"
-SHARED = {"base.yaml", "shared.yaml"}
-ROWS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml") if path.name not in SHARED)
+RECIPES = dict(listed())
 
 
-def configs(row):
-    """The files of a row, in the order of its command: the base, what its folder shares, itself."""
-    shared = FOLDER / row.split("/")[0] / "shared.yaml"
-    return ["base.yaml", *([str(shared.relative_to(FOLDER))] if shared.is_file() else []), row]
+def options(name):
+    """What its command gives, files of one's own included."""
+    return ["--config", str(packaged() / name), *recipe_of(packaged() / name).options]
 
 
-def options(row):
-    return [part for name in configs(row) for part in ("--config", str(FOLDER / name))]
+def test_every_file_is_a_recipe_or_what_recipes_share():
+    shared = {name for name in names() if Path(name).name in ("base.yaml", "shared.yaml")}
+    assert set(names()) == shared | RECIPES.keys()
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_parses(row):
-    arguments = options(row)
-    if row.startswith("own/"):
-        arguments.append("--data.sources=pairs.csv")
-    config = FitCLI(arguments).config
-    assert config.trainer.max_steps > 0 or config.trainer.max_epochs or "untrained" in row
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_parses(recipe):
+    config = FitCLI(options(recipe)).config
+    assert config.trainer.max_steps > 0 or config.trainer.max_epochs or "untrained" in recipe
     assert config.data.batch_size > 1
 
 
-ANYWHERE = [row for row in ROWS if row == "quickstart.yaml" or row.startswith("own/") or "/cpu-" in row]
+ANYWHERE = [name for name in RECIPES if name == "quickstart.yaml" or name.startswith("own/") or "/cpu-" in name]
 
 
-@pytest.mark.parametrize("row", ANYWHERE)
-def test_what_is_to_run_anywhere_takes_the_precision_that_is_fast_there(row):
-    own = ["--data.sources=pairs.csv"] if row.startswith("own/") else []
-    assert FitCLI([*options(row), *own]).config.trainer.precision == "auto"
+@pytest.mark.parametrize("recipe", ANYWHERE)
+def test_what_is_to_run_anywhere_takes_the_precision_that_is_fast_there(recipe):
+    assert FitCLI(options(recipe)).config.trainer.precision == "auto"
 
 
-@pytest.mark.parametrize("row", sorted({*ROWS} - {*ANYWHERE}))
-def test_what_reproduces_a_paper_names_its_precision(row):
-    names = options_for(row).replace("--config ", "").split()
-    said = [yaml.safe_load((FOLDER / name).read_text()) for name in names]
+@pytest.mark.parametrize("recipe", sorted({*RECIPES} - {*ANYWHERE}))
+def test_what_reproduces_a_paper_names_its_precision(recipe):
+    said = [read(path) for path in chain(packaged() / recipe)]
     named = [content["trainer"]["precision"] for content in said if "precision" in content.get("trainer", {})]
     assert named[-1] != "auto"
 
@@ -61,7 +55,7 @@ def test_the_quick_start_draws_no_dropout():
     assert FitCLI(options("quickstart.yaml")).config.model.encoder.init_args.backbone.init_args.dropout == 0.0
 
 
-# Hyper-parameters of the releases: what a row is for. The optimizer's are those that PyTorch's defaults would get wrong.
+# Hyper-parameters of the releases: what a recipe is for. The optimizer's are those that PyTorch's defaults would get wrong.
 OF_ALL = {
     "seed_everything": 42, "data.ids": "position", "model.schedule": "linear", "evaluate_every": 125, "mode": "max",
     "monitor": "val/sts/STS-B-dev", "model.optimizer.init_args.weight_decay": 0.0, "trainer.accumulate_grad_batches": 1,
@@ -73,11 +67,11 @@ LR, BATCH, STEPS, CLIP, LENGTH = (
 NAME = "model.encoder.init_args.backbone.init_args.name"
 PREFIX = "model.encoder.init_args.backbone.init_args.prefix"
 HEAD, PROJECTOR = "model.encoder.init_args.head.class_path", "model.objective.init_args.projector.class_path"
-DENSE = "inbatch.models.heads.dense.Dense"
+DENSE = "Dense"
 RTD = "model.objective.init_args.terms.rtd.init_args.masking_rate"
 WEIGHTS = "model.objective.init_args.weights"
 ADAM, CUT_AT_DEV = "model.optimizer.class_path", "model.max_length_at_dev"
-FROM_STAGE_1 = "inbatch.models.export.exported.ExportedDense"
+FROM_STAGE_1 = "ExportedDense"
 UNSUP = {CLIP: 1.0, LENGTH: 32, PROJECTOR: DENSE, HEAD: None, "data.sources.view": "same"}
 SUP = {LENGTH: 32, HEAD: DENSE, PROJECTOR: None, "data.sources.view": "auto"}
 AT_DEV = {"model.training_tokens_at_dev": True}
@@ -97,7 +91,7 @@ PUBLISHED = {
     "diffcse/roberta-base-trans": {LR: 3e-6, BATCH: 64, STEPS: 31250, RTD: 0.15, WEIGHTS: {"rtd": 0.05}, CLIP: 1.0},
     "promptbert/unsup-bert-base": {**UNSUP, **AT_DEV, LR: 1e-5, BATCH: 256, STEPS: 3907, "model.template_bias_at_dev": True},
     "promptbert/unsup-roberta-base": {**UNSUP, **AT_DEV, LR: 1e-5, BATCH: 256, STEPS: 3907, NAME: "roberta-base"},
-    "promptbert/sup-bert-base": {**AT_DEV, LR: 5e-5, BATCH: 512, STEPS: 1617, HEAD: "inbatch.models.heads.dense.MLMTransform"},
+    "promptbert/sup-bert-base": {**AT_DEV, LR: 5e-5, BATCH: 512, STEPS: 1617, HEAD: "MLMTransform"},
     "promptbert/sup-roberta-base": {**SUP, **AT_DEV, LR: 5e-5, BATCH: 512, STEPS: 1617},
     "promcse/unsup-bert-base": {**UNSUP, LR: 3e-2, BATCH: 256, STEPS: 3907, PREFIX: 16},
     "promcse/unsup-bert-large": {**UNSUP, LR: 3e-2, BATCH: 256, STEPS: 3907, PREFIX: 10},
@@ -124,35 +118,37 @@ def plain(value):
     value = value.as_dict() if hasattr(value, "as_dict") else value
     if isinstance(value, dict) and "length" in value:
         return value["length"]
+    if isinstance(value, str):
+        return short(value)
     return tuple(value) if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("row", PUBLISHED)
-def test_hyper_parameters_are_the_published_ones(row):
-    config = FitCLI(options(f"{row}.yaml")).config
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_hyper_parameters_are_the_published_ones(recipe):
+    config = FitCLI(options(f"{recipe}.yaml")).config
     objective = config.model.objective.init_args
     contrast = objective if "terms" not in objective else objective.terms["contrast"].init_args
-    found = {key: plain(config.get(key)) for key in {**OF_ALL, **PUBLISHED[row]}} | {
+    found = {key: plain(config.get(key)) for key in {**OF_ALL, **PUBLISHED[recipe]}} | {
         "temperature": contrast.temperature
     }
-    if WEIGHTS in PUBLISHED[row]:
+    if WEIGHTS in PUBLISHED[recipe]:
         found[WEIGHTS] = {name: plain(weight) for name, weight in config.get(WEIGHTS).items()}
-    assert found == {**OF_ALL, **PUBLISHED[row]}
+    assert found == {**OF_ALL, **PUBLISHED[recipe]}
 
 
 RELEASES = ("simcse/", "diffcse/", "promcse/", "promptbert/")  # trained with transformers 4.2
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith(RELEASES)])
-def test_the_optimizer_is_the_releases_where_a_release_is_reproduced(row):
-    own = "cpu" in row or "untrained" in row
-    expected = "torch.optim.AdamW" if own else "inbatch.models.training.adamw_uncorrected_eps.AdamWUncorrectedEps"
-    assert FitCLI(options(row)).config.get(ADAM) == expected
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name.startswith(RELEASES)])
+def test_the_optimizer_is_the_releases_where_a_release_is_reproduced(recipe):
+    own = "cpu" in recipe or "untrained" in recipe
+    expected = "torch.optim.AdamW" if own else "AdamWUncorrectedEps"
+    assert plain(FitCLI(options(recipe)).config.get(ADAM)) == expected
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith((*RELEASES, "gcse/", "prompteol/"))])
-def test_the_last_step_is_no_candidate_where_it_is_none_in_the_release(row):
-    assert FitCLI(options(row)).config.evaluate_last is False
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name.startswith((*RELEASES, "gcse/", "prompteol/"))])
+def test_the_last_step_is_no_candidate_where_it_is_none_in_the_release(recipe):
+    assert FitCLI(options(recipe)).config.evaluate_last is False
 
 
 # Of language models: what the releases' scripts say.
@@ -187,72 +183,75 @@ LLM = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("row", LLM)
-def test_hyper_parameters_of_language_models_are_the_released_ones(row):
-    run, backbone, objective = LLM[row]
-    config = FitCLI(options(f"{row}.yaml")).config
+@pytest.mark.parametrize("recipe", LLM)
+def test_hyper_parameters_of_language_models_are_the_released_ones(recipe):
+    run, backbone, objective = LLM[recipe]
+    config = FitCLI(options(f"{recipe}.yaml")).config
     assert {key: plain(config.get(key)) for key in run} == run
     given = config.model.encoder.init_args.backbone.init_args.as_dict()
     assert {key: given[key] for key in backbone} == backbone
     assert {key: config.model.objective.init_args[key] for key in objective} == objective
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_the_header_says_what_to_expect(row):
-    header = [line for line in (FOLDER / row).read_text().splitlines() if line.startswith("#")]
-    for word in ("Claim", "Cost", "Command", "Status"):
-        assert any(line.startswith(f"# {word}") for line in header), f"{row} says no {word}"
+def test_what_is_claimed_has_the_names_that_evaluations_have():
+    sets = {"STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R", "avg"}
+    claimed = [(name, recipe.claims) for name, recipe in RECIPES.items() if recipe.claims]
+    assert len(claimed) > 40
+    for name, claims in claimed:
+        assert {tag.partition("/")[2] for tag in claims if tag.startswith("sts/")} <= sets, name
+        whole = [claims[f"sts/{each}"] for each in sets - {"avg"} if f"sts/{each}" in claims]
+        if len(whole) == 7 and abs(sum(whole) / 7 - claims["sts/avg"]) > 0.011:
+            assert "seven scores average to" in RECIPES[name].notes
 
 
-def _mentioned(row, word):
-    """The command in a row's header behind a word."""
-    (line,) = [line for line in (FOLDER / row).read_text().splitlines() if line.startswith(f"# {word}")]
-    return line.removeprefix(f"# {word}").strip()
+@pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe.stage_after])
+def test_the_stage_before_is_the_one_whose_export_is_read(recipe):
+    run = run_name(RECIPES[recipe].stage_after)
+    assert f"name: runs/{run}/export" in (packaged() / recipe).read_text()
+    words = command_for(run).split()
+    given = words[words.index("--run_dir") + 1] if "--run_dir" in words else None
+    assert (given or read(packaged() / RECIPES[recipe].stage_after)["run_dir"]) == f"runs/{run}"
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if "# Before" in (FOLDER / row).read_text()])
-def test_the_stage_before_is_the_one_whose_export_is_read(row):
-    command = _mentioned(row, "Before")
-    run = command.rpartition("--run_dir runs/")[2]
-    assert command == command_for(run)
-    assert f"name: runs/{run}/export" in (FOLDER / row).read_text()
+WITH_FILES = [name for name, recipe in RECIPES.items() if recipe.files]
 
 
-COLUMNS = re.compile(r"(\S+) has the columns ([\w, ]+\w)")
-WITH_FILE = [row for row in ROWS if COLUMNS.search((FOLDER / row).read_text())]
+def test_files_of_options_are_described():
+    given = {name for name, recipe in RECIPES.items() if any(o.startswith("--data.") for o in recipe.options)}
+    assert given
+    assert given <= set(WITH_FILES)
 
 
-def test_the_header_says_which_columns_a_file_of_its_command_has():
-    commands = {row for row in ROWS if "=" in _mentioned(row, "Command").partition("--data.")[2]}
-    assert commands
-    assert commands <= set(WITH_FILE)
-
-
-@pytest.mark.parametrize("row", WITH_FILE)
-def test_the_command_reads_the_file_that_the_header_describes(row, tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", WITH_FILES)
+def test_the_command_reads_the_files_that_the_recipe_describes(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (FOLDER / row).read_text()
-    name, columns = COLUMNS.search(text).groups()
-    rows = [{column: f"{column} {number}" for column in columns.split(", ")} for number in range(8)]
-    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
-    Path(name).write_text("\n".join(map(json.dumps, rows) if name.endswith(".jsonl") else lines))
-    source = yaml.safe_load(text)["data"].get("sources", "none.csv")
+    for name, columns in RECIPES[recipe].files.items():
+        rows = [{column: f"{column} {number}" for column in columns} for number in range(8)]
+        if "negatives" in columns:  # a column of lists
+            rows = [{**row, "negatives": [f"{row['negatives']} {n}" for n in range(8)]} for row in rows]
+        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        plain_text = [row["text"] for row in rows if name.endswith(".txt")]
+        Path(name).write_text("\n".join(plain_text or (map(json.dumps, rows) if name.endswith(".jsonl") else lines)))
+    content = [read(path) for path in chain(packaged() / recipe)]
+    source = next((c["data"]["sources"] for c in reversed(content) if "sources" in c.get("data", {})), "none.csv")
     Path("source.yaml").write_text(yaml.safe_dump({"data": {"sources": source}}))
-    given = [word for word in shlex.split(_mentioned(row, "Command")) if word.startswith("--data.")]
-    assert name in str(given or source)
-    tiny = tiny_row([FOLDER / name for name in configs(row)], tmp_path)
+    words = shlex.split(command(recipe))
+    given = [word for word in words if word.startswith("--data.")]
+    assert all(name in str(given or source) for name in RECIPES[recipe].files)
+    tiny = tiny_recipe(packaged() / recipe, tmp_path)
     cli = FitCLI([*tiny, "--data.sources=none.csv", "--config", "source.yaml", *given, "--data.max_length=100"])
     cli.build()
     check_data(cli.model.encoder, cli.model.objective, cli.datamodule, 1, "32-true")
     (table,) = cli.datamodule.tables
-    assert (len(table), sorted(table.roles.used)) == (8, sorted(columns.split(", ")))
+    (columns,) = RECIPES[recipe].files.values()
+    assert (len(table), sorted(table.roles.used)) == (8, sorted(columns))
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_runs_two_steps(row, tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_runs_two_steps(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = tiny_row([FOLDER / name for name in configs(row)], tmp_path)
-    if "DistributionAlignment" in (FOLDER / row).read_text():
+    options = tiny_recipe(packaged() / recipe, tmp_path)
+    if RECIPES[recipe].prepare:
         assert cli.main(["synthesize", "reference-scores", *options]) == 0
     assert cli.main(["fit", *options, "--run_dir", "run"]) == 0
     steps = [line for line in lines_of(Path("run/metrics.jsonl")) if "train/loss" in line]

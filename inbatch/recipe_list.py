@@ -1,0 +1,101 @@
+"""The packaged recipes as a list: what each trains, what it claims, whether that was reached, and its command."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from inbatch.recipes import Recipe, command, names, packaged, recipe_of, stage_before
+
+# The claim that stands for all of a recipe's, where it has several.
+_FIRST = ("sts/avg", "transfer/avg")
+
+
+def listed(methods: Sequence[str] = ()) -> Iterator[tuple[str, Recipe]]:
+    """Iterate over the packaged recipes, of some folders or of all, in the order of their names."""
+    for name in names():
+        folder = name.split("/")[0] if "/" in name else ""
+        recipe = recipe_of(packaged() / name) if not methods or folder in methods or name in methods else None
+        if recipe is not None:
+            yield name, recipe
+
+
+def lay_out(methods: Sequence[str] = ()) -> str:
+    """Lay out recipes as text: a line each and, of one method, its paper, and how to run one."""
+    found = list(listed(methods))
+    rows = [(name, main_claim(recipe), recipe.status, recipe.title) for name, recipe in found]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = []
+    for (name, recipe), row in zip(found, rows):
+        method = name.split("/")[0] if "/" in name else ""
+        if not lines or (method and not any(line.startswith(f"  {method}/") for line in lines)):
+            lines.append(f"{method or 'this machine'}{_paper(recipe, method, found)}")
+        lines.append("  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]))
+    example = next((name for name, recipe in found if not recipe.stage_after), found[0][0])
+    return "\n".join(
+        [*lines, "", f"train one, such as: {command(example)}", "`inbatch recipes show NAME` says all of one."]
+    )
+
+
+def as_data(methods: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return recipes as what JSON can hold: every entry of the section, the name and the command."""
+    return [{"name": name, "command": command(name), **vars(recipe)} for name, recipe in listed(methods)]
+
+
+def as_markdown(methods: Sequence[str]) -> str:
+    """Lay out recipes as a table for the documents."""
+    lines = ["| recipe | trains | claims | where | status |", "|---|---|---|---|---|"]
+    for name, recipe in listed(methods):
+        cells = (f"`{name}`", recipe.title, all_claims(recipe), recipe.table, recipe.status)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def describe(name: str, recipe: Recipe) -> str:
+    """Say all that a recipe says of itself, one entry a line, and its commands."""
+    about = [
+        ("paper", f"{recipe.paper}{', arXiv ' + recipe.arxiv if recipe.arxiv else ''}"),
+        ("claims", f"{all_claims(recipe)}{' (' + recipe.table + ')' if recipe.claims else ''}"),
+        ("status", recipe.status),
+        ("data", recipe.data),
+        ("files", "; ".join(f"{file} with {', '.join(columns)}" for file, columns in recipe.files.items())),
+        ("cost", recipe.cost),
+        ("first", stage_before(recipe) if recipe.stage_after else ""),
+        *(("then", line) for line in recipe.prepare),
+        ("command", command(name)),
+    ]
+    lines = [recipe.title, *(f"  {word:<8} {' '.join(text.split())}" for word, text in about if text.strip())]
+    for number, note in enumerate(recipe.notes.splitlines()):
+        lines += textwrap.wrap(
+            note, 118, initial_indent=f"  {'' if number else 'notes':<8} ", subsequent_indent=" " * 13
+        )
+    return "\n".join(lines)
+
+
+def main_claim(recipe: Recipe) -> str:
+    """Return the claim that stands for all, such as ``sts/avg 76.25``; empty where nothing is claimed."""
+    name = next((name for name in _FIRST if name in recipe.claims), next(iter(recipe.claims), ""))
+    return f"{name} {_number(recipe.claims[name])}" if name else ""
+
+
+def all_claims(recipe: Recipe) -> str:
+    """Return all claims in one line."""
+    return ", ".join(f"{name} {_number(value)}" for name, value in recipe.claims.items())
+
+
+def _number(value: float) -> str:
+    """Write a score as tables do: percent with two digits, what is small as it is."""
+    return f"{value:.2f}" if value >= 10 else f"{value:g}"
+
+
+def _paper(recipe: Recipe, method: str, found: Sequence[tuple[str, Recipe]]) -> str:
+    """Name the paper behind a method, where its recipes have one in common."""
+    papers = (
+        {other.paper: other for name, other in found if name.startswith(f"{method}/") and other.paper} if method else {}
+    )
+    if len(papers) != 1:
+        return ""
+    paper, other = next(iter(papers.items()))
+    return f": {re.sub(chr(10), ' ', paper)}{', arXiv ' + other.arxiv if other.arxiv else ''}"
