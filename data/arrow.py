@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from inbatch.data.cells import ARROW, Literal, Row, batches
 from inbatch.data.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS
-from inbatch.data.opening import compression_of, open_bytes
+from inbatch.data.opening import compression_of, open_bytes, through, unpacked
 from inbatch.errors import UsageError
 
 # A compressed parquet file is read into memory, since it is not read from its beginning to its end.
@@ -143,10 +142,9 @@ def open_parquet(path: Path) -> Any:
         with open_bytes(path) as file:
             content = file.read(LARGEST_COMPRESSED + 1)
         if len(content) > LARGEST_COMPRESSED:
-            program = {"gzip": "gzip -dk", "zstd": "zstd -d", "bz2": "bzip2 -dk"}[compression_of(path) or ""]
             raise UsageError(
                 f"{path}: a parquet file larger than {LARGEST_COMPRESSED >> 20} MiB is read where it lies, not compressed as a whole. "
-                f"Decompress it: {program} {shlex.quote(str(path))}"
+                f"Decompress it: {through(path, name=unpacked(path).name)}"
             )
         source = io.BytesIO(content)
     try:

@@ -76,7 +76,7 @@ def peek(path: Path, reading: Reading = None) -> dict[str, str]:
         return schema_kinds(open_parquet(path).schema_arrow)
     rows = _first_rows(path, reading)
     if suffix in _JSON:
-        check_whole(path, rows)
+        check_whole(path, rows, reading)
         return kinds_of(rows, kind_of)
     if suffix == ".txt":
         return {"text": TEXT}
@@ -144,8 +144,8 @@ def read(
         rows = _same_keys(path, rows, kinds, roles)
 
     def remedy(number: int) -> str:
-        if suffix == ".jsonl" and isinstance(reading, Coding) and reading.plain and not is_stream(path, reading):
-            return f"Mend the row, set columns to other ones, or read the file without it: {without_line(path, number)}"
+        if suffix == ".jsonl" and isinstance(reading, Coding) and not is_stream(path, reading):
+            return f"Mend the row, set columns to other ones, or read the file without it: {without_line(path, number, reading)}"
         return "Mend the row, or set columns to other ones."
 
     return schema, batches(path, rows, wanted, schema, "line", remedy)
@@ -182,5 +182,5 @@ def _rows(path: Path, reading: Reading) -> Iterator[Row]:
     if suffix in _JSON and is_stream(path, reading):
         return stream_rows(path, reading)
     if suffix in _JSON:
-        return line_rows(path, lines(path, reading))
+        return line_rows(path, lines(path, reading), reading)
     return ((number, {"text": line.rstrip("\r\n")}) for number, line in lines(path, reading))
