@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def arrow_kind(arrow: Any) -> str:
         return TEXT
     if any(fits(arrow) for fits in _LISTS):
         return TEXTS if arrow_kind(arrow.value_type) == TEXT else OTHER
-    return NUMBER if any(fits(arrow) for fits in _NUMBERS) else OTHER
+    return NUMBER if _is_number(arrow) else OTHER
 
 
 def schema_kinds(schema: pa.Schema) -> dict[str, str]:
@@ -72,6 +72,12 @@ def cells_of(table: Any) -> dict[str, list[Any]]:
     }
 
 
+def tops(wanted: Iterable[str], names: Sequence[str]) -> list[str]:
+    """Return the columns, out of ``names``, that the wanted ones are or begin with by a dotted name, each once."""
+    starts = ([name, *(name[:place] for place, letter in enumerate(name) if letter == ".")] for name in wanted)
+    return list(dict.fromkeys(next(start for start in each if start in names) for each in starts))
+
+
 def is_plain(schema: pa.Schema, wanted: Mapping[str, str]) -> bool:
     """Say whether the wanted columns need no conversion."""
     labels = class_names(schema)
@@ -82,7 +88,7 @@ def is_plain(schema: pa.Schema, wanted: Mapping[str, str]) -> bool:
             return False
         arrow = schema.field(index).type
         if kind == NUMBER:
-            if not (_is.is_integer(arrow) or _is.is_floating(arrow) or _is.is_boolean(arrow)):
+            if not _is_number(arrow) or _is.is_decimal(arrow):
                 return False
         elif arrow not in plain[kind] or name in labels:
             return False
@@ -153,6 +159,10 @@ def open_parquet(path: Path) -> Any:
         raise UsageError(f"{path}: expected a parquet file; {str(error).splitlines()[0]}.") from None
 
 
+def _is_number(arrow: Any) -> bool:
+    return any(fits(arrow) for fits in _NUMBERS)
+
+
 def _stored(arrow: Any) -> Any:
     """Look through extensions, dictionaries and runs at the type of the values."""
     if isinstance(arrow, pa.BaseExtensionType):
@@ -179,10 +189,9 @@ def _cast(table: Any, name: str, kind: str) -> Any:
         return None
     column = table.column(name)
     arrow = column.type.value_type if _is.is_dictionary(column.type) else column.type
-    number = _is.is_integer(arrow) or _is.is_floating(arrow) or _is.is_decimal(arrow) or _is.is_boolean(arrow)
     text = kind in (TEXT, DIGITS) and (_is.is_string(arrow) or _is.is_large_string(arrow) or _is.is_string_view(arrow))
     texts = kind == TEXTS and (_is.is_list(arrow) or _is.is_large_list(arrow)) and _is.is_string(arrow.value_type)
-    if not (text or texts or (kind == NUMBER and number)):
+    if not (text or texts or (kind == NUMBER and _is_number(arrow))):
         return None
     try:
         column.validate(full=True)
@@ -192,16 +201,9 @@ def _cast(table: Any, name: str, kind: str) -> Any:
 
 
 def _rows(table: Any, wanted: Mapping[str, str], labels: Mapping[str, list[str]], done: int) -> Iterator[Row]:
-    tops = dict.fromkeys(_top(name, table.schema.names) for name in wanted)
-    columns = {top: _values(table.column(top), labels.get(top)) for top in tops}
+    columns = {top: _values(table.column(top), labels.get(top)) for top in tops(wanted, table.schema.names)}
     for index in range(len(table)):
         yield done + index + 1, {top: values[index] for top, values in columns.items()}
-
-
-def _top(name: str, names: list[str]) -> str:
-    """Return the column that a dotted name begins with."""
-    starts = [name, *(name[:place] for place, letter in enumerate(name) if letter == ".")]
-    return next(start for start in starts if start in names)
 
 
 def _values(column: Any, labels: list[str] | None) -> list[Any]:

@@ -28,12 +28,17 @@ _DECODER = json.JSONDecoder(**_READ)
 _BEGINS_ARRAY = re.compile(r"\s*\[(\s*\{|[ \t\r]*\n)")
 
 
-def is_stream(path: Path, coding: Coding) -> bool:
-    """Say whether a file is to be read value by value and not line by line: from its name, or as an array of objects in it."""
+def is_stream(path: Path, file: io.BufferedReader[Any], coding: Coding) -> bool:
+    """Say whether a file is to be read value by value and not line by line: from its name, or as an array of objects in it.
+
+    Args:
+        path: of the file.
+        file: just opened.
+        coding: how it is decoded.
+    """
     if suffix_of(path) == ".json":
         return True
-    with open_bytes(path) as file:
-        head = file.peek(_BLOCK)[:_BLOCK]
+    head = file.peek(_BLOCK)[:_BLOCK]
     return bool(_BEGINS_ARRAY.match(head.decode(coding.name, "ignore").lstrip(_MARK)))
 
 

@@ -10,6 +10,7 @@ from inbatch.data import decoding
 from inbatch.data.cells import Literal
 from inbatch.data.decoding import find_coding
 from inbatch.data.json_rows import check_whole, is_stream, line_rows, stream_rows, without_line
+from inbatch.data.opening import open_bytes
 from inbatch.errors import UsageError
 
 ROWS = [
@@ -25,6 +26,11 @@ def write(path, content):
 
 def rows_of(path):
     return stream_rows(path, find_coding(path))
+
+
+def streams(path):
+    with open_bytes(path) as file:
+        return is_stream(path, file, find_coding(path))
 
 
 def lines(path):
@@ -46,7 +52,7 @@ def lines(path):
 )
 def test_an_array_and_objects_one_after_another_are_the_same_rows(tmp_path, content):
     path = write(tmp_path / "a.json", content)
-    assert is_stream(path, find_coding(path))
+    assert streams(path)
     assert [row for _, row in rows_of(path)] == [ROWS[0], ROWS[1] | {"more": ["1", {"x": None}]}]
 
 
@@ -66,7 +72,7 @@ def test_an_array_and_objects_one_after_another_are_the_same_rows(tmp_path, cont
 def test_an_array_is_seen_whatever_the_file_is_called(tmp_path, name, content, stream):
     for encoding in ("utf-8", "utf-16"):
         path = write(tmp_path / name, content.encode(encoding))
-        assert is_stream(path, find_coding(path)) == stream
+        assert streams(path) == stream
 
 
 CELLS = st.text(max_size=9) | st.none() | st.booleans() | st.lists(st.text(max_size=3), max_size=2)
