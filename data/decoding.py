@@ -71,26 +71,21 @@ class Coding:
         return self.around(*programs)
 
 
-def find_coding(path: Path, encoding: str | None = None) -> Coding:
-    """Find how a text file is to be read, from its first bytes.
+def find_coding(file: io.BufferedReader[Any], path: Path, encoding: str | None = None) -> Coding:
+    """Find how a text file is to be read, from its first bytes, and stay before them.
 
     A byte order mark names UTF-8, UTF-16 or UTF-32; without one a file is UTF-8. A file that has carriage returns and no line feed is one
     of old Macs.
 
     Args:
-        path: the file.
+        file: just opened.
+        path: of the file, for messages.
         encoding: the name that the user gave; None where none was.
 
     Raises:
         UsageError: if there is no such encoding, the mark contradicts it, it is UTF-16 or UTF-32 without a mark that says the order of the
             bytes, or the bytes hold NULs as only these have them; then the line that names it is said (`Doubt`).
     """
-    with open_bytes(path) as file:
-        return coding_in(file, path, encoding)
-
-
-def coding_in(file: io.BufferedReader[Any], path: Path, encoding: str | None = None) -> Coding:
-    """Find what `find_coding` does in a file that was just opened, and is read from its beginning afterwards."""
     return _coding(file.peek(_HEAD_BYTES + 1)[: _HEAD_BYTES + 1], str(path), encoding)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from inbatch.data.columns import role_of
-from inbatch.data.decoding import coding_in, lines_in
+from inbatch.data.decoding import find_coding, lines_in
 from inbatch.data.delimited import (
     DELIMITERS,
     UNUSUAL,
@@ -57,7 +57,7 @@ def find_layout(
         Doubt: if it can be read in several ways.
     """
     with open_bytes(path) as file:
-        coding = coding_in(file, path, encoding)
+        coding = find_coding(file, path, encoding)
         head, whole = _head(lines_in(file, path, coding))
     marked = re.fullmatch(r'"?sep=(.)"?', head[0][1].strip("\r\n")) if head else None
     if marked:

@@ -14,7 +14,7 @@ from inbatch.data import delimited
 from inbatch.data.arrow import cells_of, convert, open_parquet, schema_kinds, tops
 from inbatch.data.cells import ARROW, ROWS_A_BATCH, Row, batches, kind_of
 from inbatch.data.columns import NUMBER, TEXT, Roles
-from inbatch.data.decoding import Coding, coding_in, lines
+from inbatch.data.decoding import Coding, find_coding, lines
 from inbatch.data.delimited import NA, Layout
 from inbatch.data.dialect import find_layout
 from inbatch.data.doubt import Doubt
@@ -83,7 +83,7 @@ def look(path: Path, columns: Mapping[str, Any] | None = None, **given: Any) -> 
     if suffix in DELIMITED:
         return find_layout(path, columns, suffix=suffix, **given)
     with open_bytes(path) as file:
-        coding = coding_in(file, path, given.get("encoding"))
+        coding = find_coding(file, path, given.get("encoding"))
         return Json(coding, is_stream(path, file, coding)) if suffix in _JSON else coding
 
 

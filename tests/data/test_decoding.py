@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from format_files import coding_of
 
-from inbatch.data.decoding import _HEAD_BYTES, Coding, decode, find_coding, lines
+from inbatch.data.decoding import _HEAD_BYTES, Coding, decode, lines
 from inbatch.data.doubt import Doubt
 from inbatch.errors import UsageError
 
@@ -35,7 +36,7 @@ def write(folder: Path, content: bytes) -> Path:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_says_the_encoding(tmp_path, encoding):
     path = write(tmp_path, TEXT.encode(encoding))
-    coding = find_coding(path)
+    coding = coding_of(path)
     assert list(lines(path, coding)) == NUMBERED
     assert coding.name == {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(encoding, "utf-8")
     assert decode(path.read_bytes(), "a")[0] == [line.rstrip("\r\n") for _, line in NUMBERED]
@@ -43,14 +44,14 @@ def test_a_byte_order_mark_says_the_encoding(tmp_path, encoding):
 
 def test_big_endian_marks_and_two_marks_in_a_row(tmp_path):
     path = write(tmp_path, ("\ufeff" + TEXT).encode("utf-16-be"))
-    assert list(lines(path, find_coding(path))) == NUMBERED
+    assert list(lines(path, coding_of(path))) == NUMBERED
     path = write(tmp_path, ("\ufeff\ufeff" + TEXT).encode())
-    assert list(lines(path, find_coding(path))) == NUMBERED
+    assert list(lines(path, coding_of(path))) == NUMBERED
 
 
 def test_a_mark_at_the_beginning_of_a_later_line_is_of_a_file_put_behind_another(tmp_path):
     path = write(tmp_path, "\ufeffa\n\ufeffb\n".encode())
-    assert [line for _, line in lines(path, find_coding(path))] == ["a\n", "b\n"]
+    assert [line for _, line in lines(path, coding_of(path))] == ["a\n", "b\n"]
     assert decode(path.read_bytes(), "a")[0] == ["a", "b"]
 
 
@@ -60,14 +61,14 @@ def test_a_mark_at_the_beginning_of_a_later_line_is_of_a_file_put_behind_another
 )
 def test_the_user_may_name_the_encoding(tmp_path, text, encoding):
     path = write(tmp_path, text.encode(encoding))
-    assert "".join(line for _, line in lines(path, find_coding(path, encoding))) == text
+    assert "".join(line for _, line in lines(path, coding_of(path, encoding))) == text
 
 
 @pytest.mark.parametrize(("encoding", "guess"), [("utf-16-le", "utf-16-le"), ("utf-16-be", "utf-16-be")])
 @pytest.mark.parametrize("text", ["anchor,positive\na,b\n", "问题,答案\n你好,您好\n", "a\n"])
 def test_utf_16_without_a_mark_is_refused_with_its_name(tmp_path, text, encoding, guess):
     with pytest.raises(Doubt, match="NUL bytes, as UTF-16 does") as doubt:
-        find_coding(write(tmp_path, text.encode(encoding)))
+        coding_of(write(tmp_path, text.encode(encoding)))
     assert doubt.value.meanings[0][1] == {"encoding": guess}
     with pytest.raises(UsageError, match="expected UTF-8 in here; line 1 is not. Convert it") as error:
         decode(text.encode(encoding), "here")
@@ -77,7 +78,7 @@ def test_utf_16_without_a_mark_is_refused_with_its_name(tmp_path, text, encoding
 @pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
 def test_utf_32_without_a_mark_is_not_taken_for_utf_16(tmp_path, encoding):
     with pytest.raises(Doubt, match="NUL bytes, as UTF-32 does") as doubt:
-        find_coding(write(tmp_path, "a\n\U0001f600\n".encode(encoding)))
+        coding_of(write(tmp_path, "a\n\U0001f600\n".encode(encoding)))
     assert [more for _, more in doubt.value.meanings] == [{"encoding": encoding}]
 
 
@@ -86,10 +87,10 @@ def test_utf_32_without_a_mark_is_not_taken_for_utf_16(tmp_path, encoding):
 def test_an_encoding_named_without_the_order_of_its_bytes_needs_a_mark(tmp_path, encoding, text):
     path = write(tmp_path, text.encode(encoding))
     with pytest.raises(Doubt, match="expected a byte order mark, as encoding UTF_.* there is none") as doubt:
-        find_coding(path, encoding[:6].upper().replace("-", "_"))
+        coding_of(path, encoding[:6].upper().replace("-", "_"))
     meant = [more["encoding"] for _, more in doubt.value.meanings]
     assert encoding in meant[: 1 if "a" in text or "2" in encoding else 2]
-    assert "".join(line for _, line in lines(path, find_coding(path, encoding))) == text
+    assert "".join(line for _, line in lines(path, coding_of(path, encoding))) == text
 
 
 @pytest.mark.parametrize(
@@ -98,19 +99,19 @@ def test_an_encoding_named_without_the_order_of_its_bytes_needs_a_mark(tmp_path,
 )  # fmt: skip
 def test_aliases_are_one_encoding(tmp_path, typed_name, encoding):
     path = write(tmp_path, TEXT.encode(encoding))
-    assert find_coding(path, typed_name).name == find_coding(path).name
-    assert list(lines(path, find_coding(path, typed_name))) == NUMBERED
+    assert coding_of(path, typed_name).name == coding_of(path).name
+    assert list(lines(path, coding_of(path, typed_name))) == NUMBERED
 
 
 def test_bytes_are_cut_into_lines_only_where_a_line_feed_is_one_byte(tmp_path):
     path = write(tmp_path, "ab\nc%d\n".encode("cp037"))
-    assert list(lines(path, find_coding(path, "cp037"))) == [(1, "ab\n"), (2, "c%d\n")]
+    assert list(lines(path, coding_of(path, "cp037"))) == [(1, "ab\n"), (2, "c%d\n")]
 
 
 def test_lines_of_old_macs_end_in_a_carriage_return(tmp_path):
     for content in (b"a\rb\r", b"\xef\xbb\xbfa\rb", "a\rb\r".encode("utf-16")):
         path = write(tmp_path, content)
-        coding = find_coding(path)
+        coding = coding_of(path)
         assert [line.rstrip("\r") for _, line in lines(path, coding)] == ["a", "b"]
         assert str(coding).endswith("lines that end in a carriage return alone")
         assert decode(content, "a")[0] == ["a", "b"]
@@ -120,9 +121,9 @@ def test_a_line_end_at_the_end_of_the_first_bytes_is_seen_whole(tmp_path):
     for size in range(_HEAD_BYTES - 2, _HEAD_BYTES + 2):
         content = b"a" * size + b"\r\nb\r\n"
         path = write(tmp_path, content)
-        assert [line.rstrip() for _, line in lines(path, find_coding(path))] == ["a" * size, "b"]
+        assert [line.rstrip() for _, line in lines(path, coding_of(path))] == ["a" * size, "b"]
         assert decode(content, "a")[0] == ["a" * size, "b"]
-    assert find_coding(write(tmp_path, b"a" * (_HEAD_BYTES - 1) + b"\r")).ends == "\r"
+    assert coding_of(write(tmp_path, b"a" * (_HEAD_BYTES - 1) + b"\r")).ends == "\r"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -132,7 +133,7 @@ def test_line_ends_of_two_kinds_are_refused_with_the_lines_that_make_them_one(tm
     content, path = text.encode(encoding), tmp_path / name
     path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     with pytest.raises(UsageError, match="line 3: expected lines that end in a carriage return alone") as error:
-        list(lines(path, find_coding(path)))
+        list(lines(path, coding_of(path)))
     with pytest.raises(UsageError, match="line 3: expected lines that end in a carriage return alone") as whole:
         decode(content, str(path))
     assert str(whole.value) == str(error.value)
@@ -146,7 +147,7 @@ def test_line_ends_of_two_kinds_are_refused_with_the_lines_that_make_them_one(tm
 
 def test_a_carriage_return_inside_of_a_line_is_text(tmp_path):
     path = write(tmp_path, b"a\rb\nc\r\n")
-    assert list(lines(path, find_coding(path))) == [(1, "a\rb\n"), (2, "c\r\n")]
+    assert list(lines(path, coding_of(path))) == [(1, "a\rb\n"), (2, "c\r\n")]
     assert decode(b"a\rb\nc\r\n", "a")[0] == ["a\rb", "c"]
 
 
@@ -176,7 +177,7 @@ def test_a_carriage_return_inside_of_a_line_is_text(tmp_path):
 def test_what_is_no_text_is_refused_with_its_place(tmp_path, content, encoding, message):
     path = write(tmp_path, content)
     with pytest.raises(UsageError, match=message) as error:
-        list(lines(path, find_coding(path, encoding)))
+        list(lines(path, coding_of(path, encoding)))
     assert str(path) in str(error.value)
 
 
@@ -198,11 +199,11 @@ def test_nul_bytes_are_refused_with_the_line_that_removes_them(tmp_path, name, e
     path, content = tmp_path / name, "a\nb\0\u0100c\n".encode(encoding)
     path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     with pytest.raises(UsageError, match="line 2: expected text; got a NUL byte") as error:
-        list(lines(path, find_coding(path, named)))
+        list(lines(path, coding_of(path, named)))
     ((new, made),) = typed(tmp_path, error, "Remove such bytes: ").items()
     assert new == f"mended-{name.removesuffix('.gz')}"
     (tmp_path / new).write_bytes(made)
-    assert [text for _, text in lines(tmp_path / new, find_coding(tmp_path / new, named))] == ["a\n", "b\u0100c\n"]
+    assert [text for _, text in lines(tmp_path / new, coding_of(tmp_path / new, named))] == ["a\n", "b\u0100c\n"]
 
 
 @pytest.mark.parametrize("name", ["it's a.txt", "a.txt.gz"])

@@ -3,12 +3,12 @@ import json
 import subprocess
 
 import pytest
+from format_files import coding_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inbatch.data import decoding
 from inbatch.data.cells import Literal
-from inbatch.data.decoding import find_coding
 from inbatch.data.json_rows import check_whole, is_stream, line_rows, stream_rows, without_line
 from inbatch.data.opening import open_bytes
 from inbatch.errors import UsageError
@@ -25,16 +25,16 @@ def write(path, content):
 
 
 def rows_of(path):
-    return stream_rows(path, find_coding(path))
+    return stream_rows(path, coding_of(path))
 
 
 def streams(path):
     with open_bytes(path) as file:
-        return is_stream(path, file, find_coding(path))
+        return is_stream(path, file, coding_of(path))
 
 
 def lines(path):
-    coding = find_coding(path)
+    coding = coding_of(path)
     return list(line_rows(path, decoding.lines(path, coding), coding))
 
 
@@ -165,13 +165,13 @@ def test_a_line_that_is_no_json_is_refused_with_the_command_that_leaves_it_out(
         texts = [json.dumps({"a": f"{row}\u0100"}, ensure_ascii=False) for row in rows]
         content = ends.join([*texts[: number - 1], line, *texts[number - 1 :], ""]).encode(encoding)
         write(path, gzip.compress(content) if name.endswith("gz") else content)
-        coding = find_coding(path, named)
+        coding = coding_of(path, named)
         with pytest.raises(UsageError, match=f"line {number}: expected one JSON object a line") as error:
             list(line_rows(path, decoding.lines(path, coding), coding))
         assert without_line(path, number, coding) in str(error.value)
         subprocess.run(str(error.value).partition("without it: ")[2], shell=True, check=True)
         made = tmp_path / f"mended-{name.removesuffix('.gz')}"
-        coding = find_coding(made, named)
+        coding = coding_of(made, named)
         assert [row["a"] for _, row in line_rows(made, decoding.lines(made, coding), coding)] == [
             f"{r}\u0100" for r in rows
         ]
@@ -192,7 +192,7 @@ def test_one_object_with_all_rows_inside_is_refused_with_the_command_that_writes
 ):
     content = json.dumps(whole, ensure_ascii=False).encode(encoding)
     path = write(tmp_path / f"it's.b.json{ending}", gzip.compress(content) if ending else content)
-    coding = find_coding(path, named)
+    coding = coding_of(path, named)
     with pytest.raises(UsageError, match="expected one object a row") as error:
         check_whole(path, [row for _, row in stream_rows(path, coding)], coding)
     subprocess.run(str(error.value).partition("Write them out: ")[2], shell=True, check=True, cwd=tmp_path)
@@ -208,5 +208,5 @@ def test_one_object_with_all_rows_inside_is_refused_with_the_command_that_writes
 def test_rows_that_only_look_like_such_an_object_are_read_as_they_are(tmp_path, rows):
     path = write(tmp_path / "a.json", json.dumps(rows).encode())
     found = [row for _, row in rows_of(path)]
-    check_whole(path, found, find_coding(path))
+    check_whole(path, found, coding_of(path))
     assert found == rows
