@@ -11,5 +11,5 @@ if TYPE_CHECKING:
     from inbatch.data.datamodule import EmbeddingDataModule as EmbeddingDataModule
     from inbatch.data.edits.repetition import Repetition as Repetition
     from inbatch.data.sources.sources import Source as Source
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -15,5 +15,5 @@ if TYPE_CHECKING:
     from inbatch.kernels.infonce.operators import info_nce as info_nce
     from inbatch.kernels.infonce.operators import log_sum as log_sum
     from inbatch.kernels.infonce.operators import pair_logits as pair_logits
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

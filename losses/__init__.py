@@ -29,5 +29,5 @@ if TYPE_CHECKING:
     from inbatch.losses.generative.replaced_tokens import ReplacedTokens as ReplacedTokens
     from inbatch.losses.graded.angle import Angle as Angle
     from inbatch.losses.graded.cosent import CoSENT as CoSENT
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

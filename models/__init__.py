@@ -14,5 +14,5 @@ if TYPE_CHECKING:
     from inbatch.models.encoder import Encoder as Encoder
     from inbatch.models.heads.dense import Dense as Dense
     from inbatch.models.module import EmbeddingModule as EmbeddingModule
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -12,5 +12,5 @@ if TYPE_CHECKING:
     from inbatch.data.batches.sampler import BatchOrder as BatchOrder
     from inbatch.data.batches.sampler import Draw as Draw
     from inbatch.data.batches.sampler import StepSampler as StepSampler
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -9,5 +9,5 @@ from inbatch.lazy import exports
 
 if TYPE_CHECKING:
     from inbatch.data.edits.repetition import Repetition as Repetition
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
     from inbatch.data.formats.columns import Roles as Roles
     from inbatch.data.formats.files import look as look
     from inbatch.data.formats.files import read as read
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

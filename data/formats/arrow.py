@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from inbatch.data.formats.cells import ARROW, Literal, Row, batches
 from inbatch.data.formats.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS
-from inbatch.data.formats.opening import compression_of, open_bytes
+from inbatch.data.formats.opening import compression_of, open_bytes, through, unpacked
 from inbatch.errors import UsageError
 
 # A compressed parquet file is read into memory, since it is not read from its beginning to its end.
@@ -38,7 +37,7 @@ def arrow_kind(arrow: Any) -> str:
         return TEXT
     if any(fits(arrow) for fits in _LISTS):
         return TEXTS if arrow_kind(arrow.value_type) == TEXT else OTHER
-    return NUMBER if any(fits(arrow) for fits in _NUMBERS) else OTHER
+    return NUMBER if _is_number(arrow) else OTHER
 
 
 def schema_kinds(schema: pa.Schema) -> dict[str, str]:
@@ -73,6 +72,12 @@ def cells_of(table: Any) -> dict[str, list[Any]]:
     }
 
 
+def tops(wanted: Iterable[str], names: Sequence[str]) -> list[str]:
+    """Return the columns, out of ``names``, that the wanted ones are or begin with by a dotted name, each once."""
+    starts = ([name, *(name[:place] for place, letter in enumerate(name) if letter == ".")] for name in wanted)
+    return list(dict.fromkeys(next(start for start in each if start in names) for each in starts))
+
+
 def is_plain(schema: pa.Schema, wanted: Mapping[str, str]) -> bool:
     """Say whether the wanted columns need no conversion."""
     labels = class_names(schema)
@@ -83,7 +88,7 @@ def is_plain(schema: pa.Schema, wanted: Mapping[str, str]) -> bool:
             return False
         arrow = schema.field(index).type
         if kind == NUMBER:
-            if not (_is.is_integer(arrow) or _is.is_floating(arrow) or _is.is_boolean(arrow)):
+            if not _is_number(arrow) or _is.is_decimal(arrow):
                 return False
         elif arrow not in plain[kind] or name in labels:
             return False
@@ -143,16 +148,19 @@ def open_parquet(path: Path) -> Any:
         with open_bytes(path) as file:
             content = file.read(LARGEST_COMPRESSED + 1)
         if len(content) > LARGEST_COMPRESSED:
-            program = {"gzip": "gzip -dk", "zstd": "zstd -d", "bz2": "bzip2 -dk"}[compression_of(path) or ""]
             raise UsageError(
                 f"{path}: a parquet file larger than {LARGEST_COMPRESSED >> 20} MiB is read where it lies, not compressed as a whole. "
-                f"Decompress it: {program} {shlex.quote(str(path))}"
+                f"Decompress it: {through(path, name=unpacked(path).name)}"
             )
         source = io.BytesIO(content)
     try:
         return pq.ParquetFile(source, memory_map=isinstance(source, str))
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path}: expected a parquet file; {str(error).splitlines()[0]}.") from None
+
+
+def _is_number(arrow: Any) -> bool:
+    return any(fits(arrow) for fits in _NUMBERS)
 
 
 def _stored(arrow: Any) -> Any:
@@ -181,10 +189,9 @@ def _cast(table: Any, name: str, kind: str) -> Any:
         return None
     column = table.column(name)
     arrow = column.type.value_type if _is.is_dictionary(column.type) else column.type
-    number = _is.is_integer(arrow) or _is.is_floating(arrow) or _is.is_decimal(arrow) or _is.is_boolean(arrow)
     text = kind in (TEXT, DIGITS) and (_is.is_string(arrow) or _is.is_large_string(arrow) or _is.is_string_view(arrow))
     texts = kind == TEXTS and (_is.is_list(arrow) or _is.is_large_list(arrow)) and _is.is_string(arrow.value_type)
-    if not (text or texts or (kind == NUMBER and number)):
+    if not (text or texts or (kind == NUMBER and _is_number(arrow))):
         return None
     try:
         column.validate(full=True)
@@ -194,16 +201,9 @@ def _cast(table: Any, name: str, kind: str) -> Any:
 
 
 def _rows(table: Any, wanted: Mapping[str, str], labels: Mapping[str, list[str]], done: int) -> Iterator[Row]:
-    tops = dict.fromkeys(_top(name, table.schema.names) for name in wanted)
-    columns = {top: _values(table.column(top), labels.get(top)) for top in tops}
+    columns = {top: _values(table.column(top), labels.get(top)) for top in tops(wanted, table.schema.names)}
     for index in range(len(table)):
         yield done + index + 1, {top: values[index] for top, values in columns.items()}
-
-
-def _top(name: str, names: list[str]) -> str:
-    """Return the column that a dotted name begins with."""
-    starts = [name, *(name[:place] for place, letter in enumerate(name) if letter == ".")]
-    return next(start for start in starts if start in names)
 
 
 def _values(column: Any, labels: list[str] | None) -> list[Any]:

@@ -86,7 +86,7 @@ READ: dict[str, Callable[[Any], Any]] = {TEXT: as_text, DIGITS: as_text, TEXTS: 
 def kind_of(values: list[Any]) -> str:
     """Name what cells of one column hold, as `inbatch.data.formats.columns` does; nulls say nothing.
 
-    Texts of digits only are `DIGITS`. Where texts stand among numbers or other things, the column is one of texts, and where lists of
+    Numbers in texts, with blank ones among them or not, are `DIGITS`. Where texts stand among numbers or other things, the column is one of texts, and where lists of
     texts do, one of lists: what cannot be read as such is refused with its place.
     """
     present = [value for value in values if value is not None]
@@ -99,7 +99,8 @@ def kind_of(values: list[Any]) -> str:
         return OTHER
     if not texts:
         return NUMBER
-    return DIGITS if all(isinstance(value, str) and is_number(value) for value in present) else TEXT
+    filled = [value for value in present if not isinstance(value, str) or value.strip()]
+    return DIGITS if filled and all(isinstance(value, str) and is_number(value) for value in filled) else TEXT
 
 
 def _is_text(value: Any) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from inbatch.data.formats.doubt import Doubt
-from inbatch.data.formats.opening import open_bytes
+from inbatch.data.formats.doubt import Doubt, Meaning
+from inbatch.data.formats.opening import open_bytes, through
 from inbatch.errors import UsageError
 
 _HEAD_BYTES = 1 << 16
@@ -47,24 +49,44 @@ class Coding:
         """Whether this is what every text file is expected to be."""
         return self == Coding()
 
+    @property
+    def like_ascii(self) -> bool:
+        """Whether the byte 0x0A is a line feed and nothing else, as in most encodings of texts."""
+        return "\n".encode(self.name) == b"\n"
 
-def find_coding(path: Path, encoding: str | None = None) -> Coding:
-    """Find how a text file is to be read, from its first bytes.
+    def around(self, *programs: str) -> list[str]:
+        """Put programs of a shell, which know bytes like ASCII alone, between those that turn other encodings into UTF-8 and back.
+
+        What comes out is in the encoding that the user named, so that the settings of the source stay right, and in UTF-8 otherwise.
+        """
+        if self.like_ascii:
+            return list(programs)
+        name = _iconv_name(self.name)
+        return [f"iconv -f {name} -t utf-8", *programs, *([f"iconv -f utf-8 -t {name}"] if self.set else [])]
+
+    def around_lines(self, *programs: str) -> list[str]:
+        """Do what `around` does, for programs whose lines end in a line feed."""
+        if self.ends == "\r":
+            programs = ("tr '\\r' '\\n'", *programs, "tr '\\n' '\\r'")
+        return self.around(*programs)
+
+
+def find_coding(file: io.BufferedReader[Any], path: Path, encoding: str | None = None) -> Coding:
+    """Find how a text file is to be read, from its first bytes, and stay before them.
 
     A byte order mark names UTF-8, UTF-16 or UTF-32; without one a file is UTF-8. A file that has carriage returns and no line feed is one
     of old Macs.
 
     Args:
-        path: the file.
+        file: just opened.
+        path: of the file, for messages.
         encoding: the name that the user gave; None where none was.
 
     Raises:
-        UsageError: if there is no such encoding, the mark contradicts it, or the bytes hold NULs as only UTF-16 has them; then the line
-            that names it is said (`Doubt`).
+        UsageError: if there is no such encoding, the mark contradicts it, it is UTF-16 or UTF-32 without a mark that says the order of the
+            bytes, or the bytes hold NULs as only these have them; then the line that names it is said (`Doubt`).
     """
-    with open_bytes(path) as file:
-        head = file.read(_HEAD_BYTES)
-    return _coding(head, str(path), encoding)
+    return _coding(file.peek(_HEAD_BYTES + 1)[: _HEAD_BYTES + 1], str(path), encoding)
 
 
 def lines(path: Path, coding: Coding) -> Iterator[tuple[int, str]]:
@@ -73,97 +95,159 @@ def lines(path: Path, coding: Coding) -> Iterator[tuple[int, str]]:
     Only a line feed ends a line (a carriage return where ``coding`` says so): other marks inside of a sentence stay there.
 
     Raises:
-        UsageError: at the first line that is not in the encoding, or holds a NUL.
+        UsageError: at the first line that is not in the encoding, holds a NUL, or holds a line feed where carriage returns end lines.
     """
-    where = str(path)
     with open_bytes(path) as file:
-        if coding.ends == "\n" and not coding.name.startswith(("utf-16", "utf-32")):
-            # In all other encodings of texts the byte 0x0A is a line feed and nothing else.
-            for number, line in enumerate(file, 1):
-                yield number, _line(line, number, where, coding)
-            return
-        number = 0
-        try:
-            for number, text in enumerate(io.TextIOWrapper(file, coding.name, newline=coding.ends), 1):
-                yield number, _without_nul(text.lstrip(_MARK), number, where)
-        except UnicodeDecodeError as error:
-            raise UsageError(
-                f"{where}, after line {number}: expected {coding.name.upper()}; {error.reason}. Mend the file, or set encoding of its source."
-            ) from None
+        yield from lines_in(file, path, coding)
 
 
-def decode(content: bytes, where: str) -> tuple[list[str], Coding]:
+def lines_in(file: io.BufferedReader[Any], path: Path, coding: Coding) -> Iterator[tuple[int, str]]:
+    """Yield what `lines` does from a file that was just opened."""
+    if coding.ends == "\n" and coding.like_ascii:
+        for number, line in enumerate(file, 1):
+            yield number, _line(line, number, path, coding)
+        return
+    number = 0
+    try:
+        for number, text in enumerate(io.TextIOWrapper(file, coding.name, newline=coding.ends), 1):
+            _check(text, number, path, coding)
+            yield number, text.lstrip(_MARK)
+    except UnicodeError as error:
+        raise UsageError(
+            f"{path}, after line {number}: expected {coding.name.upper()}; {reason(error)}. Mend the file, or set encoding of its source."
+        ) from None
+
+
+def decode(content: bytes, path: str) -> tuple[list[str], Coding]:
     """Decode a whole text, as `lines` does, into lines without their ends; a blank line counts, the end of the last is no line.
 
+    Args:
+        content: decompressed.
+        path: where it was read from, for messages; ``-`` is standard input.
+
     Raises:
-        UsageError: if it is not UTF-8, has no byte order mark of another encoding, or holds a NUL; it says what converts it.
+        UsageError: if it is not UTF-8, has no byte order mark of another encoding, or is what `lines` refuses; it says what mends it.
     """
+    where = "stdin" if path == "-" else path
     coding = Coding()
     try:
-        coding = _coding(content[:_HEAD_BYTES], where)
-        text = _without_nul(content.decode(coding.name), 1, where)
+        coding = _coding(content[: _HEAD_BYTES + 1], where)
+        text = content.decode(coding.name)
     except (UnicodeDecodeError, Doubt) as error:
         line = content[: getattr(error, "start", 0)].count(b"\n") + 1
         if coding.name != "utf-8":
             raise UsageError(
-                f"expected {coding.name.upper()}, as its byte order mark says, in {where}; line {line} is not."
+                f"expected {coding.name.upper()}, as its byte order mark says, in {where}; line {line} is not. Mend the file there."
             ) from None
-        guess = error.meanings[0][1]["encoding"] if isinstance(error, Doubt) else "cp1252"
+        guess = _iconv_name(error.meanings[0][1]["encoding"] if isinstance(error, Doubt) else "cp1252")
         raise UsageError(
             f"expected UTF-8 in {where}; line {line} is not. Convert it, where it is {guess}, with: "
-            f"iconv -f {guess} -t utf-8 {where} > {where}.utf8"
+            f"{through(path, f'iconv -f {guess} -t utf-8')}"
         ) from None
+    _check(text, 1, path, coding)
     # splitlines() would also cut at separators inside a text, such as U+2028.
-    found = text.removesuffix("\n" if coding.ends == "\n" else "\r").split(coding.ends)
+    found = text.removesuffix(coding.ends).split(coding.ends)
     return [line.removesuffix("\r").lstrip(_MARK) for line in found], coding
 
 
+def reason(error: UnicodeError) -> str:
+    """Say why bytes could not be decoded; some decoders tell no place."""
+    return getattr(error, "reason", None) or str(error)
+
+
 def _coding(head: bytes, where: str, encoding: str | None = None) -> Coding:
+    """Find the coding from up to `_HEAD_BYTES` of a file, and one more where it is longer."""
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    name = marked or "utf-8"
     if encoding is not None:
-        try:
-            "a".encode(encoding)  # an empty text would be in any
-        except LookupError:
-            raise UsageError(
-                f"{where}: expected encoding to be one that Python knows, such as cp1252, utf-16 or gb18030; got {encoding}."
-            ) from None
-        encoding = encoding.lower().replace("_", "-")
-        if marked and not marked.startswith(encoding.removesuffix("-sig")):
+        named = _canonical(encoding, where)
+        if marked and not marked.startswith(named):
             raise UsageError(
                 f"{where}: begins with the byte order mark of {marked.upper()}; encoding is set to {encoding}. Remove that setting."
             )
+        if not marked and named in ("utf-16", "utf-32"):
+            raise Doubt(
+                where,
+                f"expected a byte order mark, as encoding {encoding} has it; there is none. Name the order of the bytes, too",
+                _orders(head, named),
+            )
+        name = marked or named
     elif not marked and b"\0" in head:
-        high = head[::2].count(0) > head[1::2].count(0)
-        guess = "utf-16-be" if high else "utf-16-le"
+        kind = "utf-32" if _is_utf_32(head) else "utf-16"
         raise Doubt(
-            where,
-            "holds NUL bytes, as UTF-16 does, without a byte order mark",
-            [(f"if it is {guess.upper()}", {"encoding": guess})],
+            where, f"holds NUL bytes, as {kind.upper()} does, without a byte order mark", _orders(head, kind)[:1]
         )
-    name = marked or encoding or "utf-8"
     text = head.decode(name, "ignore")
-    return Coding(name, "\r" if "\r" in text and "\n" not in text else "\n", encoding is not None)
+    # Of a longer file, a line feed may follow the last carriage return.
+    returns = "\r" in (text if len(head) <= _HEAD_BYTES else text[:-1])
+    return Coding(name, "\r" if returns and "\n" not in text else "\n", encoding is not None)
 
 
-def _line(line: bytes, number: int, where: str, coding: Coding) -> str:
+def _canonical(encoding: str, where: str) -> str:
     try:
-        return _without_nul(line.decode(coding.name).lstrip(_MARK), number, where)
-    except UnicodeDecodeError as error:
-        what = f"expected {coding.name.upper()}; byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
+        name = codecs.lookup(encoding).name
+        "a".encode(name).decode(name, "ignore")  # some are none of texts
+    except (LookupError, ValueError):
+        raise UsageError(
+            f"{where}: expected encoding to be one that Python knows, such as cp1252, utf-16 or gb18030; got {encoding}."
+        ) from None
+    return name.removesuffix("-sig")
+
+
+def _orders(head: bytes, kind: str) -> list[Meaning]:
+    """Return the two orders of bytes, the likelier first: the high bytes of most characters are 0."""
+    size = {"utf-16": 2, "utf-32": 4}[kind]
+    big = head[::size].count(0) > head[size - 1 :: size].count(0)
+    names = [f"{kind}-{order}" for order in (("be", "le") if big else ("le", "be"))]
+    return [(f"if it is {name.upper()}", {"encoding": name}) for name in names]
+
+
+def _is_utf_32(head: bytes) -> bool:
+    """Whether all first characters are of the planes 0 to 2, which have names in Unicode."""
+    parts = [(head[3::4], head[2::4]), (head[::4], head[1::4])]
+    return any(bool(plane) and not any(high) and max(plane) <= 2 for high, plane in parts)
+
+
+def _iconv_name(name: str) -> str:
+    return name.replace("utf-16-", "utf-16").replace("utf-32-", "utf-32")
+
+
+def _line(line: bytes, number: int, path: Path, coding: Coding) -> str:
+    try:
+        text = line.decode(coding.name).lstrip(_MARK)
+    except UnicodeError as error:
+        start = getattr(error, "start", 0)
+        what = f"expected {coding.name.upper()}; byte {start + 1} of the line is 0x{line[start]:02x}"
         if coding.set:
-            raise UsageError(f"{where}, line {number}: {what}. Set encoding of the source to another one.") from None
-        around = line[max(0, error.start - _LONGEST_EXAMPLE // 2) :].decode("cp1252", "replace")
+            raise UsageError(f"{path}, line {number}: {what}. Set encoding of the source to another one.") from None
+        around = line[max(0, start - _LONGEST_EXAMPLE // 2) :].decode("cp1252", "replace")
         raise Doubt(
-            where,
+            str(path),
             f"line {number}: {what}. Convert it with iconv, or name its encoding",
             [(f"if {around.strip()[:_LONGEST_EXAMPLE]!r} is right", {"encoding": "cp1252"})],
         ) from None
-
-
-def _without_nul(text: str, number: int, where: str) -> str:
-    if "\0" in text:
-        number += text[: text.index("\0")].count("\n")
-        raise UsageError(
-            f"{where}, line {number}: expected text; got a NUL byte. Remove such bytes: tr -d '\\000' < {where} > {where}.txt"
-        )
+    _check(text, number, path, coding)
     return text
+
+
+def _check(text: str, number: int, path: str | Path, coding: Coding) -> None:
+    """Refuse what no line of text holds.
+
+    Args:
+        text: one line or several.
+        number: of the first of them.
+        path: for messages; ``-`` is standard input.
+        coding: how it was decoded.
+    """
+    where = "stdin" if str(path) == "-" else path
+    if "\0" in text:
+        number += text[: text.index("\0")].count(coding.ends)
+        line = through(path, *coding.around("tr -d '\\000'"))
+        raise UsageError(f"{where}, line {number}: expected text; got a NUL byte. Remove such bytes: {line}")
+    if coding.ends == "\r" and "\n" in text:
+        number += text[: text.index("\n")].count("\r")
+        each, none = (through(path, *coding.around(p)) for p in ("perl -pe 's/\\r\\n?/\\n/g'", "tr -d '\\r'"))
+        raise UsageError(
+            f"{where}, line {number}: expected lines that end in a carriage return alone, as the first ones do; got a line feed. If every "
+            f"carriage return ends a line: {each}; if none does: {none}"
+        )

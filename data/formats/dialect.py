@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from inbatch.data.formats.columns import role_of
-from inbatch.data.formats.decoding import find_coding, lines
+from inbatch.data.formats.decoding import find_coding, lines_in
 from inbatch.data.formats.delimited import (
     DELIMITERS,
     UNUSUAL,
@@ -23,6 +23,7 @@ from inbatch.data.formats.delimited import (
 )
 from inbatch.data.formats.doubt import Doubt, Meaning
 from inbatch.data.formats.header import Cells, find_names, width
+from inbatch.data.formats.opening import open_bytes
 from inbatch.errors import UsageError
 
 _LINES = 1000
@@ -55,8 +56,9 @@ def find_layout(
         UsageError: if the file has no row, or a setting does not fit it.
         Doubt: if it can be read in several ways.
     """
-    coding = find_coding(path, encoding)
-    head, whole = _head(path, coding)
+    with open_bytes(path) as file:
+        coding = find_coding(file, path, encoding)
+        head, whole = _head(lines_in(file, path, coding))
     marked = re.fullmatch(r'"?sep=(.)"?', head[0][1].strip("\r\n")) if head else None
     if marked:
         head = head[1:]
@@ -80,11 +82,10 @@ def find_layout(
     return Layout(coding, split, meant, named, names, bool(marked), watched)
 
 
-def _head(path: Path, coding: Any) -> tuple[list[tuple[int, str]], bool]:
+def _head(found: Iterator[tuple[int, str]]) -> tuple[list[tuple[int, str]], bool]:
     """Read the first lines; whether they are all."""
     head: list[tuple[int, str]] = []
     size = 0
-    found = lines(path, coding)
     for numbered in islice(found, _LINES):
         head.append(numbered)
         size += len(numbered[1])

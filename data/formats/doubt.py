@@ -10,7 +10,7 @@ import yaml
 
 from inbatch.errors import UsageError
 
-_ELSEWHERE = "evaluate and search take the braces and what is in them as the source"
+_ELSEWHERE = "evaluate, search and encode take the braces and what is in them as their source"
 
 # What a file may mean, and the settings of its source that say so.
 Meaning = tuple[str, dict[str, Any]]
@@ -37,7 +37,7 @@ class Doubt(UsageError):
 def as_option(path: str, **settings: Any) -> str:
     """Write a source with its settings as the option of ``inbatch fit``, quoted for a shell.
 
-    The part in braces is what ``inbatch evaluate`` and ``inbatch search`` take as their source.
+    The part in braces is what ``inbatch evaluate``, ``search`` and ``encode`` take as their source.
     """
     return shlex.quote(f"--data.sources={as_yaml({'path': path, **settings})}")
 

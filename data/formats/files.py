@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ from typing import Any
 import pyarrow as pa
 
 from inbatch.data.formats import delimited
-from inbatch.data.formats.arrow import cells_of, convert, open_parquet, schema_kinds
+from inbatch.data.formats.arrow import cells_of, convert, open_parquet, schema_kinds, tops
 from inbatch.data.formats.cells import ARROW, ROWS_A_BATCH, Row, batches, kind_of
-from inbatch.data.formats.columns import DIGITS, NUMBER, TEXT, Roles
+from inbatch.data.formats.columns import NUMBER, TEXT, Roles
 from inbatch.data.formats.decoding import Coding, find_coding, lines
-from inbatch.data.formats.delimited import NA, Layout, is_number
+from inbatch.data.formats.delimited import NA, Layout
 from inbatch.data.formats.dialect import find_layout
 from inbatch.data.formats.doubt import Doubt
 from inbatch.data.formats.json_rows import check_whole, is_stream, line_rows, stream_rows, without_line
 from inbatch.data.formats.nested import cell, kinds_of
-from inbatch.data.formats.opening import suffix_of
+from inbatch.data.formats.opening import open_bytes, suffix_of
 from inbatch.errors import UsageError
 
 # Of the formats; behind each may stand one of `inbatch.data.formats.opening.COMPRESSIONS`.
@@ -28,8 +29,35 @@ DELIMITED = (".csv", ".tsv")
 _JSON = (".jsonl", ".json")
 _ROWS_PEEKED = 100
 
-# How the bytes of a file become rows: of a csv or tsv file, of another text file, of a parquet file.
-Reading = Layout | Coding | None
+
+@dataclass(frozen=True)
+class Json:
+    """How a file of JSON is read.
+
+    Attributes:
+        coding: how its bytes are.
+        stream: whether value by value, and not line by line.
+    """
+
+    coding: Coding
+    stream: bool
+
+    def __str__(self) -> str:
+        return str(self.coding)
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """A parquet file that was opened once; there is nothing to say about how it is read."""
+
+    file: Any = field(repr=False)
+
+    def __str__(self) -> str:
+        return ""
+
+
+# How the bytes of a file become rows: of a csv or tsv file, of JSON, of lines, of a parquet file.
+Reading = Layout | Json | Coding | Parquet
 
 
 def look(path: Path, columns: Mapping[str, Any] | None = None, **given: Any) -> Reading:
@@ -51,65 +79,45 @@ def look(path: Path, columns: Mapping[str, Any] | None = None, **given: Any) -> 
             kind = "text" if name == "encoding" else "csv and tsv"
             raise UsageError(f"{path}: {name} is a setting of {kind} files. Remove it from this source.")
     if suffix == ".parquet":
-        return None
+        return Parquet(open_parquet(path))
     if suffix in DELIMITED:
         return find_layout(path, columns, suffix=suffix, **given)
-    return find_coding(path, given.get("encoding"))
+    with open_bytes(path) as file:
+        coding = find_coding(file, path, given.get("encoding"))
+        return Json(coding, is_stream(path, file, coding)) if suffix in _JSON else coding
 
 
-def peek(path: Path, reading: Reading = None) -> dict[str, str]:
+def peek(path: Path, reading: Reading) -> tuple[dict[str, str], dict[str, list[Any]]]:
     """Find what each column of a file holds, from its first rows or its schema.
 
     Args:
         path: a file with one of `SUFFIXES`.
-        reading: what `look` said; None asks it.
+        reading: what `look` said.
 
     Returns:
         One of the kinds that `inbatch.data.formats.columns` names a column, in the order of the file; behind a nested column, and by dotted names,
-        what its fields hold.
+        what its fields hold. And the cells of the first rows, by column; none of a txt file, whose lines are texts whatever they look like.
 
     Raises:
         UsageError: if the file is empty, is not in its encoding, or is not what its suffix says.
     """
-    suffix = suffix_of(path)
-    if suffix == ".parquet":
-        return schema_kinds(open_parquet(path).schema_arrow)
-    rows = _first_rows(path, reading)
-    if suffix in _JSON:
-        check_whole(path, rows)
-        return kinds_of(rows, kind_of)
-    if suffix == ".txt":
-        return {"text": TEXT}
-    return {name: _kind([row[name] for row in rows]) for name in rows[0]}
-
-
-def first_cells(path: Path, reading: Reading = None) -> dict[str, list[Any]]:
-    """Return the cells of the first rows, by column; the arguments are those of `peek`.
-
-    Raises:
-        UsageError: as `peek` does.
-    """
-    if suffix_of(path) == ".parquet":
-        batch = next(open_parquet(path).iter_batches(_ROWS_PEEKED), None)
-        return {} if batch is None else cells_of(pa.Table.from_batches([batch]))
-    rows = _first_rows(path, reading)
-    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-
-
-def _first_rows(path: Path, reading: Reading) -> list[dict[str, Any]]:
-    rows = [row for _, row in islice(_rows(path, reading or look(path)), _ROWS_PEEKED)]
+    if isinstance(reading, Parquet):
+        batch = next(reading.file.iter_batches(_ROWS_PEEKED), None)
+        cells = {} if batch is None else cells_of(pa.Table.from_batches([batch]))
+        return schema_kinds(reading.file.schema_arrow), cells
+    rows = [row for _, row in islice(_rows(path, reading), _ROWS_PEEKED)]
     if not rows:
         raise UsageError(f"{path}: expected at least one row; the file has none.")
-    return rows
-
-
-def _kind(cells: list[str]) -> str:
-    filled = [cell for cell in cells if cell.strip()]
-    return DIGITS if filled and all(map(is_number, filled)) else TEXT
+    if isinstance(reading, Coding):
+        return {"text": TEXT}, {}
+    if isinstance(reading, Json):
+        check_whole(path, rows, reading.coding)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return kinds_of(rows, kind_of), {name: [row.get(name) for row in rows] for name in names}
 
 
 def read(
-    path: Path, kinds: Mapping[str, str], roles: Roles, reading: Reading = None, na_as_empty: bool = False
+    path: Path, kinds: Mapping[str, str], roles: Roles, reading: Reading, na_as_empty: bool = False
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Read the columns that have a role.
 
@@ -117,7 +125,7 @@ def read(
         path: a file with one of `SUFFIXES`.
         kinds: what `peek` found.
         roles: says which columns are read, and which is read as numbers.
-        reading: as for `peek`.
+        reading: what `look` said.
         na_as_empty: read NA, null, nan and what else pandas takes for a missing text in a csv or tsv file as an empty one.
 
     Returns:
@@ -129,23 +137,20 @@ def read(
     """
     wanted = wanted_kinds(kinds, roles)
     schema = pa.schema({name: ARROW[kind] for name, kind in wanted.items()})
-    suffix = suffix_of(path)
-    if suffix == ".parquet":
-        parquet = open_parquet(path)
-        whole = parquet.schema_arrow
-        tops = [name for name in whole.names if any(f"{used}.".startswith(f"{name}.") for used in wanted)]
-        tables = (pa.Table.from_batches([batch]) for batch in parquet.iter_batches(ROWS_A_BATCH, columns=tops))
-        return schema, convert(path, tables, whole, wanted, schema)
-    reading = reading or look(path)
+    if isinstance(reading, Parquet):
+        whole = reading.file.schema_arrow
+        found = reading.file.iter_batches(ROWS_A_BATCH, columns=tops(wanted, whole.names))
+        return schema, convert(path, (pa.Table.from_batches([batch]) for batch in found), whole, wanted, schema)
     rows = _rows(path, reading)
     if na_as_empty:
         rows = ((number, {name: "" if cell in NA else cell for name, cell in row.items()}) for number, row in rows)
-    if suffix in _JSON and roles.how != "as set":
+    if isinstance(reading, Json) and roles.how != "as set":
         rows = _same_keys(path, rows, kinds, roles)
 
     def remedy(number: int) -> str:
-        if suffix == ".jsonl" and isinstance(reading, Coding) and reading.plain and not is_stream(path, reading):
-            return f"Mend the row, set columns to other ones, or read the file without it: {without_line(path, number)}"
+        if isinstance(reading, Json) and not reading.stream:
+            line = without_line(path, number, reading.coding)
+            return f"Mend the row, set columns to other ones, or read the file without it: {line}"
         return "Mend the row, or set columns to other ones."
 
     return schema, batches(path, rows, wanted, schema, "line", remedy)
@@ -174,13 +179,11 @@ def _same_keys(path: Path, rows: Iterable[Row], kinds: Mapping[str, str], roles:
         yield number, row
 
 
-def _rows(path: Path, reading: Reading) -> Iterator[Row]:
+def _rows(path: Path, reading: Layout | Json | Coding) -> Iterator[Row]:
     if isinstance(reading, Layout):
         return delimited.rows(path, reading)
-    assert reading is not None, "a text file has an encoding"
-    suffix = suffix_of(path)
-    if suffix in _JSON and is_stream(path, reading):
-        return stream_rows(path, reading)
-    if suffix in _JSON:
-        return line_rows(path, lines(path, reading))
-    return ((number, {"text": line.rstrip("\r\n")}) for number, line in lines(path, reading))
+    if isinstance(reading, Coding):
+        return ((number, {"text": line.rstrip("\r\n")}) for number, line in lines(path, reading))
+    if reading.stream:
+        return stream_rows(path, reading.coding)
+    return line_rows(path, lines(path, reading.coding), reading.coding)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+from inbatch.data.formats.delimited import is_number
+
 # Sure: left out without being asked. Maybe: nobody can tell from the first rows.
 Likeness = Literal["ids", "maybe ids"]
 
@@ -53,7 +55,7 @@ def likeness(name: str, cells: Sequence[Any]) -> Likeness | None:
             return None
         counts = all(after - before == 1 for before, after in pairwise(numbers))
         return "ids" if len(numbers) >= _ENOUGH and (counts or max(map(abs, numbers)) > 1000) else "maybe ids"
-    if not all(_TOKEN.fullmatch(word) for word in words) or all(_is_number(word) for word in words):
+    if not all(_TOKEN.fullmatch(word) for word in words) or all(is_number(word) for word in words):
         return None
     if (named and not is_nameless(name)) or all(_UNIQUE.fullmatch(word) for word in words):
         return "ids"
@@ -76,11 +78,3 @@ def find_ids(columns: Mapping[str, Sequence[Any]]) -> dict[str, Likeness]:
 def is_nameless(name: str) -> bool:
     """Whether a column has no name, or the one that pandas gives to such columns."""
     return bool(re.fullmatch(r"|Unnamed: \d+", name.strip()))
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

@@ -12,32 +12,37 @@ from pathlib import Path
 from typing import Any
 
 from inbatch.data.formats.cells import Literal, Row
-from inbatch.data.formats.decoding import Coding
-from inbatch.data.formats.opening import compression_of, open_bytes, suffix_of
+from inbatch.data.formats.decoding import Coding, reason
+from inbatch.data.formats.opening import open_bytes, suffix_of, through, unpacked
 from inbatch.errors import UsageError
 
 _BLOCK = 1 << 16
 # Characters of one row. A file whose brackets do not close is not read to its end.
 _LONGEST_ROW = 1 << 28
 # A byte order mark is none of the text.
-_SPACE = re.compile(r"[\s\ufeff]*")
+_MARK = "\ufeff"
+_SPACE = re.compile(rf"[\s{_MARK}]*")
 _READ: dict[str, Any] = {"parse_int": Literal, "parse_float": Literal, "parse_constant": Literal}
 _DECODER = json.JSONDecoder(**_READ)
 # No line by itself: objects in an array, or a bracket alone.
 _BEGINS_ARRAY = re.compile(r"\s*\[(\s*\{|[ \t\r]*\n)")
-_PROGRAMS = {"gzip": "gzip -dc", "zstd": "zstd -dc", "bz2": "bzip2 -dc"}
 
 
-def is_stream(path: Path, coding: Coding) -> bool:
-    """Say whether a file is to be read value by value and not line by line: from its name, or as an array of objects in it."""
+def is_stream(path: Path, file: io.BufferedReader[Any], coding: Coding) -> bool:
+    """Say whether a file is to be read value by value and not line by line: from its name, or as an array of objects in it.
+
+    Args:
+        path: of the file.
+        file: just opened.
+        coding: how it is decoded.
+    """
     if suffix_of(path) == ".json":
         return True
-    with open_bytes(path) as file:
-        head = file.peek(_BLOCK)[:_BLOCK]
-    return bool(_BEGINS_ARRAY.match(head.decode(coding.name, "ignore").lstrip("\ufeff")))
+    head = file.peek(_BLOCK)[:_BLOCK]
+    return bool(_BEGINS_ARRAY.match(head.decode(coding.name, "ignore").lstrip(_MARK)))
 
 
-def line_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+def line_rows(path: Path, lines: Iterable[tuple[int, str]], coding: Coding) -> Iterator[Row]:
     """Read one row a line: an object, or a list, whose columns are numbered from 0, or a text, whose column is ``text``.
 
     Raises:
@@ -51,7 +56,7 @@ def line_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
         except (json.JSONDecodeError, RecursionError) as error:
             raise UsageError(
                 f"{path}, line {number}: expected one JSON object a line; {_why(error)}. Mend the line, or read the file without it: "
-                f"{without_line(path, number)}"
+                f"{without_line(path, number, coding)}"
             ) from None
         yield number, _as_row(path, value, number)
 
@@ -86,12 +91,13 @@ def stream_rows(path: Path, coding: Coding) -> Iterator[Row]:
             raise values.wrong("expected nothing behind the array")
 
 
-def check_whole(path: Path, rows: list[dict[str, Any]]) -> None:
+def check_whole(path: Path, rows: list[dict[str, Any]], coding: Coding) -> None:
     """Refuse a file that is one object with all the rows inside of it.
 
     Args:
         path: the file.
         rows: the first ones.
+        coding: how it is decoded.
 
     Raises:
         UsageError: with the line that writes its rows as a file.
@@ -111,24 +117,22 @@ def check_whole(path: Path, rows: list[dict[str, Any]]) -> None:
     else:
         return
     raise UsageError(
-        f"{path}: expected one object a row; got a single object with {what}. Write them out: {_rewrite(path, how)}"
+        f"{path}: expected one object a row; got a single object with {what}. Write them out: {_rewrite(path, how, coding)}"
     )
 
 
-def without_line(path: Path, number: int) -> str:
+def without_line(path: Path, number: int, coding: Coding) -> str:
     """Give the command that writes a file of lines without one of them."""
-    name, new = str(path), str(path.with_name(f"mended-{path.name.split('.')[0]}.jsonl"))
-    source = f"{_PROGRAMS[compression]} {shlex.quote(name)} | " if (compression := compression_of(path)) else ""
-    return f"{source}sed {number}d{'' if source else f' {shlex.quote(name)}'} > {shlex.quote(new)}"
+    return through(path, *coding.around_lines(f"sed {number}d"))
 
 
-def _rewrite(path: Path, how: str) -> str:
+def _rewrite(path: Path, how: str, coding: Coding) -> str:
     program = (
-        "import json; from inbatch.data.formats.opening import open_bytes; "
-        f"whole = json.load(open_bytes({str(path)!r})); [print(json.dumps(row)) for row in {how}]"
+        "import json, sys; text = sys.stdin.buffer.read().decode("
+        f"{coding.name if coding.like_ascii else 'utf-8'!r}); whole = json.loads(text.lstrip({_MARK!a})); [print(json.dumps(row)) for row in {how}]"
     )
-    new = path.with_name(f"{path.name.split('.')[0]}-rows.jsonl")
-    return f"{shlex.join([sys.executable, '-c', program])} > {shlex.quote(str(new))}"
+    programs = coding.around(shlex.join([sys.executable, "-c", program]))
+    return through(path, *programs, name=f"{unpacked(path).stem}-rows.jsonl")
 
 
 def _as_row(path: Path, value: Any, number: int) -> dict[str, Any]:
@@ -202,9 +206,9 @@ class _Values:
         kept = self._text[self._place :]
         try:
             block = self._file.read(max(_BLOCK, len(kept)))
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise UsageError(
-                f"{self._path}, after line {self.line}: expected {error.encoding.upper()}; {error.reason}. Mend the file, or set encoding of "
-                "its source."
+                f"{self._path}, after line {self.line}: expected {self._file.encoding.upper()}; {reason(error)}. Mend the file, or set "
+                "encoding of its source."
             ) from None
         self._text, self._place, self._ended = kept + block, 0, not block

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from inbatch.errors import UsageError
 
-# Endings behind that of the format, with Arrow's name of the compression and the bytes that such a file begins with.
+# Endings behind that of the format, with Arrow's name of the compression, the bytes that such a file begins with, and what decompresses it.
 COMPRESSIONS = {
-    ".gz": ("gzip", b"\x1f\x8b"),
-    ".zst": ("zstd", b"\x28\xb5\x2f\xfd"),
-    ".bz2": ("bz2", b"BZh"),
+    ".gz": ("gzip", b"\x1f\x8b", "gzip -dc"),
+    ".zst": ("zstd", b"\x28\xb5\x2f\xfd", "zstd -dc"),
+    ".bz2": ("bz2", b"BZh", "bzip2 -dc"),
 }
 _SAME = {".ndjson": ".jsonl", ".jsonlines": ".jsonl"}
 _BLOCK = 1 << 20
@@ -28,15 +28,40 @@ def suffix_of(path: str | Path) -> str:
         >>> suffix_of("pairs.JSONL.gz"), suffix_of("Texts.TXT"), suffix_of("v1.2/pairs"), suffix_of("pairs.gz")
         ('.jsonl', '.txt', '', '')
     """
-    path = Path(path)
-    if path.suffix.lower() in COMPRESSIONS:
-        path = path.with_suffix("")
+    path = unpacked(path)
     return _SAME.get(path.suffix.lower(), path.suffix.lower())
 
 
 def compression_of(path: str | Path) -> str | None:
     """Return the compression that a file's name says: gzip, zstd, bz2 or None."""
     return COMPRESSIONS.get(Path(path).suffix.lower(), (None,))[0]
+
+
+def unpacked(path: str | Path) -> Path:
+    """Return a path without the ending of a compression."""
+    path = Path(path)
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+
+
+def through(path: str | Path, *programs: str, name: str | None = None) -> str:
+    """Give the line of a shell that sends a file, decompressed, through programs into a new file beside it.
+
+    Args:
+        path: the file; for ``-``, standard input, the line is the programs alone, to stand in front of a command that reads it.
+        programs: each reads its standard input.
+        name: of the new file; ``mended-`` and the old one's, less the ending of a compression, if not given.
+
+    Example:
+        >>> through("my pairs.jsonl.gz", "sed 3d")
+        "gzip -dc < 'my pairs.jsonl.gz' | sed 3d > 'mended-my pairs.jsonl'"
+    """
+    if str(path) == "-":
+        return " | ".join(programs)
+    path = Path(path)
+    packed = COMPRESSIONS.get(path.suffix.lower())
+    first, *rest = [packed[2], *programs] if packed else programs
+    line = " | ".join([f"{first} < {shlex.quote(str(path))}", *rest])
+    return f"{line} > {shlex.quote(str(path.with_name(name or f'mended-{unpacked(path).name}')))}"
 
 
 def open_bytes(path: str | Path) -> io.BufferedReader[Any]:
@@ -51,12 +76,12 @@ def open_bytes(path: str | Path) -> io.BufferedReader[Any]:
     path = Path(path)
     file: io.BufferedReader[Any] = io.BufferedReader(io.FileIO(path), _BLOCK)
     head = file.peek(4)
-    found = next((ending for ending, (_, magic) in COMPRESSIONS.items() if head.startswith(magic)), "")
+    found = next((ending for ending, (_, magic, _) in COMPRESSIONS.items() if head.startswith(magic)), "")
     named = path.suffix.lower() if path.suffix.lower() in COMPRESSIONS else ""
     if found == named or not head:
         return file if not found else io.BufferedReader(_Decompressed(path, file, COMPRESSIONS[found][0]), _BLOCK)
     file.close()
-    right = f"{path.with_suffix('') if named else path}{found}"
+    right = f"{unpacked(path)}{found}"
     what = f"a file compressed with {COMPRESSIONS[named][0]}" if named else "a file that is not compressed"
     raise UsageError(
         f"{path}: expected {what}, as its name says; {f'it is one of {COMPRESSIONS[found][0]}' if found else 'it is none'}. Rename it: "

@@ -12,5 +12,5 @@ if TYPE_CHECKING:
     from inbatch.data.sources.sources import Source as Source
     from inbatch.data.sources.sources import load as load
     from inbatch.data.sources.tables import Table as Table
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from inbatch.cache import cached_table
-from inbatch.data.formats.arrow import cells_of, class_names, convert, is_plain, is_valid, open_parquet, schema_kinds
+from inbatch.data.formats.arrow import cells_of, class_names, convert, is_plain, is_valid, schema_kinds, tops
 from inbatch.data.formats.cells import ARROW, ROWS_A_BATCH, MixedColumn
-from inbatch.data.formats.columns import NUMBER, OTHER, TEXT, TEXTS, Roles, resolve, role_of
+from inbatch.data.formats.columns import NUMBER, TEXT, TEXTS, Roles
 from inbatch.data.formats.delimited import NA, Quotes
-from inbatch.data.formats.doubt import Doubt, Meaning
-from inbatch.data.formats.files import DELIMITED, SUFFIXES, Reading, first_cells, look, peek, read, wanted_kinds
-from inbatch.data.formats.ids import find_ids
-from inbatch.data.formats.nested import offered, spelled
+from inbatch.data.formats.doubt import Doubt
+from inbatch.data.formats.files import DELIMITED, SUFFIXES, Parquet, read, wanted_kinds
 from inbatch.data.formats.opening import COMPRESSIONS, compression_of, suffix_of
+from inbatch.data.sources.deciding import READING, Choose, decide, find_roles, worked_out
 from inbatch.data.sources.environment import environment_pairs, with_neighbours
 from inbatch.data.sources.fetching import HUB, fetch_file, open_hub, open_saved
 from inbatch.data.sources.fingerprint import file_fingerprint
@@ -94,20 +93,22 @@ class Source:
         return {name: value for name, value in asdict(self).items() if name != "path" and value != defaults[name]}
 
 
-_READING = ("encoding", "delimiter", "quotes", "header")
-
-
-def load(source: Source) -> Table:
+def load(source: Source, choose: Choose | None = None) -> Table:
     """Load a source, find the roles of its columns, and check its content.
+
+    Args:
+        source: where the rows come from, and what is made of them.
+        choose: gives the columns where the source does not say them; None finds them by name or by order.
 
     Raises:
         MissingError: if the file, folder or data set is not there.
         UsageError: if a setting does not fit the source, or its content is wrong; the message names the place.
     """
     try:
-        rows, roles, how = _open(source)
+        rows, roles, how = _open(source, choose)
     except Doubt as doubt:
-        raise Doubt(source.path, doubt.why, _worked_out(source, doubt.meanings), source.given) from None
+        meanings = worked_out(source, doubt.meanings, choose)
+        raise Doubt(source.path, doubt.why, meanings, source.given) from None
     if source.empty not in ("drop", "keep"):
         raise UsageError(f"{source.path}: expected empty to be drop or keep; got {source.empty!r}.")
     if source.instruction is not None and roles.instruction is not None:
@@ -125,7 +126,7 @@ def load(source: Source) -> Table:
     return replace(table, instruction=source.instruction, how=how)
 
 
-def _open(source: Source) -> tuple[Dataset, Roles, str]:
+def _open(source: Source, choose: Choose | None) -> tuple[Dataset, Roles, str]:
     if source.path.startswith(("{", "[")):  # what the command line could not read as a source, and took for a path
         names = ", ".join(field.name for field in fields(Source))
         raise UsageError(
@@ -136,11 +137,11 @@ def _open(source: Source) -> tuple[Dataset, Roles, str]:
     if source.path.startswith(HUB):
         path = fetch_file(source.path)
     elif source.path == ENVIRONMENT:
-        return _choose(_environment(source), source)
+        return _arrow(_environment(source), source, choose)
     elif path.is_dir():
-        return _choose(open_saved(path, source.split), source)
+        return _arrow(open_saved(path, source.split), source, choose)
     elif not path.exists() and suffix_of(path) not in SUFFIXES and _HUB_NAME.fullmatch(source.path):
-        return _choose(open_hub(source.path, source.subset, source.split), source)
+        return _arrow(open_hub(source.path, source.subset, source.split), source, choose)
     if not path.exists():
         raise MissingError(
             f"expected a data file at {path.absolute()}; there is none. Check data.sources, or copy it there."
@@ -156,7 +157,7 @@ def _open(source: Source) -> tuple[Dataset, Roles, str]:
         raise UsageError(f"{path}: na_as_empty is a setting of csv and tsv files. Remove it from this source.")
     if path.stat().st_size == 0:
         raise UsageError(f"{path}: expected at least one row; the file is empty.")
-    return _file(path, source)
+    return _file(path, source, choose)
 
 
 def _environment(source: Source) -> Dataset:
@@ -166,12 +167,13 @@ def _environment(source: Source) -> Dataset:
     return with_neighbours(pairs).select_columns(["anchor", "positive", "neighbour"])
 
 
-def _file(path: Path, source: Source) -> tuple[Dataset, Roles, str]:
-    reading, kinds, roles = _decide(path, source)
+def _file(path: Path, source: Source, choose: Choose | None) -> tuple[Dataset, Roles, str]:
+    reading, kinds, cells, roles = decide(path, source, choose)
     while True:
         schema, batches = read(path, kinds, roles, reading, source.na_as_empty)
         state = path.stat()
-        settings = [str(path.resolve()), roles.used, str(reading), source.na_as_empty]
+        # All that was decided, not only what is shown: with another setting a row may be refused that this one takes.
+        settings = [str(path.resolve()), roles.used, repr(reading), source.na_as_empty]
         place = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         # Copying tools keep size and time where they are told to; the content tells files apart.
         key = json.dumps([_VERSION, file_fingerprint(path), state.st_mtime_ns, roles.how, str(schema)])
@@ -179,41 +181,13 @@ def _file(path: Path, source: Source) -> tuple[Dataset, Roles, str]:
             rows = cached_table(f"file-{place}", key, schema, lambda found=batches: found)
         except MixedColumn as column:  # at a row behind those that were looked at
             kinds[column.name] = TEXTS
-            roles = _resolve(kinds, source, first_cells(path, reading))
+            roles = find_roles(kinds, source, cells, choose)
         else:
             break
-    labels = class_names(open_parquet(path).schema_arrow) if reading is None else {}
+    labels = class_names(reading.file.schema_arrow) if isinstance(reading, Parquet) else {}
     compression = compression_of(path)
-    how = [str(reading)] if reading is not None else []
-    how += [f"decompressed: {compression}"] if compression else []
-    return rows, roles, "; ".join([*how, *_notes(kinds, labels, roles)])
-
-
-def _decide(path: Path, source: Source) -> tuple[Reading, dict[str, str], Roles]:
-    """Decide from its first rows how a file is read, and which column plays which role."""
-    numbered = {isinstance(i, int) for value in (source.columns or {}).values() for i in _listed(value)}
-    if len(numbered) == 2 and suffix_of(path) in DELIMITED:
-        raise UsageError(
-            f"{path}: columns are numbers for a csv or tsv file without a line of names, and names otherwise; got both."
-        )
-    reading = look(path, source.columns, **{name: getattr(source, name) for name in _READING})
-    kinds = peek(path, reading)
-    cells = {} if suffix_of(path) == ".txt" else first_cells(path, reading)
-    return reading, kinds, _resolve(kinds, source, cells)
-
-
-def _resolve(kinds: dict[str, str], source: Source, cells: Mapping[str, list[Any]]) -> Roles:
-    if source.columns is not None:
-        return resolve(kinds, spelled(source.columns, kinds), source.path)
-    ids = dict(find_ids(cells))
-    open_ = offered(kinds)
-    # By order a third column would be hard negatives or a score; one that some rows lack is more likely about them.
-    further = [name for name in open_ if ids.get(name) != "ids"][2:]
-    for name in further:
-        if role_of(name) is None and any(cell is None for cell in cells.get(name, ())):
-            open_[name] = OTHER
-            ids.pop(name, None)
-    return resolve(open_, None, source.path, ids)
+    how = [str(reading), f"decompressed: {compression}" if compression else "", *_notes(kinds, labels, roles)]
+    return rows, roles, "; ".join(filter(None, how))
 
 
 def _notes(kinds: Mapping[str, str], labels: Mapping[str, list[str]], roles: Roles) -> list[str]:
@@ -225,50 +199,16 @@ def _notes(kinds: Mapping[str, str], labels: Mapping[str, list[str]], roles: Rol
     ]
 
 
-def _worked_out(source: Source, meanings: Sequence[Meaning], depth: int = 3) -> list[Meaning]:
-    """Add to each meaning what else has to be said before its line can be read, and leave out those that cannot."""
-    path = Path(source.path).expanduser()
-    if not path.is_file():
-        return list(meanings)
-    found: list[Meaning] = []
-    for meaning, more in meanings:
-        if "columns" in more and source.header is False:
-            more = more | {"columns": {role: _as_number(name) for role, name in more["columns"].items()}}
-        said = replace(source, **more)
-        try:
-            _decide(path, said)
-        except Doubt as doubt:
-            if depth:
-                for further, rest in _worked_out(said, doubt.meanings, depth - 1):
-                    joined = (
-                        meaning if further == "if this is meant" else f"{meaning} and {further.removeprefix('if ')}"
-                    )
-                    found.append((joined, more | rest))
-        except UsageError:
-            continue
-        else:
-            found.append((meaning, more))
-    return found or list(meanings)
-
-
-def _as_number(name: Any) -> Any:
-    return [_as_number(item) for item in name] if isinstance(name, list) else int(name)
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
+def _arrow(rows: Dataset, source: Source, choose: Choose | None) -> tuple[Dataset, Roles, str]:
     """Resolve the columns of a table that is Arrow already, and keep those that have a role."""
-    if said := [name for name in (*_READING, "na_as_empty") if name in source.given]:
+    if said := [name for name in (*READING, "na_as_empty") if name in source.given]:
         raise UsageError(f"{source.path}: {said[0]} is a setting of text files. Remove it from this source.")
     rows = rows.with_format(None)
     whole = rows.features.arrow_schema
     kinds = schema_kinds(whole)
     flat = [name for name in whole.names if kinds[name] in (TEXT, NUMBER)]
     cells = cells_of(rows.select_columns(flat).with_format("arrow")[:_ROWS_PEEKED]) if flat else {}
-    roles = _resolve(kinds, source, cells)
+    roles = find_roles(kinds, source, cells, choose)
     how = "; ".join(_notes(kinds, class_names(whole), roles))
     wanted = wanted_kinds(kinds, roles)
     if is_plain(whole, wanted) and is_valid(rows.data, roles.texts):
@@ -278,8 +218,7 @@ def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
     place = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
     def make() -> Iterator[pa.RecordBatch]:
-        tops = [top for top in whole.names if any(f"{used}.".startswith(f"{top}.") for used in wanted)]
-        tables = rows.select_columns(tops).with_format("arrow").iter(ROWS_A_BATCH)
+        tables = rows.select_columns(tops(wanted, whole.names)).with_format("arrow").iter(ROWS_A_BATCH)
         return convert(source.path, tables, whole, wanted, schema)
 
     return (

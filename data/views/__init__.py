@@ -12,5 +12,5 @@ if TYPE_CHECKING:
     from inbatch.data.views.rows import make_views as make_views
     from inbatch.data.views.rows import position_ids as position_ids
     from inbatch.data.views.rows import text_ids as text_ids
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

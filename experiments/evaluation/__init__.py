@@ -10,5 +10,5 @@ from inbatch.lazy import exports
 if TYPE_CHECKING:
     from inbatch.experiments.evaluation.retrieval import Retrieval as Retrieval
     from inbatch.experiments.evaluation.sts import Sts as Sts
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

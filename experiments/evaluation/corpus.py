@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from inbatch.errors import UsageError
 from inbatch.experiments.command import read_lines
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from inbatch.data.formats.columns import Roles
+    from inbatch.data.formats.ids import Likeness
+    from inbatch.data.sources.deciding import Choose
     from inbatch.data.sources.sources import Source
 
 
@@ -113,43 +115,51 @@ def read_corpus(source: str | Source, split: str | None = None, limit: int | Non
     return Corpus(list(found), list(found.values()))
 
 
-def read_texts(path: str, column: str | None = None) -> list[str]:
+def read_texts(source: str | Source, column: str | None = None) -> list[str]:
     """Read one text a row, blank ones too: the lines of a text file or of stdin (``-``), or one column of a table.
 
+    A blank line of a text file is a row; one of a csv or tsv file is none, also where it has a single column.
+
     Args:
-        path: a file; what does not end as a table does is read as lines.
-        column: its name, or its number in a csv or tsv file without a line of names; None takes the only one that holds texts.
+        source: a file; what does not end as a table does is read as lines. A `Source` may say how it is read; of its columns the anchor
+            is taken.
+        column: its name, or its number in a csv or tsv file without a line of names; None takes the anchor of the source, else the only
+            column that holds texts.
 
     Raises:
         MissingError: if there is no such file.
         UsageError: if it cannot be read, or holds several columns of texts and none is named.
     """
-    from inbatch.data.formats.columns import DIGITS, NUMBER, TEXT
-    from inbatch.data.formats.files import SUFFIXES, first_cells, peek
-    from inbatch.data.formats.ids import likeness
+    from inbatch.data.formats.files import SUFFIXES
     from inbatch.data.formats.opening import suffix_of
-    from inbatch.data.sources.sources import Source
 
+    source = _source(source, None)
+    path = source.path
     there = path != "-" and Path(path).is_file()
-    if not there or suffix_of(path) == ".txt" or suffix_of(path) not in SUFFIXES:
-        if column is not None and (there or path == "-"):
+    lined = suffix_of(path) == ".txt" or suffix_of(path) not in SUFFIXES
+    if path == "-" or (not source.given and (lined or not there)):
+        settings = [*([f"--column {column}"] if column is not None else []), *source.given]
+        if settings and (there or path == "-"):
             raise UsageError(
-                f"expected a table for --column {column}; {path} is read line by line. Leave --column out."
+                f"expected a table for {', '.join(settings)}; {path} is read line by line. Leave {settings[0].split()[0]} out."
             )
         return read_lines(path)
-    if column is None:
-        kinds = peek(Path(path))
-        ids = [name for name, cells in first_cells(Path(path)).items() if likeness(name, cells) == "ids"]
-        texts = [name for name, kind in kinds.items() if kind == TEXT and name not in ids]
-        texts = texts or [name for name, kind in kinds.items() if kind in (DIGITS, NUMBER) and name not in ids]
-        if len(texts) != 1:
-            line = f": --column {shlex.quote(texts[0])}" if texts else " with --column NAME, or give a file of lines."
-            raise UsageError(
-                f"expected the column of texts in {path}; it holds {', '.join(kinds)}. Say which it is{line}"
-            )
-        column = texts[0]
-    rows, roles = _load(Source(path, columns={"anchor": int(column) if column.isdecimal() else column}, empty="keep"))
+    if column is not None:
+        source = replace(source, columns={"anchor": int(column) if column.isdecimal() else column})
+    rows, roles = _load(replace(source, empty="keep"), lambda kinds, ids: _only_texts(path, kinds, ids))
     return [text or "" for text in rows[roles.anchor]]
+
+
+def _only_texts(path: str, kinds: Mapping[str, str], ids: Mapping[str, Likeness]) -> dict[str, Any]:
+    """Choose the only column of texts, else of numbers, that holds no identifiers."""
+    from inbatch.data.formats.columns import DIGITS, NUMBER, TEXT
+
+    names = [name for name in kinds if ids.get(name) != "ids"]
+    texts = [name for name in names if kinds[name] == TEXT] or [n for n in names if kinds[n] in (DIGITS, NUMBER)]
+    if len(texts) != 1:
+        line = f": --column {shlex.quote(texts[0])}" if texts else " with --column NAME, or give a file of lines."
+        raise UsageError(f"expected the column of texts in {path}; it holds {', '.join(kinds)}. Say which it is{line}")
+    return {"anchor": texts[0]}
 
 
 def _source(source: str | Source, split: str | None) -> Source:
@@ -159,10 +169,10 @@ def _source(source: str | Source, split: str | None) -> Source:
     return source if split is None else replace(source, split=split)
 
 
-def _load(source: Source) -> tuple[Dataset, Roles]:
+def _load(source: Source, choose: Choose | None = None) -> tuple[Dataset, Roles]:
     from inbatch.data.sources.sources import load
 
-    table = load(source)
+    table = load(source, choose)
     return table.rows, table.roles
 
 
@@ -220,20 +230,33 @@ def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"expected --columns ROLE=NAME, each role once; got {item!r}.")
         names = [int(part) if part.isdecimal() else part for part in name.split(",")]
         columns[role] = names if role == "negatives" else name if len(names) > 1 else names[0]
-    source = _in_braces(args.source)
+    source = in_braces(args.source)
     return {"source": replace(source, columns=columns or source.columns), "split": args.split, "limit": args.limit}
 
 
-def _in_braces(text: str) -> Source:
-    """Read ``{path: …, …}`` as a source; anything else is its path."""
+def in_braces(text: str) -> Source:
+    """Read ``{path: …, …}`` as a source, as ``inbatch fit`` does; anything else is its path.
+
+    Raises:
+        UsageError: if what stands in braces is no source.
+    """
     from inbatch.data.sources.sources import Source
 
     if not text.startswith("{"):
         return Source(text)
+    from jsonargparse import ArgumentParser
+
+    from inbatch.run.parser_errors import explain
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--source", type=Source)
     try:
-        return Source(**yaml.safe_load(text))
-    except (yaml.YAMLError, TypeError) as error:
+        return Source(**parser.parse_args([f"--source={text}"]).source.as_dict())
+    except argparse.ArgumentError as error:
+        why = str(explain(error, [f"source.{field.name}" for field in fields(Source)]))
+        why = re.sub(r"^source: Unable to load config .* - (?=source)", "", why).replace("source.", "")
+        why = "path is missing" if "are required" in str(error) else why
         raise UsageError(
             f"expected a path, or a source as '{{path: FILE, delimiter: semicolon}}' with a blank behind each colon and comma; got {text}: "
-            f"{' '.join(str(error).split())[:120]}."
+            f"{why}"
         ) from None

@@ -10,5 +10,5 @@ from inbatch.lazy import exports
 if TYPE_CHECKING:
     from inbatch.experiments.inference.search import nearest as nearest
     from inbatch.experiments.inference.search import search as search
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

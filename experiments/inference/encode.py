@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from inbatch.experiments.command import add_encoder_arguments, load_encoder
-from inbatch.experiments.evaluation.corpus import read_texts
+from inbatch.experiments.evaluation.corpus import in_braces, read_texts
 from inbatch.experiments.output import prepare_file
 from inbatch.files import replace_file
 
@@ -14,8 +14,8 @@ from inbatch.files import replace_file
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``inbatch encode``."""
     parser.description = (
-        "Turn texts, one a line, into a float32 array of shape (lines, dimensions), row i for line i.\n"
-        "A blank line is a text, so that rows and lines stay aligned. Rows have length 1 if the model normalises."
+        "Turn texts, one a line or row, into a float32 array of shape (rows, dimensions), row i for text i.\n"
+        "A blank line of a text file is a text, so that rows and lines stay aligned. Rows have length 1 if the model normalises."
     )
     parser.epilog = (
         "examples:\n  inbatch encode minilm sentences.txt --out sentences.npy\n"
@@ -26,7 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="IN.txt",
-        help="text file with one text a line, or a csv, tsv, jsonl, json or parquet file, also compressed; - reads lines of stdin",
+        help="text file with one text a line, or a csv, tsv, jsonl, json or parquet file, also compressed; - reads lines of stdin; or in "
+        "braces how it is read, as in inbatch fit, e.g. '{path: a.csv, delimiter: semicolon}'",
     )
     parser.add_argument("--column", metavar="NAME", help="of a table: its column of texts, where it has several")
     parser.add_argument(
@@ -42,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Encode a file."""
     prepare_file(args.out, ".npy")
-    texts = read_texts(args.input, args.column)
+    texts = read_texts(in_braces(args.input), args.column)
     encoder = load_encoder(args, args.prompt_name)
     embeddings = encoder.encode(
         texts,
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     zero = numpy.flatnonzero(~embeddings.any(axis=1))
     if len(zero):
         print(
-            f"{len(zero):,} of {len(embeddings):,} rows are exactly zero, and have no direction; the first is line {zero[0] + 1}",
+            f"{len(zero):,} of {len(embeddings):,} rows are exactly zero, and have no direction; the first is row {zero[0] + 1}, counted from 1",
             file=sys.stderr,
         )
     print(f"wrote {args.out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32", file=sys.stderr)

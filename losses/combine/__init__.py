@@ -11,5 +11,5 @@ if TYPE_CHECKING:
     from inbatch.losses.combine.matryoshka import Matryoshka as Matryoshka
     from inbatch.losses.combine.weighted import Decay as Decay
     from inbatch.losses.combine.weighted import WeightedSum as WeightedSum
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

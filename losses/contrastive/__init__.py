@@ -17,5 +17,5 @@ if TYPE_CHECKING:
     from inbatch.losses.contrastive.lone_rows import lone_rows as lone_rows
     from inbatch.losses.contrastive.momentum_queue import MomentumQueue as MomentumQueue
     from inbatch.losses.contrastive.own_negatives import OwnNegatives as OwnNegatives
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

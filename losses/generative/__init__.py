@@ -14,5 +14,5 @@ if TYPE_CHECKING:
     from inbatch.losses.generative.next_tokens import NextTokens as NextTokens
     from inbatch.losses.generative.reference_scores import ReferenceScores as ReferenceScores
     from inbatch.losses.generative.replaced_tokens import ReplacedTokens as ReplacedTokens
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -10,5 +10,5 @@ from inbatch.lazy import exports
 if TYPE_CHECKING:
     from inbatch.losses.graded.angle import Angle as Angle
     from inbatch.losses.graded.cosent import CoSENT as CoSENT
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
     from inbatch.models.adapters.learned_tokens import LearnedTokens as LearnedTokens
     from inbatch.models.adapters.lora import Lora as Lora
     from inbatch.models.adapters.prefix import Prefix as Prefix
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
     from inbatch.models.backbones.base import Backbone as Backbone
     from inbatch.models.backbones.pretrained import Pretrained as Pretrained
     from inbatch.models.backbones.pretrained import TinyRandom as TinyRandom
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -14,5 +14,5 @@ if TYPE_CHECKING:
     from inbatch.models.export.load import load_encoder as load_encoder
     from inbatch.models.export.write import Export as Export
     from inbatch.models.export.write import export as export
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

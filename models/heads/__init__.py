@@ -13,5 +13,5 @@ if TYPE_CHECKING:
     from inbatch.models.heads.latent_attention import LatentAttention as LatentAttention
     from inbatch.models.heads.projectors import BatchNormProjector as BatchNormProjector
     from inbatch.models.heads.template_bias import TemplateBias as TemplateBias
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

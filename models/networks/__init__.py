@@ -20,5 +20,5 @@ if TYPE_CHECKING:
     from inbatch.models.networks.masked_lm import TinyGenerator as TinyGenerator
     from inbatch.models.networks.masked_lm import TinyHead as TinyHead
     from inbatch.models.networks.reference import Reference as Reference
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

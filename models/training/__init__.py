@@ -11,5 +11,5 @@ if TYPE_CHECKING:
     from inbatch.models.training.adamw_uncorrected_eps import AdamWUncorrectedEps as AdamWUncorrectedEps
     from inbatch.models.training.data_checks import check_data as check_data
     from inbatch.models.training.dev import Dev as Dev
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 from typed_lines import sources_in
 
+from inbatch.data.formats.decoding import Coding, find_coding
+from inbatch.data.formats.opening import open_bytes
 from inbatch.data.sources.sources import Source, load
 from inbatch.errors import UsageError
 
@@ -36,6 +38,11 @@ def refused(path: str, match: str, **settings) -> list[Source]:
         load(Source(path, **settings))
     assert error.value.exit_code == 2
     return sources_in(str(error.value))
+
+
+def coding_of(path: Path, encoding: str | None = None) -> Coding:
+    with open_bytes(path) as file:
+        return find_coding(file, path, encoding)
 
 
 def zstd(content: bytes) -> bytes:

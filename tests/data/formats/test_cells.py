@@ -67,6 +67,8 @@ def test_numbers_are_read_from_what_writes_one(value):
         (["a", {"b": 1}], TEXT),
         (["1", "2.5", None], DIGITS),
         (["1", Literal("2")], DIGITS),
+        (["1", "", " "], DIGITS),
+        (["", " "], TEXT),
         ([Literal("1"), None, True], NUMBER),
         ([None, None], OTHER),
         ([], OTHER),

@@ -18,7 +18,7 @@ def test_each_meaning_has_its_line_with_what_is_set_already():
         "a.csv", "it may be so", [("if so", {"header": True}), ("if not", {"header": False})], {"weight": 2.0}
     )
     assert str(doubt) == (
-        "a.csv: it may be so. In inbatch fit (evaluate and search take the braces and what is in them as the source), if so: '--data.sources={path: a.csv, weight: 2.0, header: true}'; "
+        "a.csv: it may be so. In inbatch fit (evaluate, search and encode take the braces and what is in them as their source), if so: '--data.sources={path: a.csv, weight: 2.0, header: true}'; "
         "if not: '--data.sources={path: a.csv, weight: 2.0, header: false}'"
     )
     assert doubt.exit_code == 2

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inbatch.data.formats.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS, resolve
-from inbatch.data.formats.files import first_cells, look, peek, read
+from inbatch.data.formats.files import look, peek, read
 from inbatch.errors import UsageError
 
 
 def rows_of(path: Path, columns=None) -> dict[str, list]:
     reading = look(path, columns)
-    kinds = peek(path, reading)
+    kinds, _ = peek(path, reading)
     schema, batches = read(path, kinds, resolve(kinds, columns, str(path)), reading)
     return pa.Table.from_batches(batches, schema).to_pydict()
 
@@ -144,8 +144,9 @@ def test_a_score_that_is_no_number_is_refused_with_its_line(tmp_path, cell):
 
 def test_kinds_of_cells_are_seen_in_the_first_rows(tmp_path):
     path = write(tmp_path, "a.csv", "a,b,c\n1,x,1\n2.5,3,\n4,,\n")
-    assert peek(path) == {"a": DIGITS, "b": TEXT, "c": DIGITS}
-    assert first_cells(path) == {"a": ["1", "2.5", "4"], "b": ["x", "3", ""], "c": ["1", "", ""]}
+    kinds, cells = peek(path, look(path))
+    assert kinds == {"a": DIGITS, "b": TEXT, "c": DIGITS}
+    assert cells == {"a": ["1", "2.5", "4"], "b": ["x", "3", ""], "c": ["1", "", ""]}
     row = {"text": "a", "null": None, "number": 1, "list": ["a"], "numbers": [1], "object": {}}
     path = write(tmp_path, "a.jsonl", json.dumps(row))
-    assert list(peek(path).values()) == [TEXT, OTHER, NUMBER, TEXTS, OTHER, OTHER]
+    assert list(peek(path, look(path))[0].values()) == [TEXT, OTHER, NUMBER, TEXTS, OTHER, OTHER]

@@ -149,7 +149,9 @@ def test_single_texts_among_lists_are_lists_of_one_wherever_they_stand(single):
 def test_a_used_cell_that_is_no_text_is_refused_with_its_place(cell):
     rows = [{"query": "a", "answer": "x"}] * 3
     path = write("a.jsonl", [*rows, {"query": "b", "answer": cell}])
-    with pytest.raises(UsageError, match="line 4, column answer: expected a .*text.* sed 4d a.jsonl > mended-a.jsonl"):
+    with pytest.raises(
+        UsageError, match="line 4, column answer: expected a .*text.* sed 4d < a.jsonl > mended-a.jsonl"
+    ):
         load(Source(path))
 
 

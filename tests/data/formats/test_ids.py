@@ -59,6 +59,7 @@ def test_what_may_be_identifiers(name, cells):
         ("x", ["كلب", "قطة"]),
         ("x", ["0.5", "0.7", "1.2"]),
         ("x", ["1.0", "2.0", "3.0"]),
+        ("wert", [f"{i},{i + 10}" for i in range(9)]),  # decimal commas
         ("x", ["1", "1", "0", "1"]),
         ("x", ["news", "news", "wiki"]),
         ("x", [True, False]),

@@ -3,12 +3,14 @@ import json
 import subprocess
 
 import pytest
+from format_files import coding_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inbatch.data.formats import decoding
 from inbatch.data.formats.cells import Literal
-from inbatch.data.formats.decoding import find_coding
 from inbatch.data.formats.json_rows import check_whole, is_stream, line_rows, stream_rows, without_line
+from inbatch.data.formats.opening import open_bytes
 from inbatch.errors import UsageError
 
 ROWS = [
@@ -23,11 +25,17 @@ def write(path, content):
 
 
 def rows_of(path):
-    return stream_rows(path, find_coding(path))
+    return stream_rows(path, coding_of(path))
+
+
+def streams(path):
+    with open_bytes(path) as file:
+        return is_stream(path, file, coding_of(path))
 
 
 def lines(path):
-    return list(line_rows(path, enumerate(path.read_text(encoding="utf8").split("\n"), 1)))
+    coding = coding_of(path)
+    return list(line_rows(path, decoding.lines(path, coding), coding))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +52,7 @@ def lines(path):
 )
 def test_an_array_and_objects_one_after_another_are_the_same_rows(tmp_path, content):
     path = write(tmp_path / "a.json", content)
-    assert is_stream(path, find_coding(path))
+    assert streams(path)
     assert [row for _, row in rows_of(path)] == [ROWS[0], ROWS[1] | {"more": ["1", {"x": None}]}]
 
 
@@ -64,7 +72,7 @@ def test_an_array_and_objects_one_after_another_are_the_same_rows(tmp_path, cont
 def test_an_array_is_seen_whatever_the_file_is_called(tmp_path, name, content, stream):
     for encoding in ("utf-8", "utf-16"):
         path = write(tmp_path / name, content.encode(encoding))
-        assert is_stream(path, find_coding(path)) == stream
+        assert streams(path) == stream
 
 
 CELLS = st.text(max_size=9) | st.none() | st.booleans() | st.lists(st.text(max_size=3), max_size=2)
@@ -145,36 +153,53 @@ def test_a_file_without_rows_has_none(tmp_path):
         assert list(rows_of(write(tmp_path / "a.json", content))) == []
 
 
-@pytest.mark.parametrize("line", ['{"a": "b"', '{"a": 3}}', "anchor\tpositive", "[" * 200_000])
-@pytest.mark.parametrize("name", ["it's a.jsonl", "a.jsonl.gz"])
-def test_a_line_that_is_no_json_is_refused_with_the_command_that_leaves_it_out(tmp_path, line, name):
-    content = f'{{"a": "x"}}\n{line}\n{{"a": "y"}}\n'
-    write(tmp_path / name, gzip.compress(content.encode()) if name.endswith("gz") else content)
-    with pytest.raises(UsageError, match="line 2: expected one JSON object a line") as error:
-        list(line_rows(tmp_path / name, enumerate(content.split("\n"), 1)))
-    subprocess.run(str(error.value).partition("without it: ")[2], shell=True, check=True)
-    (made,) = tmp_path.glob("mended-*.jsonl")
-    assert [row for _, row in lines(made)] == [{"a": "x"}, {"a": "y"}]
-    assert without_line(tmp_path / name, 2) in str(error.value)
+@pytest.mark.parametrize("line", ['{"a": "b"', '{"a": 3}}', "anchor\tpositive", "[" * 20_000])
+@pytest.mark.parametrize("name", ["it's a.b.jsonl", "a.ndjson.gz"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("encoding", "named"), [("utf-8-sig", None), ("utf-16", None), ("utf-16-le", "utf-16-le")])
+def test_a_line_that_is_no_json_is_refused_with_the_command_that_leaves_it_out(
+    tmp_path, line, name, ends, encoding, named
+):
+    path = tmp_path / name
+    for number, rows in ((1, ["x", "y"]), (2, ["x", "y"])):
+        texts = [json.dumps({"a": f"{row}\u0100"}, ensure_ascii=False) for row in rows]
+        content = ends.join([*texts[: number - 1], line, *texts[number - 1 :], ""]).encode(encoding)
+        write(path, gzip.compress(content) if name.endswith("gz") else content)
+        coding = coding_of(path, named)
+        with pytest.raises(UsageError, match=f"line {number}: expected one JSON object a line") as error:
+            list(line_rows(path, decoding.lines(path, coding), coding))
+        assert without_line(path, number, coding) in str(error.value)
+        subprocess.run(str(error.value).partition("without it: ")[2], shell=True, check=True)
+        made = tmp_path / f"mended-{name.removesuffix('.gz')}"
+        coding = coding_of(made, named)
+        assert [row["a"] for _, row in line_rows(made, decoding.lines(made, coding), coding)] == [
+            f"{r}\u0100" for r in rows
+        ]
 
 
 @pytest.mark.parametrize(
     "whole",
     [
-        {"version": "1", "data": [{"q": "a", "p": "b"}, {"q": "c", "p": "d"}]},
-        {"q": ["a", "c"], "p": ["b", "d"]},
-        {"q": {"0": "a", "1": "c"}, "p": {"0": "b", "1": "d"}},
+        {"version": "1", "data": [{"q": "a\u00e9", "p": "b"}, {"q": "c", "p": "d"}]},
+        {"q": ["a\u00e9", "c"], "p": ["b", "d"]},
+        {"q": {"0": "a\u00e9", "1": "c"}, "p": {"0": "b", "1": "d"}},
     ],
 )
 @pytest.mark.parametrize("ending", ["", ".gz"])
-def test_one_object_with_all_rows_inside_is_refused_with_the_command_that_writes_them_out(tmp_path, whole, ending):
-    content = json.dumps(whole).encode()
-    path = write(tmp_path / f"it's.json{ending}", gzip.compress(content) if ending else content)
+@pytest.mark.parametrize(("encoding", "named"), [("utf-8", None), ("utf-16", None), ("cp1252", "cp1252")])
+def test_one_object_with_all_rows_inside_is_refused_with_the_command_that_writes_them_out(
+    tmp_path, whole, ending, encoding, named
+):
+    content = json.dumps(whole, ensure_ascii=False).encode(encoding)
+    path = write(tmp_path / f"it's.b.json{ending}", gzip.compress(content) if ending else content)
+    coding = coding_of(path, named)
     with pytest.raises(UsageError, match="expected one object a row") as error:
-        check_whole(path, [row for _, row in rows_of(path)])
+        check_whole(path, [row for _, row in stream_rows(path, coding)], coding)
     subprocess.run(str(error.value).partition("Write them out: ")[2], shell=True, check=True, cwd=tmp_path)
-    (made,) = tmp_path.glob("*-rows.jsonl")
-    assert [row for _, row in lines(made)] == [{"q": "a", "p": "b"}, {"q": "c", "p": "d"}]
+    assert [row for _, row in lines(tmp_path / "it's.b-rows.jsonl")] == [
+        {"q": "a\u00e9", "p": "b"},
+        {"q": "c", "p": "d"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -183,5 +208,5 @@ def test_one_object_with_all_rows_inside_is_refused_with_the_command_that_writes
 def test_rows_that_only_look_like_such_an_object_are_read_as_they_are(tmp_path, rows):
     path = write(tmp_path / "a.json", json.dumps(rows).encode())
     found = [row for _, row in rows_of(path)]
-    check_whole(path, found)
+    check_whole(path, found, coding_of(path))
     assert found == rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from inbatch.data.formats.opening import compression_of, open_bytes, suffix_of
+from inbatch.data.formats.opening import compression_of, open_bytes, suffix_of, through
 from inbatch.errors import UsageError
 
 CONTENT = b"anchor,positive\n" + b"a,b\n" * 50_000
@@ -88,6 +88,21 @@ def test_a_name_that_says_another_compression_is_refused_with_the_line_that_rena
     assert [path.name for path in tmp_path.iterdir()] == [right]
     assert len(open_bytes(tmp_path / right).read()) > 5
     assert shlex.split(str(error.value).partition("Rename it: ")[2])[:2] == ["mv", "-n"]
+
+
+@pytest.mark.parametrize("ending", ["", *PACK, ".GZ"])
+def test_a_file_is_sent_through_programs_into_one_of_its_own_name(tmp_path, ending):
+    for name in ("a.b.csv", "it's a.c.csv"):  # neither takes the place of the other
+        path = tmp_path / f"{name}{ending}"
+        path.write_bytes(PACK[ending.lower()](b"a\nb\nc\n") if ending else b"a\nb\nc\n")
+        subprocess.run(through(path, "sed 1d", "tr b x"), shell=True, check=True)
+        assert (tmp_path / f"mended-{name}").read_bytes() == b"x\nc\n"
+        subprocess.run(through(path, "sed 1d", name=f"new-{name}"), shell=True, check=True)
+        assert (tmp_path / f"new-{name}").read_bytes() == b"b\nc\n"
+
+
+def test_programs_of_standard_input_stand_alone():
+    assert through("-", "sed 1d", "tr b x") == "sed 1d | tr b x"
 
 
 def test_a_part_of_an_archive_can_be_read_without_the_rest(tmp_path):

@@ -150,6 +150,8 @@ def test_na_is_text_unless_it_is_set_to_be_empty(folder):
 def test_a_decimal_comma_is_one(folder):
     Path("a.csv").write_text("satz;frage;wert\n" + "Ein Satz hier.;Noch einer.;0,85\n" * 3)
     assert pairs_of("a.csv")[0] == ("Ein Satz hier.", "Noch einer.", 0.85)
+    Path("b.csv").write_text("satz;frage;wert\n" + "".join(f"Ein Satz.;Noch {i}.;0,{i}5\n" for i in range(9)))
+    assert pairs_of("b.csv")[8] == ("Ein Satz.", "Noch 8.", 0.85)
 
 
 def test_settings_reach_the_table(folder):

@@ -1,4 +1,6 @@
 import argparse
+import gzip
+import io
 import json
 import shlex
 
@@ -145,6 +147,60 @@ def test_a_table_with_several_columns_of_texts_is_refused_with_the_option_that_w
             corpus.read_texts(source, "a")
 
 
+def test_texts_are_read_as_braces_say(tmp_path):
+    (tmp_path / "a.csv").write_bytes("hund;gro\u00df\nkatze;\n".encode("cp1252"))
+    given = f"{{path: {tmp_path / 'a.csv'}, encoding: cp1252, header: false, columns: {{anchor: 1}}}}"
+    assert corpus.read_texts(corpus.in_braces(given)) == ["gro\u00df", ""]
+    assert corpus.read_texts(corpus.in_braces(given), "0") == ["hund", "katze"]
+    (tmp_path / "a.txt").write_bytes("gro\u00df\n\nb\n".encode("cp1252"))
+    assert corpus.read_texts(corpus.in_braces(f"{{path: {tmp_path / 'a.txt'}, encoding: cp1252}}")) == [
+        "gro\u00df",
+        "",
+        "b",
+    ]
+    with pytest.raises(UsageError, match="expected a table for encoding; - is read line by line. Leave encoding out"):
+        corpus.read_texts(corpus.in_braces("{path: '-', encoding: cp1252}"))
+
+
+def test_what_is_doubted_is_answered_with_braces_that_are_read(tmp_path):
+    (tmp_path / "a.csv").write_text("satz,a;text,b\nein Hund,c;eine Katze,d\n" + "drei,e;vier,f\n" * 3)
+    with pytest.raises(UsageError, match="comma and semicolon may all stand between cells.* and encode take") as error:
+        corpus.read_texts(str(tmp_path / "a.csv"))
+    lines = [
+        corpus.in_braces(word.rstrip(";").partition("=")[2])
+        for word in shlex.split(str(error.value))
+        if "--data" in word
+    ]
+    found = [
+        corpus.read_texts(line, "0" if line.header is False else None)
+        for line in lines
+        if line.delimiter == "semicolon" and line.header is False
+    ]
+    assert found == [["satz,a", "ein Hund,c", *["drei,e"] * 3]]
+
+
+def test_a_blank_line_is_a_row_of_a_text_file_and_none_of_a_table(tmp_path):
+    (tmp_path / "a.txt").write_text("text\na b\n\nc d\n")
+    (tmp_path / "a.csv").write_text("text\na b\n\nc d\n")
+    assert corpus.read_texts(str(tmp_path / "a.txt")) == ["text", "a b", "", "c d"]
+    assert corpus.read_texts(str(tmp_path / "a.csv")) == ["a b", "c d"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.parquet.gz"])
+def test_a_file_of_texts_is_opened_no_more_than_for_training(tmp_path, monkeypatch, name):
+    rows = Dataset.from_dict({"satz": ["a b", "c d"] * 20, "jahr": [1, 2] * 20})
+    {"csv": rows.to_csv, "jsonl": rows.to_json, "json": rows.to_json, "parquet": rows.to_parquet}[name.split(".")[1]](
+        str(tmp_path / name.removesuffix(".gz"))
+    )
+    if name.endswith("gz"):
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    opened = []
+    real = io.FileIO
+    monkeypatch.setattr(io, "FileIO", lambda path, *mode: opened.append(str(path)) or real(path, *mode))
+    assert corpus.read_texts(str(tmp_path / name))[:2] == ["a b", "c d"]
+    assert opened.count(str(tmp_path / name)) == (1 if "parquet" in name else 3)
+
+
 def parse(*words, source="f.csv"):
     parser = argparse.ArgumentParser()
     corpus.add_source_arguments(parser, "source", "train")
@@ -167,10 +223,27 @@ def test_a_source_in_braces_says_how_it_is_read(tmp_path):
     }
 
 
-@pytest.mark.parametrize("source", ["{path:a.csv}", "{path: a.csv, delimitr: x}", "{path: [", "{}"])
-def test_braces_that_hold_no_source_are_refused(source):
-    with pytest.raises(UsageError, match="expected a path, or a source as '{path: FILE, delimiter: semicolon}'"):
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("{path:a.csv}", "source: Unable to load config"),
+        ("{path: a.csv, delimitr: x}", "there is no option delimitr. Did you mean delimiter"),
+        ("{path: [", "source: Unable to load config .* while parsing a flow node"),
+        ("{}", "path is missing"),
+        ("{path: 3}", "path: Expected a str. Got value: 3"),
+        ("{path: a.csv, columns: anchor}", "columns: expected dict.* got anchor"),
+        ("{path: a.csv, header: 'maybe'}", "header: expected bool.* got maybe"),
+        ("{path: a.csv, quotes: single}", "quotes: expected one of 'double', .* got single"),
+    ],
+)
+def test_braces_that_hold_no_source_are_refused(source, why):
+    with pytest.raises(UsageError, match="a source as '{path: FILE, delimiter: semicolon}' .*got {.*: " + why) as error:
         parse(source=source)
+    assert "\n" not in str(error.value)
+
+
+def test_words_in_quotes_are_read_as_inbatch_fit_reads_them():
+    assert parse(source="{path: '3', header: 'false', weight: 2}")["source"] == Source("3", header=False, weight=2.0)
 
 
 @pytest.mark.parametrize("words", [["anchor"], ["=x"], ["anchor="], ["anchor=a", "anchor=b"]])

@@ -24,7 +24,10 @@ def test_row_i_is_line_i(loaded, tmp_path, capsys):
 def test_rows_of_zeros_are_said(loaded, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("red\n\nfox\n\n")
     assert cli.main(["encode", "model", str(tmp_path / "in.txt"), "--out", str(tmp_path / "x.npy")]) == 0
-    assert "2 of 4 rows are exactly zero, and have no direction; the first is line 2" in capsys.readouterr().err
+    assert (
+        "2 of 4 rows are exactly zero, and have no direction; the first is row 2, counted from 1"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_column_of_a_table_is_encoded_row_by_row(loaded, tmp_path):
@@ -34,6 +37,18 @@ def test_a_column_of_a_table_is_encoded_row_by_row(loaded, tmp_path):
     assert cli.main([*command, "--column", "q"]) == 0
     assert loaded.calls[0]["texts"] == ["red fox", "", "b \ufffd"]
     assert numpy.load(tmp_path / "x.npy").shape == (3, 4096)
+
+
+def test_braces_say_how_the_file_is_read(loaded, tmp_path, capsys):
+    (tmp_path / "in.csv").write_bytes("frage;wort\nred fox;gro\u00df\nblue sea;\n".encode("cp1252"))
+    where, out = tmp_path / "in.csv", ["--out", str(tmp_path / "x.npy")]
+    command = ["encode", "model", f"{{path: {where}, encoding: cp1252, columns: {{anchor: wort}}}}", *out]
+    assert cli.main(command) == 0
+    assert loaded.calls[0]["texts"] == ["gro\u00df", ""]
+    assert cli.main(["encode", "model", f"{{path: {where}, encoding: latin1, header: true}}", *out]) == 2
+    assert "it holds frage, wort. Say which it is: --column frage" in capsys.readouterr().err
+    assert cli.main(["encode", "model", f"{{path: {where}, columns: wort}}", *out]) == 2
+    assert "columns: expected dict" in capsys.readouterr().err
 
 
 def test_texts_come_from_stdin_and_take_a_prompt(loaded, tmp_path, monkeypatch):
