@@ -9,8 +9,9 @@ import pytest
 from inbatch import cli
 from inbatch.callbacks.signals import EXIT_CODES
 from inbatch.cli import VERBS
-from inbatch.config import find_config, locate_configs
 from inbatch.errors import MissingError, TrainingError, UsageError
+from inbatch.recipes import find_config
+from inbatch.run.config import locate_configs
 from inbatch.run.options import FitCLI
 
 ROOT = Path(__file__).parent.parent

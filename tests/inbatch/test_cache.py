@@ -12,6 +12,14 @@ from inbatch.errors import UsageError
 SCHEMA = pa.schema({"text": pa.string()})
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the test an empty cache folder of its own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("INBATCH_CACHE", str(folder))
+    return folder
+
+
 class Maker:
     """Makes a table of the texts given, in batches of one, and counts how often."""
 

@@ -87,10 +87,7 @@ def test_hub_id(tmp_path):
 
 def test_a_missing_earlier_stage_is_answered_with_its_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    stage1 = (
-        "inbatch fit --config base.yaml --config gcse/shared.yaml --config gcse/stage1-bert-base.yaml "
-        "--run_dir runs/gcse-stage1-bert-base"
-    )
+    stage1 = "inbatch fit --config gcse/stage1-bert-base.yaml"
     with pytest.raises(MissingError, match=re.escape(f"Train it first: {stage1};")) as error:
         locate("runs/gcse-stage1-bert-base/export")
     assert str(tmp_path / "runs/gcse-stage1-bert-base/export") in str(error.value)

@@ -22,10 +22,10 @@ CONFIG = """
 trainer: {accelerator: cpu, max_steps: 12, log_every_n_steps: 1, enable_progress_bar: false}
 model:
   encoder:
-    class_path: inbatch.models.encoder.Encoder
+    class_path: Encoder
     init_args:
-      backbone: {class_path: inbatch.models.backbones.pretrained.TinyRandom, init_args: {num_layers: 1}}
-  objective: {class_path: inbatch.losses.contrastive.infonce.InfoNCE, init_args: {learn_temperature: true}}
+      backbone: {class_path: TinyRandom, init_args: {num_layers: 1}}
+  objective: {class_path: InfoNCE, init_args: {learn_temperature: true}}
   optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.003}}
   schedule: linear
   warmup_steps: 2

@@ -79,7 +79,7 @@ def test_plan_gets_every_option_of_fit(capsys: pytest.CaptureFixture[str], monke
         (["--memory", "80"], 2, "Give the run, too"),
         (["--config", "a.yaml", "--memory", "much"], 2, "argument --memory: invalid float value"),
         (["a", "b"], 2, "no argument 'b'"),
-        (["own/pairs.yaml"], 2, "is a configuration. Did you mean --config base.yaml --config own/pairs.yaml?"),
+        (["own/pairs.yaml"], 2, "is a configuration. Did you mean --config own/pairs.yaml --data.sources=pairs.csv?"),
         (["own/"], 2, "own/ is a configuration. Did you mean --config own/?"),
         (["./not/there"], 3, "there is no such folder"),
         (["--config", "not-there.yaml"], 3, "there is no configuration file not-there.yaml"),

@@ -216,7 +216,7 @@ def test_nonsense_memory_is_refused(config: Path, memory: float):
         ("--trainer.max_step=3", "max_steps"),
         ("--data.batch_size=4000", "batch_size 4000 is larger than the 40 rows"),
         (
-            "--model.objective.class_path=inbatch.losses.contrastive.hinge.EnergyHinge",
+            "--model.objective.class_path=EnergyHinge",
             "expects a hard negative in every row",
         ),
         ("--data.max_length=600", "Set data.max_length"),

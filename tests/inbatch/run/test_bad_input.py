@@ -18,8 +18,8 @@ MISTAKES = [
     (["--data.batchsize=3"], 2, "no option --data.batchsize. Did you mean data.batch_size?"),
     (["--model.objective.init_args.temprature=1"], 2, "InfoNCE has no option temprature. Did you mean temperature?"),
     (["--model.optimizer.init_args.wd=1"], 2, "AdamW has no option wd. It has "),
-    (["--model.objective.class_path=inbatch.losses.contrastive.infonce.InfoNC"], 2, "Did you mean inbatch.losses.contrastive.infonce.InfoNCE?"),
-    (["--model.objective.class_path=inbatch.losses.infonc.InfoNCE"], 2, "inbatch.losses.infonc"),
+    (["--model.objective.class_path=InfoNC"], 2, "Did you mean InfoNCE?"),
+    (["--model.objective.class_path=inbatch.losses.infonc.InfoNCE"], 2, "Write class_path: InfoNCE."),
     (["--model.objective=MultipleNegativesRankingLoss"], 2, "There are Angle, CoSENT, DCLR"),
     (["--model.objective=InfoNC"], 2, "Did you mean InfoNCE?"),
     (["--model.objective.class_path=fit_parts.NotAnObjective"], 2, "not correspond to a subclass of Objective"),
@@ -44,7 +44,7 @@ MISTAKES = [
     (["--evaluate_every=2"], 2, "as evaluate_every is set; got none. Set evaluators, or set evaluate_every to null."),
     (["--evaluate_first=true"], 2, "Set evaluators, or set evaluate_first to false."),
     (["--evaluators.a.class_path=fit_parts.Similarity", "--evaluate_every=0"], 2, "expected evaluate_every >= 1"),
-    (["--evaluators.dev.class_path=inbatch.experiments.evaluation.sts.Sts", "--evaluators.dev.init_args.data_dir=nowhere", "--evaluate_every=2"],
+    (["--evaluators.dev.class_path=Sts", "--evaluators.dev.init_args.data_dir=nowhere", "--evaluate_every=2"],
      3, "then give that folder as --evaluators.dev.init_args.data_dir."),
     (["--monitor=val/a/cosine"], 2, "expected monitor to be a tag of an evaluator (none)"),
     # Data.
@@ -64,7 +64,7 @@ MISTAKES = [
     (["--config=nowhere.yaml"], 3, "no configuration file nowhere.yaml"),
     (["--config=quickstrat.yaml"], 3, "Did you mean quickstart.yaml?"),
     (["--config"], 2, "expected a YAML file after --config"),
-    (["--model.encoder.init_args.backbone.class_path=inbatch.models.backbones.pretrained.Pretrained",
+    (["--model.encoder.init_args.backbone.class_path=Pretrained",
       "--model.encoder.init_args.backbone.init_args.name=nobody/nothing"], 3, "hf download nobody/nothing"),
     (["--run_dir=pairs.csv"], 2, "pairs.csv is a file. Set --run_dir"),
 ]  # fmt: skip
@@ -79,7 +79,7 @@ IN_YAML = [
         "TinyRandom has no option kid. Did you mean kind?",
     ),
     ("model: {seed: 3}", "model.seed is set by seed_everything"),
-    ("model: [", "flow"),
+    ("model: [", "expected YAML in more.yaml"),
 ]
 
 

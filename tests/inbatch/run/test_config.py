@@ -88,7 +88,7 @@ def test_settings_in_the_place_of_a_file_are_left_as_they_are():
     [
         (["--evaluators.dev.class_path=Retrieval"], "=inbatch.experiments.evaluation.retrieval.Retrieval"),
         (["--evaluators.dev.class_path", "Retrieval"], "inbatch.experiments.evaluation.retrieval.Retrieval"),
-        (["--model.objective={class_path: InfoNCE}"], "{class_path: inbatch.losses.contrastive.infonce.InfoNCE}"),
+        (["--model.objective={class_path: InfoNCE}"], "{class_path: InfoNCE}"),
         (["--model.objective=InfoNCE"], "--model.objective=InfoNCE"),
         (["--model.objective", "InfoNCE"], "InfoNCE"),
         (["--data.sources=class_path.csv"], "--data.sources=class_path.csv"),

@@ -18,7 +18,7 @@ from inbatch.run.options import FitCLI
 
 BACKBONE = "--model.encoder.init_args.backbone.init_args"
 PRETRAINED = (
-    "--model.encoder.init_args.backbone.class_path=inbatch.models.backbones.pretrained.Pretrained",
+    "--model.encoder.init_args.backbone.class_path=Pretrained",
     f"{BACKBONE}.name=x",
 )
 

@@ -27,7 +27,7 @@ def test_print_config_and_help_exit_with_0(fit: Callable[..., Any], command: Cal
     shown = command("fit", "--help")
     assert shown.code == 0
     assert "--model.chunk_tokens" in shown.out
-    assert "inbatch fit --config base.yaml" in shown.out
+    assert "inbatch fit --config own/pairs.yaml" in shown.out
     assert not (run_folder / "runs").exists()
 
 

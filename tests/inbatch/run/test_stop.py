@@ -17,15 +17,15 @@ OPTIONS = (
     "--model.encoder.init_args.backbone={class_path: fit_parts.Sleepy, init_args: {num_layers: 1}}",
     "--trainer.callbacks=[{class_path: fit_parts.Place}, {class_path: fit_parts.Counting}]",
 )
-OBJECTIVE = "--model.objective={class_path: inbatch.losses.%s, init_args: {%s}}"
+OBJECTIVE = "--model.objective={class_path: %s, init_args: {%s}}"
 BATCH_NORM = OBJECTIVE % (
-    "infonce.InfoNCE",
-    "projector: {class_path: inbatch.models.heads.projectors.BatchNormProjector, init_args: {in_features: 32}}",
+    "InfoNCE",
+    "projector: {class_path: BatchNormProjector, init_args: {in_features: 32}}",
 )
 KINDS: dict[str, tuple[str, ...]] = {
     "dropout": (),
     "batch norm": (BATCH_NORM,),
-    "queue": (OBJECTIVE % ("momentum_queue.MomentumQueue", "queue_size: 20"),),
+    "queue": (OBJECTIVE % ("MomentumQueue", "queue_size: 20"),),
     "accumulation": (BATCH_NORM, "--trainer.accumulate_grad_batches=2"),
     "evaluation": (
         "--evaluators.pair.class_path=fit_parts.SleepyEvaluator",
