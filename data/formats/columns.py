@@ -221,10 +221,14 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
         raise UsageError(f"{where}: hard negatives and scores need a positive. Set columns.positive.")
     lists = [name for name in roles.texts if kinds[name] == TEXTS]
     if roles.anchor in lists or (set(lists) & set(roles.negatives) and len(roles.negatives) > 1):
-        raise UsageError(
-            f"{where}: lists of texts may stand in the positive column or in a single column of negatives; "
-            f"got them in {', '.join(lists)} with {roles}. Set columns."
+        why = (
+            "lists of texts may stand in the positive column or in a single column of negatives; got them in "
+            f"{', '.join(lists)} with {roles}"
         )
+        plain = [name for name in kinds if kinds[name] == TEXT][:2]
+        if len(plain) < 2:
+            raise UsageError(f"{where}: {why}. Set columns.")
+        raise Doubt(where, why, [("if it is pairs", {"columns": dict(zip(("anchor", "positive"), plain))})])
     for name in roles.texts:
         # Numbers are texts where a name says so, as answers may be; by order they never are.
         if kinds[name] not in (*_TEXTUAL, NUMBER):

@@ -115,10 +115,9 @@ def pairs(source: Source) -> list[tuple[str, str]]:
     table = load(source)
     assert table.roles.positive is not None
     if table.roles.how == "by order" and table.roles.negatives:
-        # A further column of texts in each row is a hard negative where no name is known.
-        assert all(
-            "unused text" in name or name in ("meta", "id", "extra key", "a.b") for name in table.roles.negatives
-        )
+        # A further column of texts, or of lists of them, in each row holds hard negatives where no name is known.
+        further = ("unused text", "unused list", "meta", "id", "extra key", "a.b")
+        assert all(name.startswith(further) for name in table.roles.negatives)
     return list(zip(table.rows[table.roles.anchor][:], table.rows[table.roles.positive][:]))
 
 
