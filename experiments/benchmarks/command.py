@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 
 from inbatch.experiments.benchmarks import kernels as bench_kernels
+from inbatch.experiments.benchmarks import memory as bench_memory
 from inbatch.experiments.benchmarks import train as bench_train
 from inbatch.experiments.command import add_kinds
 
 _KINDS = {
     "kernels": (bench_kernels, "the loss stage: info_nce against autograd, torch's chunked loss and cached losses"),
+    "memory": (bench_memory, "what the loss stage allocates as the batch grows, beside autograd"),
     "train": (bench_train, "a training step: the same model and pairs as sentence-transformers' cached loss"),
 }
 
