@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inbatch.errors import UsageError
 from inbatch.experiments.benchmarks.contestants import Contestant, naive, ours
-from inbatch.experiments.benchmarks.plots import INK, OURS, PALE, PEER, STYLE, WIDTH, require_matplotlib
+from inbatch.experiments.benchmarks.plots import OURS, PALE, PEER, STYLE, WIDTH, require_matplotlib
 from inbatch.experiments.benchmarks.timing import machine, peak_bytes
 from inbatch.experiments.output import add_output_arguments, prepare_file, report, table
 from inbatch.files import replace_file
@@ -138,6 +138,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.set_yscale("log")
         axes.set_xticks(sizes, [f"{rows:,}" for rows in sizes])
         axes.set_xlim(sizes[0] / 1.15, sizes[-1] * 2.6)
+        axes.margins(y=0.12)
         axes.set_xlabel("rows in the batch; each has the others as in-batch negatives")
         axes.set_ylabel("MiB beyond embeddings and gradients")
         axes.grid(True, color="#e4e4e4", linewidth=0.6)
@@ -148,6 +149,5 @@ def draw(result: dict[str, Any], path: Path) -> None:
             f"Peak allocation of forward and backward, dimension {result['dim']}. {where}; torch {facts['torch']}; {facts['date']}",
             fontsize=6, color=PALE,
         )  # fmt: skip
-        axes.title.set_color(INK)
         kind = path.suffix.removeprefix(".")
         figure.savefig(file, format=kind, **({"dpi": 200} if kind == "png" else {"metadata": {"Date": None}}))

@@ -241,7 +241,11 @@ def test_roles_read_as_a_sentence():
 
 def test_lists_beside_further_texts_are_answered_with_the_pair():
     kinds = {"a": TEXT, "b": TEXT, "more": TEXTS, "c": TEXT}
-    with pytest.raises(UsageError, match=r"if it is pairs: '--data\.sources=\{path: x, columns: \{anchor: a, positive: b\}\}'"):
+    with pytest.raises(
+        UsageError, match=r"if it is pairs: '--data\.sources=\{path: x, columns: \{anchor: a, positive: b\}\}'"
+    ):
         resolve(kinds, None, "x")
-    with pytest.raises(UsageError, match=r"lists of texts may stand in .* with anchor = l, .*\. Set columns\.$|l with anchor"):
+    with pytest.raises(
+        UsageError, match=r"lists of texts may stand in .* with anchor = l, .*\. Set columns\.$|l with anchor"
+    ):
         resolve({"l": TEXTS, "b": TEXT}, {"anchor": "l", "positive": "b"}, "x")
