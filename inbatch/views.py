@@ -30,7 +30,8 @@ class Views(Generic[P]):
         instructions: what each row asks for, where the data says it: b strings, and (b,) int64 ids of them once they are part of the
             tokens.
         others: further texts of a row by their names: more positives (``positive_2``), phrases, a history, a context.
-        labels: (b,) int64, at least 0: the class, cluster or language of a row, equal where the rows' labels are; ids of `info_nce`.
+        labels: (b,) int64, at least 0: the class, cluster or language of a row, equal where the rows' labels are; ids of `info_nce`. An int
+            where the payload is one row's text.
         source: (b,) int64: which source, from 0, a row is from.
 
     Example:
@@ -48,7 +49,7 @@ class Views(Generic[P]):
     ids: Views[Tensor] | None = None
     instructions: Any = None
     others: dict[str, P] = field(default_factory=dict)
-    labels: Tensor | None = None
+    labels: Any = None
     source: Tensor | None = None
 
     @property

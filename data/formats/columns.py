@@ -9,7 +9,7 @@ from typing import Any
 
 from inbatch.data.formats.doubt import Doubt, Meaning
 from inbatch.data.formats.ids import Likeness
-from inbatch.data.formats.roles import SETTINGS, Roles
+from inbatch.data.formats.roles import SETTINGS, Roles, listed
 from inbatch.errors import UsageError
 
 # What a column holds. `DIGITS` are numbers written as text, as in csv files: they can be either.
@@ -76,7 +76,7 @@ def _as_set(kinds: Mapping[str, str], columns: Columns, where: str) -> Roles:
     if "anchor" not in columns:
         raise UsageError(f"{where}: columns needs at least an anchor; got {', '.join(columns) or 'nothing'}.")
     others = _others(columns.get("others") or {}, where)
-    given = {role: _listed(value) for role, value in columns.items() if role != "others"}
+    given = {role: listed(value) for role, value in columns.items() if role != "others"}
     for role, names in {**given, **{role: [name] for role, name in others.items()}}.items():
         if role in _ONE_OF_EACH and len(names) != 1:
             raise UsageError(f"{where}: expected one column as {role}; got {len(names)}.")
@@ -107,10 +107,6 @@ def _others(given: Any, where: str) -> dict[str, str]:
                 f"as anchor or negative_1; got {name!r}. Rename it in columns.others, such as positive_2 or context."
             )
     return {str(name): str(column) for name, column in given.items()}
-
-
-def _listed(value: Any) -> list[Any]:
-    return [value] if isinstance(value, (str, int)) else list(value)
 
 
 def read_as(kind: str, score: bool) -> str:

@@ -80,3 +80,22 @@ class Roles:
         either = "; left out as classes or scores until columns.label or columns.score names it: "
         unread = f"{either}{', '.join(self.unread)}" if self.unread else ""
         return f"{'; '.join(parts)} ({self.how}{ids}{unread})"
+
+
+def flat(columns: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Put the columns of the others beside the rest, as what looks for all columns that are named needs them."""
+    if columns is None or not isinstance(others := columns.get("others"), Mapping):
+        return None if columns is None else dict(columns)
+    return {role: name for role, name in columns.items() if role != "others"} | dict(others)
+
+
+def by_number(columns: Any) -> Any:
+    """Make numbers of the columns that are named by digits."""
+    if isinstance(columns, Mapping):
+        return {role: by_number(name) for role, name in columns.items()}
+    return [by_number(name) for name in columns] if isinstance(columns, list) else int(columns)
+
+
+def listed(columns: Any) -> list[Any]:
+    """Return one column, or several, as a list."""
+    return list(columns) if isinstance(columns, (list, tuple)) else [columns]

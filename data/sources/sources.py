@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,10 +22,13 @@ from inbatch.data.formats.files import DELIMITED, SUFFIXES, Reading, first_cells
 from inbatch.data.formats.ids import find_ids
 from inbatch.data.formats.nested import offered, spelled
 from inbatch.data.formats.opening import COMPRESSIONS, compression_of, suffix_of
+from inbatch.data.formats.roles import by_number, flat, listed
 from inbatch.data.sources.environment import environment_pairs, with_neighbours
 from inbatch.data.sources.fetching import HUB, fetch_file, open_hub, open_saved
 from inbatch.data.sources.fingerprint import file_fingerprint
-from inbatch.data.sources.tables import Table, View, count_cells, make_table
+from inbatch.data.sources.tables import Table, count_cells, make_table
+from inbatch.data.views.named import View
+from inbatch.data.views.row_view import RowView
 from inbatch.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -47,11 +50,12 @@ class Source:
             by ``Dataset.save_to_disk``; a data set of the Hugging Face hub (``owner/name``) or one file of it
             (``hf://datasets/owner/name/file.txt``); or ``environment``, the docstrings and code of the Python packages installed
             on this machine; ``columns`` may name its column ``neighbour``, too, another docstring of the anchor's module.
-        columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …}``; columns left out are
+        columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …, label: …, others:
+            {context: …}}``; ``score`` may name a column a candidate, or one of lists; the others are further texts. Columns left out are
             ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. If not given, columns of identifiers
             are left out, names decide where every other column has a known one, and the order where none has.
         view: what a row becomes: ``same`` text twice, ``pair``, ``triplet`` with hard negatives, ``scored`` pair; ``auto`` takes
-            every role that was found.
+            every role that was found; or ``{class_path: …, init_args: {…}}``, a `RowView`.
         negatives: hard negatives a row where a column holds lists of them; drawn anew at each visit. As many as every row has,
             if not given.
         weight: factor of this source's share in a mixture.
@@ -73,8 +77,8 @@ class Source:
     """
 
     path: str
-    columns: dict[str, str | int | list[str | int]] | None = None
-    view: View = "auto"
+    columns: dict[str, str | int | list[str | int] | dict[str, str | int]] | None = None
+    view: View | RowView = "auto"
     negatives: int | None = None
     weight: float = 1.0
     split: str | None = None
@@ -90,8 +94,11 @@ class Source:
     @property
     def given(self) -> dict[str, Any]:
         """The settings beside the path that are not the defaults."""
-        defaults = asdict(Source(""))
-        return {name: value for name, value in asdict(self).items() if name != "path" and value != defaults[name]}
+        found = {
+            field.name: (getattr(self, field.name), field.default) for field in fields(self) if field.name != "path"
+        }
+        found = {name: value for name, (value, default) in found.items() if value != default}
+        return found | ({"view": self.view.spelled} if isinstance(self.view, RowView) else {})
 
 
 _READING = ("encoding", "delimiter", "quotes", "header")
@@ -191,12 +198,13 @@ def _file(path: Path, source: Source) -> tuple[Dataset, Roles, str]:
 
 def _decide(path: Path, source: Source) -> tuple[Reading, dict[str, str], Roles]:
     """Decide from its first rows how a file is read, and which column plays which role."""
-    numbered = {isinstance(i, int) for value in (source.columns or {}).values() for i in _listed(value)}
+    columns = flat(source.columns)
+    numbered = {isinstance(i, int) for value in (columns or {}).values() for i in listed(value)}
     if len(numbered) == 2 and suffix_of(path) in DELIMITED:
         raise UsageError(
             f"{path}: columns are numbers for a csv or tsv file without a line of names, and names otherwise; got both."
         )
-    reading = look(path, source.columns, **{name: getattr(source, name) for name in _READING})
+    reading = look(path, columns, **{name: getattr(source, name) for name in _READING})
     kinds = peek(path, reading)
     cells = {} if suffix_of(path) == ".txt" else first_cells(path, reading)
     return reading, kinds, _resolve(kinds, source, cells)
@@ -204,7 +212,9 @@ def _decide(path: Path, source: Source) -> tuple[Reading, dict[str, str], Roles]
 
 def _resolve(kinds: dict[str, str], source: Source, cells: Mapping[str, list[Any]]) -> Roles:
     if source.columns is not None:
-        return resolve(kinds, spelled(source.columns, kinds), source.path)
+        said = spelled(source.columns, kinds)
+        others = {"others": spelled(said["others"], kinds)} if isinstance(said.get("others"), Mapping) else {}
+        return resolve(kinds, {**said, **others}, source.path)
     ids = dict(find_ids(cells))
     open_ = offered(kinds)
     # By order a third column would be hard negatives or a score; one that some rows lack is more likely about them.
@@ -220,8 +230,8 @@ def _notes(kinds: Mapping[str, str], labels: Mapping[str, list[str]], roles: Rol
     """Say which columns are read as something else than they hold."""
     return [
         f"{name}: {'classes, read as their names' if name in labels else 'numbers, read as texts'}"
-        for name in roles.texts
-        if kinds[name] == NUMBER
+        for name in roles.used
+        if kinds[name] == NUMBER and (name in roles.texts or (name == roles.label and name in labels))
     ]
 
 
@@ -233,7 +243,7 @@ def _worked_out(source: Source, meanings: Sequence[Meaning], depth: int = 3) -> 
     found: list[Meaning] = []
     for meaning, more in meanings:
         if "columns" in more and source.header is False:
-            more = more | {"columns": {role: _as_number(name) for role, name in more["columns"].items()}}
+            more = more | {"columns": by_number(more["columns"])}
         said = replace(source, **more)
         try:
             _decide(path, said)
@@ -249,14 +259,6 @@ def _worked_out(source: Source, meanings: Sequence[Meaning], depth: int = 3) -> 
         else:
             found.append((meaning, more))
     return found or list(meanings)
-
-
-def _as_number(name: Any) -> Any:
-    return [_as_number(item) for item in name] if isinstance(name, list) else int(name)
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _choose(rows: Dataset, source: Source) -> tuple[Dataset, Roles, str]:
