@@ -1,4 +1,4 @@
-"""From files to batches: formats, sources, views, edits, batches, and the Lightning data module.
+"""From files to batches: formats, edits, views, sources, batches, and the Lightning data module.
 
 May import what stands below (`inbatch.text`, `inbatch.views`, `inbatch.errors`, …), never `inbatch.models` or `inbatch.losses`.
 """
@@ -9,7 +9,9 @@ from inbatch.lazy import exports
 
 if TYPE_CHECKING:
     from inbatch.data.datamodule import EmbeddingDataModule as EmbeddingDataModule
+    from inbatch.data.edits.edit import Edit as Edit
     from inbatch.data.edits.repetition import Repetition as Repetition
     from inbatch.data.sources.sources import Source as Source
+    from inbatch.data.views.row_view import RowView as RowView
 else:
     __getattr__, __all__ = exports(__name__, __file__)

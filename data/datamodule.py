@@ -13,10 +13,12 @@ from torch.utils.data import DataLoader
 from inbatch.accumulation import scheduled
 from inbatch.data.batches.collate import Collate, lengths_by_side
 from inbatch.data.batches.sampler import BatchOrder, StepSampler, batches_done
+from inbatch.data.edits.edit import Edit
 from inbatch.data.edits.repetition import Repetition
 from inbatch.data.sources.sources import Source, as_sources, load
 from inbatch.data.sources.tables import Table
 from inbatch.data.views.rows import Ids, ViewDataset, pairs_of
+from inbatch.data.views.stacking import shape
 from inbatch.errors import UsageError
 from inbatch.text.ids import text_id
 
@@ -40,10 +42,11 @@ class EmbeddingDataModule(LightningDataModule):
         drop_last: leave out the last batch of an epoch where it is not full.
         temperature: how several sources are mixed: shares ∝ weight · rows^(1/temperature).
         single_source: take each batch from one source, so that its negatives are of one kind.
-        repetition: repeat words of some views; null repeats none.
+        repetition: repeat words of some views, before all other edits; null repeats none.
         document_token_type: token type of positives and negatives where the tokenizer gives types; 1 as GCSE's release has it for BERT.
         cut_first: cut each text to max_length by itself, decode it and put the string into its template, as PromptEOL's release does; a
             template in one string else keeps a text that is longer by what a token has in common with the template.
+        edits: changes of the texts of some views, one after the other: ``[{class_path: …, init_args: {…}}]``, an `Edit` each.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class EmbeddingDataModule(LightningDataModule):
         repetition: Repetition | None = None,
         document_token_type: Literal[0, 1] = 0,
         cut_first: bool = False,
+        edits: list[Edit | Repetition] | None = None,
     ) -> None:
         super().__init__()
         self.sources = as_sources(sources)
@@ -71,7 +75,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.drop_last = drop_last
         self.temperature = temperature
         self.single_source = single_source
-        self.repetition = repetition
+        self.edits: list[Edit | Repetition] = [*([] if repetition is None else [repetition]), *(edits or [])]
         self.document_token_type = document_token_type
         self.cut_first = cut_first
         self._tables: list[Table] | None = None
@@ -83,13 +87,14 @@ class EmbeddingDataModule(LightningDataModule):
         if self._tables is None:
             tables = [load(source) for source in self.sources]
             _check_alike(tables, not self.single_source)
+            _check_edits(tables, self.edits)
             self._tables = tables
         return self._tables
 
     @property
     def roles(self) -> tuple[int, bool]:
         """Hard negatives that every row has, and whether every row has a score."""
-        return min(table.negatives for table in self.tables), all(t.roles.score is not None for t in self.tables)
+        return min(table.negatives for table in self.tables), all(t.first.score is not None for t in self.tables)
 
     @property
     def instructed(self) -> bool:
@@ -143,7 +148,7 @@ class EmbeddingDataModule(LightningDataModule):
 
     def dataset(self) -> ViewDataset:
         """Return the rows as views of texts."""
-        return ViewDataset(self.tables, self.seed, self.ids, self.repetition)
+        return ViewDataset(self.tables, self.seed, self.ids, self.edits)
 
     def collate(self, encoder: Any) -> Collate:
         """Return what turns views of texts into tokens for an encoder."""
@@ -197,21 +202,18 @@ class EmbeddingDataModule(LightningDataModule):
     def describe(self) -> list[str]:
         """Say in lines what is trained on: each source's rows, the roles of its columns, and three examples."""
         lines = []
-        for table, quota in zip(self.tables, self.order.quotas):
+        for source, table, quota in zip(self.sources, self.tables, self.order.quotas):
             dropped = f", {table.dropped} dropped as empty" if table.dropped else ""
             share = f", {quota} an epoch" if quota != len(table) else ""
             lines.append(f"{table.name}: {len(table)} rows{dropped}{share}")
             lines += [f"  {table.how}"] if table.how else []
             lines.append(f"  {table.roles}")
+            lines += [] if isinstance(source.view, str) else [f"  view: {table.view.describe()}"]
             lines += [f"  instruction: {table.instruction}"] if table.instruction is not None else []
             for row in range(min(_EXAMPLES, len(table))):
                 cells = table.rows[row]
                 lines += [f"  {row + 1}. {name}: {_shorten(cells[name])}" for name in table.roles.used]
-        if self.repetition is not None:
-            lines.append(
-                f"words are repeated in {' and '.join(self.repetition.roles)}, at most {self.repetition.rate:.0%} of them or 2"
-            )
-        return lines
+        return lines + [edit.describe() for edit in self.edits]
 
 
 class PositionedLoader(DataLoader[Any]):
@@ -257,11 +259,32 @@ def _check_alike(tables: list[Table], mixed: bool) -> None:
             )
         if not mixed:
             continue
-        if table.negatives != first.negatives or (table.roles.score is None) != (first.roles.score is None):
-            raise UsageError(
-                f"rows of {first.name} and {table.name} cannot stand in one batch: {first.negatives} and {table.negatives} hard "
-                "negatives a row, or scores in one of them only. Set data.single_source to true, or view: pair on each source."
-            )
+        (names, scores, labelled), (others, scored, labels) = shape(first.first), shape(table.first)
+        if (names, scores, labelled) == (others, scored, labels):
+            continue
+        differ = (
+            [f"{first.negatives} and {table.negatives} hard negatives a row"]
+            if first.negatives != table.negatives
+            else []
+        )
+        differ += ["other texts"] if sorted(first.first.others) != sorted(table.first.others) else []
+        differ += ["scores in one of them only, or of another number"] if scores != scored else []
+        differ += ["labels in one of them only"] if labelled != labels else []
+        raise UsageError(
+            f"rows of {first.name} and {table.name} cannot stand in one batch: {', '.join(differ)}. Set data.single_source to true, view: "
+            "pair on each source, or columns on each to the same roles."
+        )
+
+
+def _check_edits(tables: list[Table], edits: list[Edit | Repetition]) -> None:
+    """Refuse an edit of a view that some rows do not have."""
+    for edit in edits:
+        for table in tables:
+            if missing := [role for role in edit.roles if role not in table.first.names]:
+                raise UsageError(
+                    f"expected views that the rows of {table.name} have, {', '.join(table.first.names)}, as roles of the edit "
+                    f"{type(edit).__name__}; got {', '.join(missing)}. Set roles of data.edits, or columns of the source."
+                )
 
 
 def _without_instructions(table: Table) -> str:

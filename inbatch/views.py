@@ -24,10 +24,22 @@ class Views(Generic[P]):
         anchor: the query side.
         positive: what the anchor should be close to; in unsupervised training the same text again.
         negatives: hard negatives of each row, one payload a column; may be empty.
-        score: (b,) float32 similarity of anchor and positive where the data has one, in the data's own unit; an array until `to`.
+        score: similarity to the anchor where the data has one, float32, in the data's own unit: (b,) of the positive, or (b, 1+k), one a
+            candidate: the positive, then the k negatives. An array until `to`.
         ids: one int64 (b,) a role: a non-negative 63-bit number that is equal where the texts are equal. -1 is the wildcard.
         instructions: what each row asks for, where the data says it: b strings, and (b,) int64 ids of them once they are part of the
             tokens.
+        others: further texts of a row by their names: more positives (``positive_2``), phrases, a history, a context.
+        labels: (b,) int64, at least 0: the class, cluster or language of a row, equal where the rows' labels are; ids of `info_nce`. An int
+            where the payload is one row's text.
+        source: (b,) int64: which source, from 0, a row is from.
+
+    Example:
+        >>> views = Views("a", "p", ("n",), others={"positive_2": "pp", "context": "c"})
+        >>> views.names
+        ('anchor', 'positive', 'negative_1', 'context', 'positive_2')
+        >>> list(views.map(len))
+        [1, 1, 1, 1, 2]
     """
 
     anchor: P
@@ -36,34 +48,56 @@ class Views(Generic[P]):
     score: Any = None
     ids: Views[Tensor] | None = None
     instructions: Any = None
+    others: dict[str, P] = field(default_factory=dict)
+    labels: Any = None
+    source: Tensor | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the payloads are called, in the order of iteration: anchor, positive, negative_1, …, then the others' names."""
+        numbered = (f"negative_{i + 1}" for i in range(len(self.negatives)))
+        return ("anchor", "positive", *numbered, *sorted(self.others))
 
     def __iter__(self) -> Iterator[P]:
-        """Iterate over the payloads: anchor, positive, then the negatives."""
+        """Iterate over the payloads: anchor, positive, the negatives, then the others in the order of their names."""
         yield self.anchor
         yield self.positive
         yield from self.negatives
+        yield from (self.others[name] for name in sorted(self.others))
 
     def __len__(self) -> int:
-        return 2 + len(self.negatives)
+        return 2 + len(self.negatives) + len(self.others)
 
     def map(self, function: Callable[[P], R]) -> Views[R]:
-        """Apply ``function`` to each payload; score and ids stay as they are."""
+        """Apply ``function`` to each payload; what is no payload (score, ids, labels, …) stays as it is."""
         return self.replace_payloads([function(payload) for payload in self])
 
     def replace_payloads(self, payloads: Sequence[R]) -> Views[R]:
-        """Put other payloads, in the order of iteration, into the same roles."""
+        """Put other payloads, in the order of iteration, into the same roles.
+
+        Raises:
+            ValueError: if their number is not that of the roles.
+        """
         if len(payloads) != len(self):
             raise ValueError(f"expected {len(self)} payloads, one a role; got {len(payloads)}")
-        return Views(payloads[0], payloads[1], tuple(payloads[2:]), self.score, self.ids, self.instructions)
+        stop = 2 + len(self.negatives)
+        others = dict(zip(sorted(self.others), payloads[stop:]))
+        negatives = tuple(payloads[2:stop])
+        rest = (self.score, self.ids, self.instructions)
+        return Views(payloads[0], payloads[1], negatives, *rest, others, self.labels, self.source)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Views[P]:
-        """Move payloads, score and ids to a device; a score is a tensor from here on."""
-        moved: Any = self.map(lambda payload: payload.to(device, non_blocking=non_blocking))  # type: ignore[attr-defined]
-        score = None if self.score is None else torch.as_tensor(self.score).to(device, non_blocking=non_blocking)
+        """Move payloads, score, ids, labels and sources to a device; a score is a tensor from here on."""
+
+        def move(tensor: Any) -> Any:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        moved: Any = self.map(move)
+        score = None if self.score is None else move(torch.as_tensor(self.score))
         ids = None if self.ids is None else self.ids.to(device, non_blocking)
-        asked = self.instructions
-        asked = asked.to(device, non_blocking=non_blocking) if isinstance(asked, Tensor) else asked
-        return dataclasses.replace(moved, score=score, ids=ids, instructions=asked)
+        asked = move(self.instructions) if isinstance(self.instructions, Tensor) else self.instructions
+        labels, source = move(self.labels), move(self.source)
+        return dataclasses.replace(moved, score=score, ids=ids, instructions=asked, labels=labels, source=source)
 
 
 @dataclass

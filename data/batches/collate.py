@@ -20,7 +20,7 @@ _SIDES: tuple[str, ...] = ("query", "document")
 
 @dataclass(frozen=True)
 class Collate:
-    """Tokenizes `Views` of texts. The anchor is a query; the positive and the negatives are documents.
+    """Tokenizes `Views` of texts. The anchor is a query; the positive, the negatives and other texts are documents.
 
     Attributes:
         tokenizer: the encoder's.

@@ -54,6 +54,10 @@ class Repetition:
             changed["positive"] = [new if before == same else other for before, same, new, other in rows]
         return replace(views, **changed)
 
+    def describe(self) -> str:
+        """Say in a line what is changed."""
+        return f"words are repeated in {' and '.join(self.roles)}, at most {self.rate:.0%} of them or 2"
+
 
 def repeat_words(text: str, key: str, how: Repetition) -> str:
     """Repeat some of a text's words, each where it stands and once; never the last one.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
-from inbatch.data.formats.doubt import Doubt, Meaning, as_yaml
+from inbatch.data.formats.doubt import Doubt, Meaning
 from inbatch.data.formats.ids import Likeness
+from inbatch.data.formats.roles import SETTINGS, Roles, listed
 from inbatch.errors import UsageError
 
 # What a column holds. `DIGITS` are numbers written as text, as in csv files: they can be either.
@@ -17,73 +19,24 @@ _NAMES = {
     "anchor": "anchor query question sentence1 sentence_1 sentence_a sent0 text1",
     "positive": "positive pos answer sentence2 sentence_2 sentence_b sent1 text2 document passage response",
     "negatives": "negative negatives neg hard_neg hard_negative hard_negatives",
-    "score": "score scores label labels similarity",
+    "score": "score scores similarity",
     "text": "text sentence",
     "instruction": "instruction",
+    "label": "label labels",
 }
 _ROLE = {name: role for role, names in _NAMES.items() for name in names.split()}
 _NUMBERED = re.compile(r"(?:negative|neg|hard_neg|hard_negative)_?(\d+)")
 _TEXTUAL = (TEXT, TEXTS, DIGITS)
-_ONE_OF_EACH = ("anchor", "positive", "score", "instruction")
-SETTINGS = ("anchor", "positive", "negatives", "score", "instruction")
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which column plays which role.
-
-    Attributes:
-        anchor: the column of the queries.
-        positive: the column of what they should find; None: the anchor's text again.
-        negatives: columns of hard negatives; a single one may hold lists of texts.
-        score: the column of similarities.
-        instruction: the column of what each row asks for; only where it is set or has this name.
-        how: how they were found: ``as set``, ``by name`` or ``by order``.
-        left_out: columns of identifiers, which are not read.
-    """
-
-    anchor: str
-    positive: str | None = None
-    negatives: tuple[str, ...] = ()
-    score: str | None = None
-    how: str = "as set"
-    instruction: str | None = None
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The columns of texts to embed, each once."""
-        return tuple(dict.fromkeys(name for name in (self.anchor, self.positive, *self.negatives) if name is not None))
-
-    @property
-    def used(self) -> tuple[str, ...]:
-        """All columns that are read, each once."""
-        return (*self.texts, *(name for name in (self.score, self.instruction) if name is not None))
-
-    @property
-    def setting(self) -> dict[str, str | list[str]]:
-        """The mapping that gives the same roles."""
-        found = {role: getattr(self, role) for role in SETTINGS}
-        return {role: list(names) if isinstance(names, tuple) else names for role, names in found.items() if names}
-
-    @property
-    def without_instruction(self) -> str:
-        """The mapping that gives the same roles but the instruction's, as YAML."""
-        return as_yaml({role: names for role, names in self.setting.items() if role != "instruction"})
-
-    def __str__(self) -> str:
-        positive = "the same text" if self.positive is None else self.positive
-        parts = [f"anchor = {self.anchor}", f"positive = {positive}"]
-        parts += [f"negatives = {', '.join(self.negatives)}"] if self.negatives else []
-        parts += [f"score = {self.score}"] if self.score is not None else []
-        parts += [f"instruction = {self.instruction}"] if self.instruction is not None else []
-        ids = f"; left out as identifiers: {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{'; '.join(parts)} ({self.how}{ids})"
+_ONE_OF_EACH = ("anchor", "positive", "instruction", "label")
+# What other texts of a row may not be called: texts, and what else a row has.
+_TAKEN = re.compile(r"anchor|positive|negatives?(_\d+)?|score|labels?|instructions?|source|ids|others")
+# Columns that name, set by itself, or a list of them, or a mapping of names to them.
+Columns = Mapping[str, str | int | Sequence[str | int] | Mapping[str, str | int]]
 
 
 def resolve(
     kinds: Mapping[str, str],
-    columns: Mapping[str, str | int | Sequence[str | int]] | None,
+    columns: Columns | None,
     where: str,
     ids: Mapping[str, Likeness] | None = None,
 ) -> Roles:
@@ -92,12 +45,13 @@ def resolve(
     A given mapping decides, and all other columns are left out. Else columns of identifiers are left out, unless their name is known.
     Then names decide: case is ignored, all columns must have a known name, and no role may be claimed twice. If no column has a known
     name, the order does: one text is the anchor and its own positive; two are anchor and positive; further ones are hard negatives; a last
-    column of numbers is the score. A column ``instruction`` is one beside known names only; by order it is a text as any other.
+    column of numbers is the score. A column ``instruction`` is one beside known names only; by order it is a text as any other. A column
+    ``label`` may hold classes or scores, and is read only where it is set.
 
     Args:
         kinds: what each column holds, in the order of the file: `TEXT`, `TEXTS`, `NUMBER`, `DIGITS` or `OTHER`.
-        columns: ``{"anchor": name, "positive": name, "negatives": [names], "score": name, "instruction": name}``, all but the
-            anchor optional.
+        columns: ``{"anchor": name, "positive": name, "negatives": [names], "score": name, "instruction": name, "label": name,
+            "others": {"context": name}}``, all but the anchor optional. ``score`` may be a list of names, one a candidate.
         where: the source's name, for messages.
         ids: the columns that hold identifiers, or may, as `inbatch.data.formats.ids.find_ids` says.
 
@@ -116,13 +70,14 @@ def resolve(
     return roles
 
 
-def _as_set(kinds: Mapping[str, str], columns: Mapping[str, str | int | Sequence[str | int]], where: str) -> Roles:
+def _as_set(kinds: Mapping[str, str], columns: Columns, where: str) -> Roles:
     if unknown := set(columns) - set(SETTINGS):
         raise UsageError(f"{where}: expected roles {', '.join(SETTINGS)} in columns; got {', '.join(sorted(unknown))}.")
     if "anchor" not in columns:
         raise UsageError(f"{where}: columns needs at least an anchor; got {', '.join(columns) or 'nothing'}.")
-    given = {role: [value] if isinstance(value, (str, int)) else list(value) for role, value in columns.items()}
-    for role, names in given.items():
+    others = _others(columns.get("others") or {}, where)
+    given = {role: listed(value) for role, value in columns.items() if role != "others"}
+    for role, names in {**given, **{role: [name] for role, name in others.items()}}.items():
         if role in _ONE_OF_EACH and len(names) != 1:
             raise UsageError(f"{where}: expected one column as {role}; got {len(names)}.")
         for name in names:
@@ -130,11 +85,35 @@ def _as_set(kinds: Mapping[str, str], columns: Mapping[str, str | int | Sequence
                 raise UsageError(
                     f"{where}: there is no column {name}, set as {role}; the columns are {', '.join(kinds)}."
                 )
-    single = {role: str(given[role][0]) if role in given else None for role in ("positive", "score", "instruction")}
-    negatives = tuple(str(name) for name in given.get("negatives", []))
+    single = {role: str(given[role][0]) if role in given else None for role in ("positive", "instruction", "label")}
+    negatives, scores = (tuple(str(name) for name in given.get(role, [])) for role in ("negatives", "score"))
+    score = scores if len(scores) > 1 else scores[0] if scores else None
+    positive, instruction, label = (single[role] for role in ("positive", "instruction", "label"))
     return Roles(
-        str(given["anchor"][0]), single["positive"], negatives, single["score"], instruction=single["instruction"]
+        str(given["anchor"][0]), positive, negatives, score, instruction=instruction, label=label, others=others
     )
+
+
+def _others(given: Any, where: str) -> dict[str, str]:
+    """Check the names of a row's other texts, and the columns that hold them."""
+    if not isinstance(given, Mapping) or not all(isinstance(name, (str, int)) for name in given.values()):
+        raise UsageError(
+            f"{where}: expected columns.others as names of texts and a column each, such as {{context: NAME}}; got {given}."
+        )
+    for name in map(str, given):
+        if not name.isidentifier() or _TAKEN.fullmatch(name):
+            raise UsageError(
+                f"{where}: expected letters, digits and underscores as the name of another text, and no name that a row has already, such "
+                f"as anchor or negative_1; got {name!r}. Rename it in columns.others, such as positive_2 or context."
+            )
+    return {str(name): str(column) for name, column in given.items()}
+
+
+def read_as(kind: str, score: bool) -> str:
+    """Say as what a column is read: a score as a number, scores in lists as the texts that their file writes, other numbers as texts."""
+    if score:
+        return TEXTS if kind in (TEXTS, OTHER) else NUMBER
+    return TEXT if kind == NUMBER else kind
 
 
 def role_of(name: str) -> str | None:
@@ -145,8 +124,16 @@ def role_of(name: str) -> str | None:
 
 def _by_name(kinds: Mapping[str, str], where: str, ids: Mapping[str, Likeness]) -> Roles:
     left_out = tuple(name for name in kinds if role_of(name) is None and ids.get(name) == "ids")
-    kept = {name: kind for name, kind in kinds.items() if name not in left_out}
+    labels = [name for name in kinds if role_of(name) == "label"]
+    kept = {name: kind for name, kind in kinds.items() if name not in (*left_out, *labels)}
+    if not kept:
+        raise _undecided("none of them is known as the anchor", kinds, where)
     roles = replace(_named(kept, where), left_out=left_out)
+    if labels and roles.positive is not None:
+        # 0, 1, 2 of NLI are no similarities, and pairs of class 0 may be no positives: neither is for the order to decide.
+        cases = (("scores", {"score": labels[0]}), ("classes", {"label": labels[0]}), ("nothing that matters", {}))
+        meanings = [(f"if it holds {what}", {"columns": roles.setting | more}) for what, more in cases]
+        raise Doubt(where, f"the column {labels[0]} may hold classes or scores", meanings)
     numbers = [
         name
         for name in roles.texts
@@ -169,7 +156,7 @@ def _named(kinds: Mapping[str, str], where: str) -> Roles:
     # Next to other roles a plain text can be the anchor or the positive; guessing would be silent.
     if "text" in found:
         raise _undecided(f"the role of {', '.join(found['text'])} is open", kinds, where)
-    for role in _ONE_OF_EACH:
+    for role in (*_ONE_OF_EACH, "score"):
         if len(found.get(role, [])) > 1:
             raise _undecided(f"{' and '.join(found[role])} may all be the {role}", kinds, where)
     if "anchor" not in found or ("positive" not in found and len(found) > 1):
@@ -237,9 +224,25 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
         raise UsageError(
             f"{where}: expected texts in the instruction column {roles.instruction}; it holds: {kinds[roles.instruction]}."
         )
-    if roles.score is not None and kinds[roles.score] not in (NUMBER, DIGITS):
-        raise _wrong(
-            f"expected numbers in the score column {roles.score}; it holds: {kinds[roles.score]}", kinds, where
+    if roles.label is not None and kinds[roles.label] not in (TEXT, DIGITS, NUMBER):
+        raise UsageError(
+            f"{where}: expected integers or words in the label column {roles.label}; it holds: {kinds[roles.label]}. Set columns.label."
+        )
+    _check_scores(kinds, roles, where)
+
+
+def _check_scores(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
+    # One column may hold lists, where it was asked for; that these are of numbers is seen when they are read.
+    numbers = (NUMBER, DIGITS, TEXTS, OTHER) if len(roles.scores) == 1 and roles.how == "as set" else (NUMBER, DIGITS)
+    for name in roles.scores:
+        if kinds[name] not in numbers:
+            raise _wrong(f"expected numbers in the score column {name}; it holds: {kinds[name]}", kinds, where)
+    lists = any(kinds[name] == TEXTS for name in roles.negatives)
+    if len(roles.scores) > 1 and (lists or len(roles.scores) != 1 + len(roles.negatives)):
+        got = "hard negatives in lists" if lists else f"{len(roles.negatives)} columns of hard negatives"
+        raise UsageError(
+            f"{where}: expected a score of the positive and one of each hard negative; got {len(roles.scores)} columns of scores and {got}. "
+            "Set columns.score to one column, of numbers or of lists, or to a column a candidate."
         )
 
 

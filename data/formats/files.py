@@ -13,7 +13,7 @@ import pyarrow as pa
 from inbatch.data.formats import delimited
 from inbatch.data.formats.arrow import cells_of, convert, open_parquet, schema_kinds, tops
 from inbatch.data.formats.cells import ARROW, ROWS_A_BATCH, Row, batches, kind_of
-from inbatch.data.formats.columns import NUMBER, TEXT, Roles
+from inbatch.data.formats.columns import TEXT, Roles, read_as
 from inbatch.data.formats.decoding import Coding, find_coding, lines
 from inbatch.data.formats.delimited import NA, Layout
 from inbatch.data.formats.dialect import find_layout
@@ -158,9 +158,7 @@ def read(
 
 def wanted_kinds(kinds: Mapping[str, str], roles: Roles) -> dict[str, str]:
     """Say as what each column with a role is read: the score as numbers, numbers in another role as texts."""
-    return {
-        name: NUMBER if name == roles.score else TEXT if kinds[name] == NUMBER else kinds[name] for name in roles.used
-    }
+    return {name: read_as(kinds[name], name in roles.scores) for name in roles.used}
 
 
 def _same_keys(path: Path, rows: Iterable[Row], kinds: Mapping[str, str], roles: Roles) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """Where rows come from: files, folders, the hub, the Python packages of this machine; one memory-mapped table each.
 
-May import `inbatch.data.formats`.
+May import `inbatch.data.formats` and `inbatch.data.views`.
 """
 
 from typing import TYPE_CHECKING

@@ -14,6 +14,7 @@ from inbatch.data.formats.files import DELIMITED, Reading, look, peek
 from inbatch.data.formats.ids import Likeness, find_ids
 from inbatch.data.formats.nested import offered, spelled
 from inbatch.data.formats.opening import suffix_of
+from inbatch.data.formats.roles import by_number, flat, listed
 from inbatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ def look_at(path: Path, source: Source) -> Look:
         UsageError: if the settings of the source do not fit the file, or its first rows are wrong.
         Doubt: if it can be read in several ways.
     """
-    numbered = {isinstance(i, int) for value in (source.columns or {}).values() for i in _listed(value)}
+    columns = flat(source.columns)
+    numbered = {isinstance(i, int) for value in (columns or {}).values() for i in listed(value)}
     if len(numbered) == 2 and suffix_of(path) in DELIMITED:
         raise UsageError(
             f"{path}: columns are numbers for a csv or tsv file without a line of names, and names otherwise; got both."
         )
-    reading = look(path, source.columns, **{name: getattr(source, name) for name in READING})
+    reading = look(path, columns, **{name: getattr(source, name) for name in READING})
     return reading, *peek(path, reading)
 
 
@@ -69,7 +71,9 @@ def find_roles(
         UsageError: if the roles cannot be decided, as `inbatch.data.formats.columns.resolve` does.
     """
     if source.columns is not None:
-        return resolve(kinds, spelled(source.columns, kinds), source.path)
+        said = spelled(source.columns, kinds)
+        others = {"others": spelled(said["others"], kinds)} if isinstance(said.get("others"), Mapping) else {}
+        return resolve(kinds, {**said, **others}, source.path)
     ids = dict(find_ids(cells))
     if choose is not None:
         return resolve(kinds, choose(kinds, ids), source.path)
@@ -93,7 +97,7 @@ def worked_out(
     found: list[Meaning] = []
     for meaning, more in meanings:
         if "columns" in more and source.header is False:
-            more = more | {"columns": {role: _as_number(name) for role, name in more["columns"].items()}}
+            more = more | {"columns": by_number(more["columns"])}
         said = replace(source, **more)
         try:
             # Who chooses a column says it by an option of its own.
@@ -121,11 +125,3 @@ def _lacks(cell: Any, kind: str) -> bool:
     except (TypeError, ValueError):
         return True
     return False
-
-
-def _as_number(name: Any) -> Any:
-    return [_as_number(item) for item in name] if isinstance(name, list) else int(name)
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,9 @@ from inbatch.data.sources.deciding import READING, Choose, decide, find_roles, w
 from inbatch.data.sources.environment import environment_pairs, with_neighbours
 from inbatch.data.sources.fetching import HUB, fetch_file, open_hub, open_saved
 from inbatch.data.sources.fingerprint import file_fingerprint
-from inbatch.data.sources.tables import Table, View, count_cells, make_table
+from inbatch.data.sources.tables import Table, count_cells, make_table
+from inbatch.data.views.named import View
+from inbatch.data.views.row_view import RowView
 from inbatch.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -46,11 +48,12 @@ class Source:
             by ``Dataset.save_to_disk``; a data set of the Hugging Face hub (``owner/name``) or one file of it
             (``hf://datasets/owner/name/file.txt``); or ``environment``, the docstrings and code of the Python packages installed
             on this machine; ``columns`` may name its column ``neighbour``, too, another docstring of the anchor's module.
-        columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …}``; columns left out are
+        columns: which column plays which role, ``{anchor: …, positive: …, negatives: […], score: …, instruction: …, label: …, others:
+            {context: …}}``; ``score`` may name a column a candidate, or one of lists; the others are further texts. Columns left out are
             ignored. Numbers count the columns, from 0, of a csv or tsv file without a line of names. If not given, columns of identifiers
             are left out, names decide where every other column has a known one, and the order where none has.
         view: what a row becomes: ``same`` text twice, ``pair``, ``triplet`` with hard negatives, ``scored`` pair; ``auto`` takes
-            every role that was found.
+            every role that was found; or ``{class_path: …, init_args: {…}}``, a `RowView`.
         negatives: hard negatives a row where a column holds lists of them; drawn anew at each visit. As many as every row has,
             if not given.
         weight: factor of this source's share in a mixture.
@@ -72,8 +75,8 @@ class Source:
     """
 
     path: str
-    columns: dict[str, str | int | list[str | int]] | None = None
-    view: View = "auto"
+    columns: dict[str, str | int | list[str | int] | dict[str, str | int]] | None = None
+    view: View | RowView = "auto"
     negatives: int | None = None
     weight: float = 1.0
     split: str | None = None
@@ -89,8 +92,11 @@ class Source:
     @property
     def given(self) -> dict[str, Any]:
         """The settings beside the path that are not the defaults."""
-        defaults = asdict(Source(""))
-        return {name: value for name, value in asdict(self).items() if name != "path" and value != defaults[name]}
+        found = {
+            field.name: (getattr(self, field.name), field.default) for field in fields(self) if field.name != "path"
+        }
+        found = {name: value for name, (value, default) in found.items() if value != default}
+        return found | ({"view": self.view.spelled} if isinstance(self.view, RowView) else {})
 
 
 def load(source: Source, choose: Choose | None = None) -> Table:
@@ -194,8 +200,8 @@ def _notes(kinds: Mapping[str, str], labels: Mapping[str, list[str]], roles: Rol
     """Say which columns are read as something else than they hold."""
     return [
         f"{name}: {'classes, read as their names' if name in labels else 'numbers, read as texts'}"
-        for name in roles.texts
-        if kinds[name] == NUMBER
+        for name in roles.used
+        if kinds[name] == NUMBER and (name in roles.texts or (name == roles.label and name in labels))
     ]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +14,17 @@ import pyarrow.compute
 from inbatch.data.formats.arrow import arrow_kind
 from inbatch.data.formats.columns import TEXTS, Roles
 from inbatch.data.formats.doubt import Doubt
+from inbatch.data.sources.scores import check_scores
+from inbatch.data.views.labels import label_id
+from inbatch.data.views.named import Auto, View, view_of
+from inbatch.data.views.row_view import RowView, rows_of
 from inbatch.errors import UsageError
+from inbatch.views import Views
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 logger = logging.getLogger(__name__)
-
-View = Literal["auto", "same", "pair", "triplet", "scored"]
 
 _ROWS_A_BATCH = 10_000
 # Its functions are made when it is imported, where no type checker sees them.
@@ -36,7 +39,8 @@ class Table:
         name: the source's name, for messages.
         rows: memory-mapped; ``rows[[3, 1]]`` is a dictionary of lists.
         roles: which column plays which role.
-        negatives: hard negatives a row.
+        view: what makes the views of a row.
+        first: those of the first row: every row has the same texts, scores and labels.
         dropped: rows left out because a text is empty.
         instruction: what all rows ask for; None where a column of instructions, or nothing, says it.
         how: how the file was read; empty where there is nothing to say.
@@ -45,10 +49,16 @@ class Table:
     name: str
     rows: Dataset
     roles: Roles
-    negatives: int
+    view: RowView
+    first: Views[str]
     dropped: int
     instruction: str | None = None
     how: str = ""
+
+    @property
+    def negatives(self) -> int:
+        """Hard negatives a row."""
+        return len(self.first.negatives)
 
     @property
     def instructed(self) -> bool:
@@ -59,7 +69,14 @@ class Table:
         return len(self.rows)
 
 
-def make_table(name: str, rows: Dataset, roles: Roles, view: View, negatives: int | None, keep_empty: bool) -> Table:
+def make_table(
+    name: str,
+    rows: Dataset,
+    roles: Roles,
+    view: View | RowView | Mapping[str, Any],
+    negatives: int | None,
+    keep_empty: bool,
+) -> Table:
     """Check the content of a table, keep the roles that the view asks for, and leave out rows with an empty text.
 
     A text is empty if it is null or white space, a list if it has such an item, and a list of positives if it has no item.
@@ -68,18 +85,21 @@ def make_table(name: str, rows: Dataset, roles: Roles, view: View, negatives: in
         name: the source's name, for messages.
         rows: the columns that ``roles`` names.
         roles: which column plays which role.
-        view: ``auto`` takes every role.
+        view: as in `inbatch.data.sources.sources.Source`; ``auto`` takes every role.
         negatives: hard negatives a row to draw from a column of lists; None: as many row has.
         keep_empty: keep rows with an empty text.
 
     Raises:
-        UsageError: if there are no rows, the view needs a role that is not there, a score is not a number, or a row has no
-            hard negative.
+        UsageError: if there are no rows, the view needs a role that is not there or makes no `Views`, a score is not a number, a label
+            is neither integer nor word, or a row has no hard negative.
     """
     if not len(rows):
         raise UsageError(f"{name}: expected at least one row; there is none.")
-    roles = _as_view(roles, view, name)
-    _check_scores(name, rows, roles)
+    made = view_of(view, name)
+    found, roles = roles, made.reads(roles, name)
+    if roles.scores:
+        check_scores(name, rows, roles.scores, found)
+    _check_labels(name, rows, roles)
     _check_instructions(name, rows, roles)
     empty = np.zeros(len(rows), dtype=bool) if keep_empty else _find_empty(rows, roles)
     dropped = int(empty.sum())
@@ -90,7 +110,17 @@ def make_table(name: str, rows: Dataset, roles: Roles, view: View, negatives: in
     if dropped:
         rows = rows.select(np.flatnonzero(~empty))
         logger.warning("%s: dropped %d rows with an empty text; %d are left", name, dropped, len(rows))
-    return Table(name, rows, roles, _count_negatives(name, rows, roles, negatives), dropped)
+    if isinstance(made, Auto):
+        wanted = made.negatives if negatives is None else negatives
+        made = replace(made, negatives=_count_negatives(name, rows, roles, wanted))
+    elif negatives is not None:
+        raise UsageError(
+            f"{name}: negatives is a setting of views with a name; got it beside {type(made).__name__}. Set it in the view's init_args."
+        )
+    first = made(rows_of(rows[:1], roles)[0], "")
+    if not isinstance(first, Views):
+        raise UsageError(f"{name}: expected {type(made).__name__} to make Views of a row; got {type(first).__name__}.")
+    return Table(name, rows, roles, made, first, dropped)
 
 
 def count_cells(rows: Dataset, columns: Iterable[str], values: Iterable[str]) -> int:
@@ -103,31 +133,22 @@ def count_cells(rows: Dataset, columns: Iterable[str], values: Iterable[str]) ->
     )
 
 
-def _as_view(roles: Roles, view: View, name: str) -> Roles:
-    """Keep the roles that the view asks for."""
-    if view not in get_args(View):
-        raise UsageError(f"{name}: expected view to be one of {', '.join(get_args(View))}; got {view!r}.")
-    if view == "auto":
-        return roles
-    takes = {"same": (), "pair": ("positive",), "triplet": ("positive", "negatives"), "scored": ("positive", "score")}
-    for role in takes[view]:
-        if not getattr(roles, role):
-            raise UsageError(f"{name}: view {view} needs {role}; found {roles}. Set columns.{role}, or view: auto.")
-    kept = Roles(roles.anchor, how=roles.how, instruction=roles.instruction)
-    return replace(kept, **{role: getattr(roles, role) for role in takes[view]})
-
-
-def _check_scores(name: str, rows: Dataset, roles: Roles) -> None:
-    if roles.score is None:
+def _check_labels(name: str, rows: Dataset, roles: Roles) -> None:
+    if roles.label is None:
         return
-    scores = np.concatenate(
-        [t[roles.score].cast(pa.float64()).fill_null(np.nan).to_numpy() for t in _parts(rows, roles.score)]
-    )
-    wrong = np.flatnonzero(~np.isfinite(scores))
-    if len(wrong):
-        raise UsageError(
-            f"{name}, row {wrong[0] + 1}: expected a number in the score column {roles.score}; got {scores[wrong[0]]}."
-        )
+    before = 0
+    for part in _parts(rows, roles.label):
+        column = part[roles.label].combine_chunks()
+        for word in pc.unique(column).to_pylist():
+            try:
+                label_id("" if word is None else word)
+            except ValueError as error:
+                row = before + column.to_pylist().index(word) + 1
+                raise UsageError(
+                    f"{name}, row {row}: in the label column {roles.label} {error}. Mend the row, or leave it out; scores are set by "
+                    "columns.score."
+                ) from None
+        before += len(column)
 
 
 def _check_instructions(name: str, rows: Dataset, roles: Roles) -> None:

@@ -149,5 +149,5 @@ def draw(result: dict[str, Any], path: Path) -> None:
             f"Peak allocation of forward and backward, dimension {result['dim']}. {where}; torch {facts['torch']}; {facts['date']}",
             fontsize=6, color=PALE,
         )  # fmt: skip
-        kind = path.suffix.removeprefix(".")
-        figure.savefig(file, format=kind, **({"dpi": 200} if kind == "png" else {"metadata": {"Date": None}}))
+        options: dict[str, Any] = {"dpi": 200} if path.suffix == ".png" else {"metadata": {"Date": None}}
+        figure.savefig(file, format=path.suffix.removeprefix("."), **options)

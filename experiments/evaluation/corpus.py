@@ -79,7 +79,10 @@ def read_judged(source: str | Source, split: str | None = None, limit: int | Non
     part = _first(rows, limit)[:]
     negatives = [text for name in roles.negatives for cell in part[name] for text in _listed(cell)]
     name = Path(source.path.rstrip("/")).stem
-    scores = None if roles.score is None else [float(score) for score in part[roles.score]]
+    # Of scores that each candidate has, that of the positive stands first.
+    scores = None
+    if roles.scores:
+        scores = [float(cell[0] if isinstance(cell, list) else cell) for cell in part[roles.scores[0]]]
     return Judged(name, part[roles.anchor], [_listed(cell) for cell in part[roles.positive]], negatives, None, scores)
 
 

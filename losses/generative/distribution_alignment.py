@@ -96,7 +96,7 @@ class DistributionAlignment(Objective):
         refuse_scores(batch.scored, self)
         require_negatives(batch, self)
         if not batch.by_text or batch.altered:
-            setting = "data.repetition to null" if batch.altered else "data.ids to text"
+            setting = "data.repetition and data.edits to null" if batch.altered else "data.ids to text"
             raise UsageError(
                 f"reference scores are kept by what the texts are; here a text's id does not say what the model reads. Set {setting}."
             )

@@ -73,7 +73,7 @@ def facts_of_batches(data: Any, ranks: int, precision: str) -> BatchFacts:
         scored,
         pairs=data.pair_ids,
         by_text=data.ids == "text",
-        altered=data.repetition is not None,
+        altered=bool(data.edits),
         lengths=data.max_length,
         precision=precision,
     )

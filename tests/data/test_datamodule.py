@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,51 @@ import torch
 from jsonargparse import ArgumentParser
 
 from inbatch.data.datamodule import EmbeddingDataModule
+from inbatch.data.edits.edit import Edit
 from inbatch.data.edits.repetition import Repetition
 from inbatch.data.sources.sources import Source
+from inbatch.data.views.row_view import RowView
 from inbatch.errors import UsageError
 from inbatch.models.backbones.pretrained import TinyRandom
+from inbatch.views import Views
 
 ROWS = 23
+
+
+class Halves(RowView):
+    """The two halves of a text; which is the anchor follows from the key."""
+
+    def __init__(self, least: int = 2):
+        self.least = least
+
+    def __call__(self, row, key):
+        words = row["anchor"].split(" ")
+        halves = [" ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])]
+        random.Random(key).shuffle(halves)
+        return Views(*halves, others={"whole": row["anchor"]})
+
+    def describe(self):
+        return f"halves of texts of {self.least} words or more"
+
+
+class Dropped(Edit):
+    """A word, drawn from the key, is dropped."""
+
+    def __init__(self, roles: tuple[str, ...] = ("whole",)):
+        self.roles = roles
+
+    def __call__(self, views, keys):
+        def drop(text: str, key: str) -> str:
+            words = text.split(" ")
+            del words[random.Random(key).randrange(len(words))]
+            return " ".join(words)
+
+        named = zip(views.names, views)
+        changed = ([drop(*row) for row in zip(texts, keys)] if name in self.roles else texts for name, texts in named)
+        return views.replace_payloads(list(changed))
+
+    def describe(self):
+        return f"a word of {' and '.join(self.roles)} is dropped"
 
 
 class Recorder(lightning.LightningModule):
@@ -248,3 +288,85 @@ def test_the_configuration_builds_it(sentences):
     data = parser.instantiate_classes(config).data
     assert data.sources == [Source(sentences), Source("b.csv", columns={"anchor": 0, "negatives": ["x"]}, view="pair")]
     assert parser.instantiate_classes(parser.parse_object({"data": {"sources": "a.txt", "batch_size": 2}})).data.sources
+
+
+def configured(**data) -> EmbeddingDataModule:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(EmbeddingDataModule, "data")
+    return parser.instantiate_classes(parser.parse_object({"data": {"batch_size": 4, "seed": 3, **data}})).data
+
+
+def test_a_view_and_an_edit_of_a_user_are_named_by_class_path(sentences):
+    def data() -> EmbeddingDataModule:
+        view = {"class_path": f"{__name__}.Halves", "init_args": {"least": 3}}
+        edits = [{"class_path": f"{__name__}.Dropped"}, {"class_path": "inbatch.data.edits.repetition.Repetition"}]
+        return configured(sources=[{"path": sentences, "view": view}], edits=edits, repetition={"rate": 0.5})
+
+    made = data()
+    assert [type(edit).__name__ for edit in made.edits] == ["Repetition", "Dropped", "Repetition"]
+    lines = made.describe()
+    assert "  view: halves of texts of 3 words or more" in lines
+    assert lines[-2:] == ["a word of whole is dropped", "words are repeated in anchor, at most 32% of them or 2"]
+    batches = fit(made, 4).batches
+    assert batches[0].names == batches[0].ids.names == ("anchor", "positive", "whole")
+    assert batches[0].source.tolist() == [0] * 4
+
+    def texts(batches) -> list:
+        return [[view.input_ids.tolist() for view in batch] for batch in batches]
+
+    assert texts(fit(data(), 4).batches) == texts(batches)
+
+
+def test_a_run_with_views_and_edits_of_a_user_resumes_where_it_stood(sentences, tmp_path):
+    def data() -> EmbeddingDataModule:
+        return EmbeddingDataModule([Source(sentences, view=Halves())], 4, edits=[Dropped(("anchor", "whole"))])
+
+    whole = fit(data(), 5, callbacks=[SaveAt(tmp_path)]).batches
+    rest = fit(data(), 5, tmp_path / "2.ckpt").batches
+    for batch, again in zip(whole[2:], rest, strict=True):
+        assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(batch, again, strict=True))
+
+
+def test_an_edit_of_a_view_that_is_not_there_is_refused(sentences):
+    with pytest.raises(
+        UsageError, match="have, anchor, positive, as roles of the edit Dropped; got whole. Set roles of"
+    ):
+        EmbeddingDataModule(sentences, 4, edits=[Dropped()]).setup("fit")
+
+
+def test_labels_scores_and_others_reach_the_batch(tmp_path):
+    path = tmp_path / "a.jsonl"
+    row = '{"q": "a", "d": "b", "n": ["c", "d"], "s": [1, 0.5, 0.25], "l": "x", "h": "e f"}\n'
+    path.write_text(row * 3 + row.replace('"x"', "7"))
+    columns = {
+        "anchor": "q",
+        "positive": "d",
+        "negatives": ["n"],
+        "score": "s",
+        "label": "l",
+        "others": {"history": "h"},
+    }
+    (batch,) = fit(configured(sources={"path": str(path), "columns": columns})).batches
+    assert batch.names == ("anchor", "positive", "negative_1", "negative_2", "history")
+    assert tuple(batch.score.shape) == (4, 3)
+    assert batch.score[:, 0].tolist() == [1.0] * 4
+    assert sorted({*batch.score[0, 1:].tolist()}) == [0.25, 0.5]
+    assert 7 in batch.labels.tolist()
+    assert len(set(batch.labels.tolist())) == 2
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ({"others": {"context": "c"}}, "other texts"),
+        ({"label": "k"}, "labels in one of them only"),
+        ({"score": "s"}, "scores in one of them only, or of another number"),
+    ],
+)
+def test_sources_with_other_texts_labels_or_scores_need_batches_of_their_own(tmp_path, second, why):
+    (tmp_path / "a.csv").write_text("anchor,positive,c,k,s\n" + "a,b,c,1,0.5\n" * 8)
+    columns: dict = {"anchor": "anchor", "positive": "positive"}
+    sources: list = [Source(str(tmp_path / "a.csv"), columns=c) for c in (columns, columns | second)]
+    with pytest.raises(UsageError, match=f"cannot stand in one batch: {why}. Set data.single_source to true"):
+        EmbeddingDataModule(sources, 4).setup("fit")
+    assert len(fit(EmbeddingDataModule(sources, 4, single_source=True), 4).batches) == 4

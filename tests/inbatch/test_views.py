@@ -32,18 +32,47 @@ def at_slot(b: TokenBatch) -> list[int]:
     return b.input_ids[torch.arange(len(b)), b.slots["last"]].tolist()
 
 
-def test_views_iterate_anchor_positive_then_negatives():
-    views = Views("a", "p", ("n0", "n1"))
-    assert list(views) == ["a", "p", "n0", "n1"]
-    assert len(views) == 4
+NAMES = st.text("abc_10", min_size=1, max_size=4)
+MADE = st.builds(
+    Views,
+    st.integers(),
+    st.integers(),
+    st.lists(st.integers(), max_size=12).map(tuple),
+    others=st.dictionaries(NAMES, st.integers(), max_size=4),
+    score=st.none() | st.floats(0, 1),
+    ids=st.none() | st.builds(Views, st.just("i"), st.just("j")),
+    instructions=st.none() | st.just(["find"]),
+    labels=st.none() | st.integers(),
+    source=st.none() | st.integers(),
+)
 
 
-def test_map_keeps_roles_score_and_ids():
+def test_views_iterate_anchor_positive_negatives_then_others_by_name():
+    views = Views("a", "p", ("n0", "n1"), others={"positive_2": "pp", "context": "c"})
+    assert list(views) == ["a", "p", "n0", "n1", "c", "pp"]
+    assert views.names == ("anchor", "positive", "negative_1", "negative_2", "context", "positive_2")
+    assert len(views) == 6
+
+
+def test_map_keeps_roles_and_what_is_no_payload():
     ids = Views(torch.tensor([1]), torch.tensor([2]), (torch.tensor([3]),))
-    views = Views("a", "pp", ("nnn",), score=torch.tensor([0.5]), ids=ids).map(len)
+    labels, source = torch.tensor([7]), torch.tensor([0])
+    made = Views("a", "pp", ("nnn",), score=torch.tensor([0.5]), ids=ids, labels=labels, source=source)
+    views = made.map(len)
     assert (views.anchor, views.positive, views.negatives) == (1, 2, (3,))
     assert views.score.tolist() == [0.5]
     assert views.ids is ids
+    assert (views.labels, views.source) == (labels, source)
+
+
+@given(MADE)
+def test_mapping_keeps_names_and_what_is_mapped_back_is_equal(views: Views[int]):
+    mapped = views.map(lambda payload: payload + 1)
+    assert mapped.names == views.names
+    assert len(mapped) == len(views) == len(views.names) == len(list(views))
+    assert list(mapped) == [payload + 1 for payload in views]
+    assert mapped.map(lambda payload: payload - 1) == views
+    assert views.replace_payloads(list(views)) == views
 
 
 def test_replace_payloads_needs_one_a_role():
@@ -51,19 +80,27 @@ def test_replace_payloads_needs_one_a_role():
         Views("a", "p").replace_payloads([1, 2, 3])
 
 
-def test_views_to_moves_payloads_score_and_ids():
+def test_views_to_moves_payloads_and_all_tensors_beside_them():
     x = torch.ones(2, dtype=torch.int64)
-    moved = Views(batch(2, 1), batch(1, 1), (batch(3, 3),), score=torch.ones(2), ids=Views(x, x, (x,))).to("meta")
+    ids = Views(x, x, (x,), others={"context": x})
+    others = {"context": batch(1, 2)}
+    views = Views(
+        batch(2, 1), batch(1, 1), (batch(3, 3),), torch.ones(2, 2), ids, others=others, labels=x, source=x
+    )  # fmt: skip
+    moved = views.to("meta")
     assert all(payload.input_ids.is_meta and payload.slots["last"].is_meta for payload in moved)
     assert moved.score.is_meta
+    assert moved.ids.names == views.names
     assert all(i.is_meta for i in moved.ids)
+    assert moved.labels.is_meta
+    assert moved.source.is_meta
 
 
-def test_views_to_without_score_and_ids():
-    moved = Views(torch.ones(1), torch.ones(1)).to("meta")
+def test_views_to_without_what_is_optional():
+    moved = Views(torch.ones(1), torch.ones(1), instructions=["find"]).to("meta")
     assert moved.anchor.is_meta
-    assert moved.score is None
-    assert moved.ids is None
+    assert moved.instructions == ["find"]
+    assert (moved.score, moved.ids, moved.labels, moved.source) == (None, None, None, None)
 
 
 def test_token_batch_to_moves_optional_fields():

@@ -78,3 +78,7 @@ def test_only_the_named_views_change_and_equal_ones_stay_equal():
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Repetition(**options)
+
+
+def test_it_says_what_it_repeats():
+    assert ESIMCSE.describe() == "words are repeated in anchor, at most 32% of them or 2"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inbatch.data.formats.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS, Roles, resolve
+from inbatch.data.formats.columns import DIGITS, NUMBER, OTHER, TEXT, TEXTS, Roles, read_as, resolve
 from inbatch.data.formats.doubt import Doubt
 from inbatch.errors import UsageError
 
@@ -30,7 +30,8 @@ def texts(*names: str) -> dict[str, str]:
             texts("anchor", "positive", "negative_10", "negative_2"),
             Roles("anchor", "positive", ("negative_2", "negative_10")),
         ),
-        (texts("sentence1", "sentence2") | {"label": NUMBER}, Roles("sentence1", "sentence2", (), "label")),
+        (texts("sentence1", "sentence2") | {"similarity": NUMBER}, Roles("sentence1", "sentence2", (), "similarity")),
+        (texts("text") | {"Labels": DIGITS}, Roles("text")),
         (texts("sentence1", "sentence2") | {"score": DIGITS}, Roles("sentence1", "sentence2", (), "score")),
         (texts("query") | {"pos": TEXTS, "neg": TEXTS}, Roles("query", "pos", ("neg",))),
         (texts("question") | {"answer": DIGITS}, Roles("question", "answer")),
@@ -93,7 +94,9 @@ def test_what_cannot_be_decided_is_refused_with_the_setting(kinds, why):
     with pytest.raises(UsageError, match=why) as error:
         resolve(kinds, None, "rows.csv")
     assert str(error.value).startswith("rows.csv: ")
-    assert "Say which has which of the roles anchor, positive, negatives, score, instruction;" in str(error.value)
+    assert "Say which has which of the roles anchor, positive, negatives, score, instruction, label, others;" in str(
+        error.value
+    )
     assert "'--data.sources={path: rows.csv, columns: {anchor: " in str(error.value)
 
 
@@ -102,7 +105,8 @@ def test_what_cannot_be_decided_is_refused_with_the_setting(kinds, why):
     [
         ({"id": NUMBER} | texts("question", "answer"), "{anchor: question, positive: answer}"),
         (texts("id", "question", "answer"), "{anchor: question, positive: answer}"),
-        (texts("alpha", "positive", "beta") | {"label": DIGITS}, "{anchor: alpha, positive: positive, score: label}"),
+        (texts("alpha", "positive", "beta") | {"label": DIGITS}, "{anchor: alpha, positive: positive}"),
+        (texts("alpha", "positive", "beta") | {"scores": DIGITS}, "{anchor: alpha, positive: positive, score: scores}"),
         (texts("text", "title"), "{anchor: text, positive: title}"),
         (texts("query", "question", "answer"), "{anchor: query, positive: answer}"),
         (texts("anchor", "body", "neg", "neg_1"), "{anchor: anchor, positive: body, negatives: [neg, neg_1]}"),
@@ -191,6 +195,42 @@ def test_an_instruction_is_one_beside_known_names_only():
         resolve(kinds, None, "file")
 
 
+def test_a_column_called_label_is_never_taken_for_a_score_by_itself():
+    kinds = texts("sentence1", "sentence2") | {"label": NUMBER}
+    with pytest.raises(Doubt) as doubt:
+        resolve(kinds, None, "file")
+    pair = {"anchor": "sentence1", "positive": "sentence2"}
+    assert doubt.value.meanings == [
+        ("if it holds scores", {"columns": {**pair, "score": "label"}}),
+        ("if it holds classes", {"columns": {**pair, "label": "label"}}),
+        ("if it holds nothing that matters", {"columns": pair}),
+    ]
+    assert str(doubt.value).startswith("file: the column label may hold classes or scores. In inbatch fit (")
+    for role in ("label", "score"):
+        roles = resolve(kinds, {**pair, role: "label"}, "file")
+        assert str(roles) == f"anchor = sentence1; positive = sentence2; {role} = label (as set)"
+    with pytest.raises(UsageError, match="none of them is known as the anchor"):
+        resolve({"label": NUMBER}, None, "file")
+
+
+def test_labels_others_and_several_scores_are_read_where_they_are_set():
+    kinds = texts("q", "d", "n", "d2", "c", "topic") | {"s": NUMBER, "t": DIGITS, "list": OTHER}
+    columns = {"anchor": "q", "positive": "d", "negatives": ["n"], "score": ["s", "t"], "label": "topic"}
+    roles = resolve(kinds, columns | {"others": {"positive_2": "d2", "context": "c"}}, "file")
+    assert roles == Roles("q", "d", ("n",), ("s", "t"), label="topic", others={"positive_2": "d2", "context": "c"})
+    assert roles.texts == ("q", "d", "n", "d2", "c")
+    assert roles.used == ("q", "d", "n", "d2", "c", "s", "t", "topic")
+    assert roles.setting == columns | {"others": {"positive_2": "d2", "context": "c"}}
+    assert str(roles) == (
+        "anchor = q; positive = d; negatives = n; positive_2 = d2; context = c; score = s, t; label = topic (as set)"
+    )
+    assert resolve(kinds, roles.setting, "file") == roles
+    lists = resolve(kinds, {"anchor": "q", "positive": "d", "score": "list"}, "file")
+    assert [read_as(kinds[name], name in lists.scores) for name in lists.used] == [TEXT, TEXT, TEXTS]
+    assert [read_as(kinds[name], name in roles.scores) for name in ("s", "t", "topic")] == [NUMBER, NUMBER, TEXT]
+    assert read_as(NUMBER, False) == TEXT
+
+
 def test_a_given_mapping_decides_and_ignores_the_rest():
     kinds = texts("title", "query", "body", "bad") | {"year": NUMBER, "meta": OTHER}
     columns = {"anchor": "title", "positive": "body", "negatives": ["bad"], "score": "year"}
@@ -213,12 +253,25 @@ def test_a_given_mapping_decides_and_ignores_the_rest():
             "expected texts in column o.*: '--data.sources={path: file, columns: {anchor: a, positive: b}}'",
         ),
         ({"anchor": "a", "positive": "b", "score": "c"}, "expected numbers in the score column c"),
+        ({"anchor": "a", "positive": "b", "score": ["n", "c"]}, "expected numbers in the score column c"),
+        ({"anchor": "a", "positive": "b", "score": ["n", "m"]}, "got 2 columns of scores and 0 columns of hard"),
+        (
+            {"anchor": "a", "positive": "b", "negatives": ["list"], "score": ["n", "m"]},
+            "2 columns of scores and hard negatives in lists",
+        ),
+        ({"anchor": "a", "label": ["n", "m"]}, "one column as label; got 2"),
+        ({"anchor": "a", "label": "o"}, "expected integers or words in the label column o"),
+        ({"anchor": "a", "others": "b"}, "expected columns.others as names"),
+        ({"anchor": "a", "others": {"context": ["b"]}}, "expected columns.others as names"),
+        ({"anchor": "a", "others": {"context": "z"}}, "no column z, set as context"),
+        ({"anchor": "a", "others": {"negative_1": "b"}}, "got 'negative_1'"),
+        ({"anchor": "a", "others": {"a b": "b"}}, "got 'a b'"),
         ({"anchor": "list"}, "lists of texts"),
         ({"anchor": "a", "positive": "b", "negatives": ["c", "list"]}, "lists of texts"),
     ],
 )
 def test_a_mapping_that_does_not_fit_is_refused(columns, why):
-    kinds = texts("a", "b", "c") | {"n": NUMBER, "o": OTHER, "list": TEXTS}
+    kinds = texts("a", "b", "c") | {"n": NUMBER, "m": NUMBER, "o": OTHER, "list": TEXTS}
     with pytest.raises(UsageError, match=why):
         resolve(kinds, columns, "file")
 

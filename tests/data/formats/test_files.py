@@ -66,9 +66,9 @@ def test_a_lone_surrogate_is_replaced(tmp_path):
 
 @pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
 def test_a_parquet_file_is_cast_to_the_same_types(tmp_path, text):
-    table = pa.table({"query": pa.array(["a", None], text), "pos": [["b"], ["c", "d"]], "label": [1, 0]})
+    table = pa.table({"query": pa.array(["a", None], text), "pos": [["b"], ["c", "d"]], "score": [1, 0]})
     pq.write_table(table, tmp_path / "a.parquet")
-    assert rows_of(tmp_path / "a.parquet") == {"query": ["a", None], "pos": [["b"], ["c", "d"]], "label": [1.0, 0.0]}
+    assert rows_of(tmp_path / "a.parquet") == {"query": ["a", None], "pos": [["b"], ["c", "d"]], "score": [1.0, 0.0]}
 
 
 def test_a_text_of_a_hundred_thousand_words_is_read(tmp_path):

@@ -12,7 +12,10 @@ from inbatch.data.formats import files
 from inbatch.data.formats.columns import Roles
 from inbatch.data.sources import sources
 from inbatch.data.sources.sources import Source, as_sources, load
+from inbatch.data.views.named import Triplet
 from inbatch.errors import MissingError, UsageError
+from inbatch.text.ids import text_id
+from inbatch.views import Views
 
 PAIRS = {"query": ["a", "b"], "answer": ["x", "y"]}
 
@@ -237,3 +240,53 @@ def test_real_files(test_data: Path):
     assert load(Source(path)).roles == Roles("query", "pos", ("neg",), None, "by name", "instruction")
     nli = load(Source(path, columns={"anchor": "query", "positive": "pos", "negatives": ["neg"]}))
     assert (len(nli), nli.negatives) == (1000, 1)
+
+
+def test_labels_others_and_scores_of_each_candidate_come_from_every_format(folder):
+    rows = {
+        "q": ["a", "b"],
+        "d": ["x", "y"],
+        "n": ["u", "v"],
+        "s": [0.5, 0.25],
+        "t": [0, 1],
+        "c": ["h", "i"],
+        "k": [3, 4],
+    }
+    table = datasets.Dataset.from_dict(rows | {"l": [[0.5, 0.0], [0.25, 1.0]]})
+    table.remove_columns("l").to_csv("a.csv", index=False)
+    table.to_json("a.jsonl")
+    table.to_parquet("a.parquet")
+    table.save_to_disk("stored")
+    columns = {"anchor": "q", "positive": "d", "negatives": ["n"], "label": "k", "others": {"context": "c"}}
+    for path in ("a.csv", "a.jsonl", "a.parquet", "stored"):
+        for score in (["s", "t"], "l") if path != "a.csv" else (["s", "t"],):
+            first = load(Source(path, columns=columns | {"score": score})).first
+            assert first == Views("a", "x", ("u",), [0.5, 0.0], others={"context": "h"}, labels=3)
+
+
+def test_further_texts_are_found_by_number_and_inside_of_nested_columns(folder):
+    Path("a.csv").write_text("a b,c d,e f\n" * 3)
+    columns = {"anchor": 0, "positive": 1, "others": {"context": 2}}
+    assert load(Source("a.csv", columns=columns, header=False)).first.others == {"context": "e f"}
+    with pytest.raises(UsageError, match="numbers for a csv or tsv file without a line of names"):
+        load(Source("a.csv", columns=columns | {"others": {"context": "c"}}, header=False))
+    Path("a.jsonl").write_text('{"q": "a", "c": {"text": "b"}}\n' * 2)
+    assert load(Source("a.jsonl", columns={"anchor": "q", "others": {"context": "c"}})).first.others == {"context": "b"}
+
+
+def test_classes_are_labels_by_their_names(folder):
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    datasets.Dataset.from_dict({"text": ["a b", "c d"], "label": [1, 0]}, features).save_to_disk("classes")
+    table = load(Source("classes", columns={"anchor": "text", "label": "label"}))
+    assert table.how == "label: classes, read as their names"
+    assert table.first.labels == text_id("yes")
+    assert load(Source("classes")).roles.used == ("text",)  # beside a single column of texts it misleads nobody
+
+
+def test_a_view_is_part_of_the_settings_that_messages_repeat(folder):
+    source = Source("pairs.csv", view=Triplet(2))
+    assert source.given == {"view": {"class_path": "inbatch.data.views.named.Triplet", "init_args": {"negatives": 2}}}
+    (again,) = as_sources([{"path": "pairs.csv", **source.given}])
+    assert again.given == source.given
+    with pytest.raises(UsageError, match="view triplet needs negatives"):
+        load(again)

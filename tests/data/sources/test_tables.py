@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from inbatch.data.formats.columns import Roles
 from inbatch.data.sources.tables import Table, make_table
+from inbatch.data.views.named import Triplet
+from inbatch.data.views.row_view import RowView
 from inbatch.errors import UsageError
+from inbatch.views import Views
 
 ROLES = Roles("a", "p", ("n",), "s")
 
@@ -117,3 +120,47 @@ def test_a_score_that_is_no_number_is_refused_with_its_row(score):
     columns = {"a": ["x", "y"], "p": ["x", "y"], "s": [1.0, score]}
     with pytest.raises(UsageError, match="row 2: expected a number in the score column s"):
         table(columns, Roles("a", "p", (), "s"))
+
+
+class Doubled(RowView):
+    def __call__(self, row, key) -> Any:
+        return Views(row["anchor"], row["anchor"] * 2, ("n",)) if row["anchor"] != "list" else ["list"]
+
+    def describe(self):
+        return "doubled"
+
+
+def test_a_view_of_a_user_says_what_every_row_has():
+    made = table({"a": ["x", "y"]}, Roles("a"), Doubled())
+    assert (made.negatives, made.first) == (1, Views("x", "xx", ("n",)))
+    assert made.view.describe() == "doubled"
+    with pytest.raises(UsageError, match="expected Doubled to make Views of a row; got list"):
+        table({"a": ["list"]}, Roles("a"), Doubled())
+    with pytest.raises(UsageError, match="negatives is a setting of views with a name; got it beside Doubled"):
+        table({"a": ["x"]}, Roles("a"), Doubled(), 2)
+
+
+def test_a_view_of_ours_by_class_path_counts_as_its_name_does():
+    columns = {"a": ["x", "y"], "p": ["z", "z"], "n": [["1", "2"], ["3", "4", "5"]]}
+    roles = Roles("a", "p", ("n",))
+    assert [table(columns, roles, view).negatives for view in ("triplet", Triplet(), Triplet(3))] == [2, 2, 3]
+    assert table(columns, roles, Triplet(3), 1).negatives == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        (["x", "-1"], "row 2: in the label column l expected a word or an integer of at least 0; got '-1'. Mend"),
+        (["3.5", "1"], "row 1: .* got '3.5'.*scores are set by columns.score"),
+        (["x", None], "row 2: .* got ''"),
+    ],
+)
+def test_labels_that_could_be_no_ids_are_refused_with_their_row(labels, why):
+    with pytest.raises(UsageError, match=why):
+        table({"a": ["x", "y"], "l": labels}, Roles("a", label="l"))
+
+
+def test_labels_are_words_and_integers():
+    made = table({"a": ["x", "y"], "l": ["7", "seven"]}, Roles("a", label="l"))
+    assert made.first.labels == 7
+    assert table({"a": ["x", "y"], "l": ["7", "seven"]}, Roles("a", label="l"), "same").first.labels == 7

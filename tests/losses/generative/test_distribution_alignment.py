@@ -197,7 +197,7 @@ def test_refusals(tmp_path):
         changed.check(facts)
     with pytest.raises(UsageError, match="Set data.ids to text"):
         objective().check(BatchFacts(4, 1, False, lambda: pairs, by_text=False))
-    with pytest.raises(UsageError, match="Set data.repetition to null"):
+    with pytest.raises(UsageError, match="Set data.repetition and data.edits to null"):
         objective().check(BatchFacts(4, 1, False, lambda: pairs, altered=True))
     with pytest.raises(UsageError, match="made with max_length = 'query 9'"):
         objective().check(BatchFacts(4, 1, False, lambda: pairs, lengths={"query": 9}))
