@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.kernels import info_nce, log_sum, map_in_chunks
-from inbatch.kernels.distributed.gather import row_counts, world_size
 from inbatch.losses.base import LossOutput, project
-from inbatch.losses.contrastive.contrast import first_row, gather_keys, id_sets
+from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import InfoNCE, similarity_logs, unit
 from inbatch.losses.contrastive.lone_rows import lone_rows, note
 from inbatch.losses.refusals import require_same_tokens
@@ -138,25 +137,14 @@ def debiased_contrast(
     Returns:
         0-d tensor.
     """
-    counts = row_counts(len(z.anchor), z.anchor.device)
-    keys = [gather_keys([z.positive, *z.negatives], counts), unit_rows(noise)]
+    found = Candidates.of(z, further=unit_rows(noise))
     # A vector of zeros has cosine 0 with everything: no noise is ever left out.
-    guides = gather_keys([held.positive, *held.negatives], counts)
+    guides = found.gather(held.positive, *held.negatives)
     guides = torch.cat([guides, guides.new_zeros(len(noise), guides.shape[1])])
-    query_ids, key_ids = (None, None) if z.ids is None else id_sets(z.ids, counts, further=noise)
-    own, key = first_row(counts), torch.cat(keys)
     guide = (held.anchor, guides, held.anchor.new_full((len(held.anchor),), threshold))
     if logs is not None:
-        note(logs, lone_rows(z.anchor, key, own, query_ids, key_ids, guide=guide))
+        note(logs, lone_rows(z.anchor, found.key, **found.rules, guide=guide))
     total = info_nce(
-        z.anchor,
-        key,
-        scale=scale,
-        own=own,
-        query_ids=query_ids,
-        key_ids=key_ids,
-        guide=guide,
-        reduction="sum",
-        workspace_bytes=workspace_bytes,
+        z.anchor, found.key, scale=scale, **found.rules, guide=guide, reduction="sum", workspace_bytes=workspace_bytes
     )
-    return total * world_size() / sum(counts)
+    return found.mean(total)

@@ -40,13 +40,13 @@ def test_value_and_gradient_equal_the_naive_form():
     generator = torch.Generator().manual_seed(0)
     made = [torch.randn(7, 5, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(4)]
     a, p, *ns = (normalize(x, dim=-1) for x in made)
-    losses, total = energy_hinge(a, p, ns, 0.3)
-    assert total == 7
+    losses, found = energy_hinge(a, p, ns, 0.3)
+    assert found.rows == 7
     wanted = naive(a, p, ns, 0.3)
     assert torch.allclose(losses.mean(), wanted)
-    found, expected = (torch.autograd.grad(loss, made, retain_graph=True) for loss in (losses.mean(), wanted))
-    assert all(torch.allclose(x, y) for x, y in zip(found, expected))
-    assert all(x.abs().sum() > 0 for x in found)
+    gradients, expected = (torch.autograd.grad(loss, made, retain_graph=True) for loss in (losses.mean(), wanted))
+    assert all(torch.allclose(x, y) for x, y in zip(gradients, expected))
+    assert all(x.abs().sum() > 0 for x in gradients)
 
 
 def test_with_one_row_only_hard_negatives_count():
