@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.kernels import info_nce, log_sum, map_in_chunks
+from inbatch.kernels import info_nce, log_sum
 from inbatch.losses.base import LossOutput, project
 from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import InfoNCE, similarity_logs, unit
 from inbatch.losses.contrastive.lone_rows import lone_rows, note
 from inbatch.losses.refusals import require_same_tokens
+from inbatch.losses.side_networks import embed_frozen
 from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
 
@@ -77,10 +78,7 @@ class DCLR(InfoNCE):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Project, make noise and contrast; see `Objective.forward`."""
         z = unit(project(z, self.projector))
-        with torch.no_grad():
-            held = unit(
-                z.replace_payloads([map_in_chunks(self.reference, t, budget=self.chunk_tokens) for t in tokens])
-            )
+        held = unit(z.replace_payloads([embed_frozen(self.reference, t, self.chunk_tokens) for t in tokens]))
         count = round(self.noise_ratio * len(z.anchor))
         noise = torch.randn(count, z.anchor.shape[1], device=z.anchor.device, dtype=z.anchor.dtype)
         noise = refine(noise, z.anchor.detach(), 1 / self.noise_temperature, self.noise_steps, self.noise_step_size)

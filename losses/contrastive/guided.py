@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.kernels import info_nce, log_sum, map_in_chunks, pair_logits
+from inbatch.kernels import info_nce, log_sum, pair_logits
 from inbatch.losses.base import BatchFacts, LossOutput, Objective
 from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import similarity_logs, unit
 from inbatch.losses.contrastive.lone_rows import lone_rows, note
 from inbatch.losses.refusals import refuse_scores, require_same_tokens
+from inbatch.losses.side_networks import embed_frozen
 from inbatch.views import TokenBatch, Views
 
 MarginKind = Literal["absolute", "relative"]
@@ -77,9 +78,7 @@ class Guided(Objective):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Let the guide embed the batch, and contrast; see `Objective.forward`."""
         with torch.no_grad():
-            guide = unit(
-                z.replace_payloads([map_in_chunks(self.guide, view, budget=self.chunk_tokens) for view in tokens])
-            )
+            guide = unit(z.replace_payloads([embed_frozen(self.guide, view, self.chunk_tokens) for view in tokens]))
             own = pair_logits(guide.anchor, guide.positive, 1.0)
             ceiling = own - self.margin * (1 if self.margin_kind == "absolute" else own.abs())
         z, scale = unit(z), 1 / self.temperature
