@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ranks import on_ranks
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, Objective, check_all, describe, mean_over_ranks, parts, project
@@ -76,3 +77,11 @@ def test_objectives_at_any_depth_are_checked():
 
     with pytest.raises(UsageError, match="EnergyHinge expects a hard negative"):
         check_all(Holding(), BatchFacts(rows=4, negatives=0, scored=False))
+
+
+def counted(rank):
+    return mean_over_ranks(torch.tensor([6.0, 2.0][rank]), torch.tensor([3, 1][rank]))
+
+
+def test_a_mean_over_all_ranks_counts_what_each_has():
+    assert sum(on_ranks(2, counted)) / 2 == pytest.approx(8 / 4)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract import contract
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, check_all, contrasted_views, describe, parts
@@ -135,3 +136,13 @@ def test_terms_are_checked_by_the_views_that_they_choose():
 def test_views_of_nothing_are_refused(views, message):
     with pytest.raises(UsageError, match=message):
         WeightedSum({"a": InfoNCE()}, views=views)
+
+
+TestContract = contract(
+    lambda: WeightedSum({"contrast": InfoNCE(0.1), "hinge": EnergyHinge(0.4)}, {"hinge": 10.0}),
+    settings={
+        "terms": {"contrast": {"class_path": "InfoNCE"}, "hinge": {"class_path": "EnergyHinge"}},
+        "views": {"contrast": ["anchor", "positive"]},
+    },
+    checks=("ranks", "chunks", "data", "yaml"),
+)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from contract import contract
 from paper_rows import Z1, Z2, Z3
 from torch.nn.functional import normalize
 
@@ -69,3 +70,11 @@ def test_data_without_hard_negatives_and_a_margin_of_nan_are_refused():
         EnergyHinge().check(BatchFacts(8, 0, False))
     with pytest.raises(UsageError, match="finite margin"):
         EnergyHinge(math.nan)
+
+
+def dense(z):
+    a, p, *ns = (normalize(view, dim=-1) for view in z)
+    return naive(a, p, ns, 0.4)
+
+
+TestContract = contract(lambda: EnergyHinge(0.4), dense=dense)
