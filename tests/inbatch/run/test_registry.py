@@ -69,7 +69,7 @@ def test_the_list_says_what_each_does():
         ),
         (
             'Parser key "model.objective":\n  Expected a dot import path string: MultipleNegativesRankingLoss',
-            "there is no objective MultipleNegativesRankingLoss. There are Angle, CoSENT, DCLR,",
+            "there is no objective MultipleNegativesRankingLoss. There are Angle, CoSENT,",
         ),
         (
             "Import path torch.nn.L1Loss does not correspond to a subclass of Objective",
