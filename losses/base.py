@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from inbatch.kernels.distributed.gather import world_size
+from inbatch.losses.side_networks import evaluated_once
 from inbatch.views import TokenBatch, Views
 
 ROWS_WITHOUT_NEGATIVES = "rows_without_negatives"
@@ -55,6 +56,28 @@ class BatchFacts:
     lengths: Mapping[str, int] = field(default_factory=dict)
     precision: str = ""
 
+    def of(self, views: Sequence[str] | None) -> BatchFacts:
+        """Return what an objective finds that sees only these views, in this order; None sees all."""
+        if views is None:
+            return self
+        scored = self.scored and set(views[:2]) == {"anchor", "positive"}
+        return replace(self, negatives=len(views) - 2, scored=scored)
+
+
+@dataclass(frozen=True)
+class Term:
+    """An objective inside of another.
+
+    Attributes:
+        objective: the inner one.
+        weight: what its loss is multiplied by; a number, or a function of the optimizer step.
+        views: names of the views that it sees, its anchor first; None for all.
+    """
+
+    objective: Objective
+    weight: float | Callable[[int], float] = 1.0
+    views: tuple[str, ...] | None = None
+
 
 class Objective(nn.Module):
     """Base class of all objectives.
@@ -73,6 +96,9 @@ class Objective(nn.Module):
         same_prefix_dropout: whether its own passes through the encoder's network take the dropout of a prefix that the encoder's pass drew.
         step: optimizer steps that were taken before this one; set by the module, so that a resumed run knows it.
         chunk_tokens: padded tokens that a chunk of gradient caching may hold; the module's own number.
+        queue_size: embeddings of earlier batches that are candidates, too, once there are so many.
+        moves_frozen: whether parameters of it change that no gradient reaches, as averages do that follow the encoder.
+        projector: a module of training only, between the encoder and this objective; None for none.
     """
 
     in_batch: bool = False
@@ -84,6 +110,22 @@ class Objective(nn.Module):
     same_prefix_dropout: bool = False
     step: int = 0
     chunk_tokens: int | None = None
+    queue_size: int = 0
+    moves_frozen: bool = False
+    projector: nn.Module | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projector = None  # not of the class, where it would hide the module that an instance has
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `forward`; whatever is asked of a frozen network inside is computed once, see `embed_frozen`."""
+        with evaluated_once():
+            return super().__call__(*args, **kwargs)
+
+    def inner(self) -> dict[str, Term]:
+        """Return the objectives directly inside of this one, by name."""
+        return {name: Term(child) for name, child in _nearest(self)}
 
     def attach(self, encoder: Any) -> None:
         """Meet the encoder, once, before training: refuse one that does not fit, copy what is needed of it.
@@ -115,15 +157,34 @@ def parts(objective: nn.Module) -> Iterator[Objective]:
     return (part for part in objective.modules() if isinstance(part, Objective))
 
 
-def describe(objective: nn.Module) -> str:
+def check_all(objective: Objective, batch: BatchFacts) -> None:
+    """Let an objective and all inside of it refuse data, each by the views that it sees.
+
+    Raises:
+        UsageError: if the batches lack what one of them needs.
+    """
+    objective.check(batch)
+    for term in objective.inner().values():
+        check_all(term.objective, batch.of(term.views))
+
+
+def contrasted_views(objective: Objective, views: int) -> int:
+    """Count the views of a batch, which has so many, that rows are contrasted in: the most of any objective inside; 0 for none."""
+    inner = [
+        contrasted_views(term.objective, views if term.views is None else len(term.views))
+        for term in objective.inner().values()
+    ]
+    return max([views if objective.in_batch else 0, *inner])
+
+
+def describe(objective: Objective) -> str:
     """Name an objective and those inside of it, with their weights, such as ``WeightedSum of InfoNCE, 10 × EnergyHinge``."""
-    weights = getattr(objective, "weights", {})
     inner = []
-    for name, child in getattr(objective, "terms", dict(objective.named_children())).items():
-        if isinstance(child, Objective):
-            weight = weights.get(name, 1.0) if isinstance(weights, dict) else 1.0
-            factor = "" if weight == 1 else f"{weight:g} × " if isinstance(weight, float | int) else "falling weight × "
-            inner.append(factor + describe(child))
+    for term in objective.inner().values():
+        weight = term.weight
+        factor = "" if weight == 1 else f"{weight:g} × " if isinstance(weight, float | int) else "falling weight × "
+        seen = "" if term.views is None else f" on ({', '.join(term.views)})"
+        inner.append(factor + describe(term.objective) + seen)
     return type(objective).__name__ + (f" of {', '.join(inner)}" if inner else "")
 
 
@@ -146,3 +207,11 @@ def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
         count = count.clone()
         torch.distributed.all_reduce(count)
     return total * world_size() / count.clamp(min=1)
+
+
+def _nearest(module: nn.Module) -> Iterator[tuple[str, Objective]]:
+    for name, child in module.named_children():
+        if isinstance(child, Objective):
+            yield name, child
+        else:
+            yield from _nearest(child)

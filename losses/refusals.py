@@ -11,21 +11,23 @@ from inbatch.losses.base import BatchFacts, Objective
 from inbatch.text.templates import learned_ids
 
 
-def check_width(objective: nn.Module, dim: int) -> None:
+def check_width(objective: Objective, dim: int) -> None:
     """Refuse a projector that does not take the encoder's embeddings.
 
     Raises:
         UsageError: if the outermost projector takes vectors of another size.
     """
-    takes = getattr(getattr(objective, "projector", None), "in_features", dim)
+    if objective.projector is None:
+        for term in objective.inner().values():
+            check_width(term.objective, dim)
+        return
+    takes = getattr(
+        objective.projector, "in_features", dim
+    )  # any module may be a projector, and few say what they take
     if takes != dim:
         raise UsageError(
             f"expected a projector with in_features={dim}, the embedding's size; got {takes}. Set objective.projector's in_features."
         )
-    if getattr(objective, "projector", None) is None:
-        for term in objective.children():
-            for part in term.children() if isinstance(term, nn.ModuleDict) else [term]:
-                check_width(part, dim)
 
 
 def refuse_batch_norm_of_one_row(projector: nn.Module | None, batch: BatchFacts) -> None:

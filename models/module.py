@@ -25,7 +25,7 @@ from inbatch.errors import UsageError
 from inbatch.kernels import map_in_chunks
 from inbatch.kernels.caching import padding_share
 from inbatch.kernels.distributed.gather import world_size
-from inbatch.losses.base import ROWS_WITHOUT_NEGATIVES, parts
+from inbatch.losses.base import ROWS_WITHOUT_NEGATIVES, contrasted_views, parts
 from inbatch.losses.refusals import check_width
 from inbatch.models.adapters.prefix import seeded
 from inbatch.models.encoder import Encoder
@@ -95,7 +95,7 @@ class EmbeddingModule(LightningModule):
         if chunk_tokens is not None and chunk_tokens < 1:
             raise UsageError(f"expected chunk_tokens >= 1 or null; got {chunk_tokens}. Set model.chunk_tokens.")
         self.dev = Dev(projector_at_dev, template_bias_at_dev, training_tokens_at_dev, max_length_at_dev)
-        self.dev.check(encoder, getattr(objective, "projector", None))
+        self.dev.check(encoder, objective.projector)
         check_width(objective, encoder.dim)
         self.encoder = encoder
         self.objective = objective
@@ -218,8 +218,8 @@ class EmbeddingModule(LightningModule):
         )  # for callbacks that monitor it; the loggers get theirs after the step
         self.samples_seen += rows
         self._sentences += rows * max(1, len(views))
-        contrasted = any(part.in_batch for part in parts(self.objective))
-        candidates = {"negatives_per_anchor": rows * (len(batch) - 1) - 1} if contrasted else {}
+        seen = contrasted_views(self.objective, len(batch))
+        candidates = {"negatives_per_anchor": rows * (seen - 1) - 1} if seen else {}
         found = dict(zip(output.logs, logs))
         self._pending.append({"loss": loss, **candidates, **found})
         self._warn_of_lone_rows(found, rows)
@@ -227,7 +227,7 @@ class EmbeddingModule(LightningModule):
 
     def at_dev(self) -> AbstractContextManager[Encoder]:
         """Give the encoder that checkpoints are judged by while training: what it is at test, but for the settings ``…_at_dev``."""
-        return self.dev.encoder(self.encoder, getattr(self.objective, "projector", None))
+        return self.dev.encoder(self.encoder, self.objective.projector)
 
     def _warn_of_lone_rows(self, logs: dict[str, float], rows: int) -> None:
         """Warn, the first time that a batch has rows without a negative."""

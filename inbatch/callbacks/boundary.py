@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from inbatch.losses.base import Objective
+
 
 class Boundary:
     """Note what a step changes before its optimizer's step, so that a step that is cut short can be undone.
@@ -64,7 +66,7 @@ def _moving(module: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:
     for part in module.modules():
         names = (name for name in part._buffers if name not in part._non_persistent_buffers_set)
         yield from ((part._buffers, name) for name in names if part._buffers[name] is not None)
-        if getattr(part, "moves_frozen", False):
+        if isinstance(part, Objective) and part.moves_frozen:
             for inner in part.modules():
                 frozen = (n for n, p in inner._parameters.items() if p is not None and not p.requires_grad)
                 yield from ((inner._parameters, name) for name in frozen)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inbatch.kernels.infonce.selection import chosen_backend
-from inbatch.losses.base import describe, parts
+from inbatch.losses.base import contrasted_views, describe, parts
 from inbatch.models.backbones.eos import ends_with
 
 
@@ -110,11 +110,12 @@ def batch_lines(trainer: Trainer, module: Any, batch: Any) -> dict[str, str]:
 
 def negatives(objective: Any, rows: int, keys: int) -> str:
     """Count the negatives of an anchor in a batch of so many rows, with so many texts beside each anchor."""
-    found = list(parts(objective))
-    if not contrasts_rows(objective):
+    seen = contrasted_views(objective, keys + 1)
+    if not seen:
         return "none: the rows of a batch are not contrasted with each other"
+    keys = seen - 1
     hard = f", {keys - 1} hard negative{'s' if keys > 2 else ''} a row among them" if keys > 1 else ""
-    queue = sum(getattr(part, "queue_size", 0) for part in found)
+    queue = sum(part.queue_size for part in parts(objective))
     beside = f", and {queue:,} in a full queue" if queue else ""
     return f"{rows * keys - 1:,} an anchor{hard}, before duplicates are masked{beside}"
 

@@ -41,7 +41,7 @@ class Matryoshka(Objective):
                 f"{None if weights is None else list(weights)}. Set objective.dims and objective.weights."
             )
         for part in parts(objective):
-            if getattr(part, "projector", None) is not None or not part.takes_prefixes:
+            if part.projector is not None or not part.takes_prefixes:
                 raise UsageError(
                     f"expected an objective of prefixes of the embedding, without a projector; got {type(part).__name__}"
                     f"{' with one' if part.takes_prefixes else ''}. Set its projector to null, or add it beside Matryoshka in a WeightedSum."

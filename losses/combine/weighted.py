@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import BatchFacts, LossOutput, Objective, parts, project
+from inbatch.losses.base import BatchFacts, LossOutput, Objective, Term, parts, project
+from inbatch.losses.combine.chosen_views import check_names, choose, require_names
 from inbatch.losses.refusals import refuse_batch_norm_of_one_row
 from inbatch.spelling import suggest
 from inbatch.views import TokenBatch, Views
@@ -47,10 +48,19 @@ class WeightedSum(Objective):
         weights: one number a term, or a `Decay`; a term that is not named has weight 1. A term of weight 0 is left out as if it had
             not been given: it is neither computed nor trained, so that 0 may be a point of a sweep.
         projector: a module of training only, applied to all views of this rank's rows in one call before the terms.
+        views: by term, the names of the views that it sees: ``anchor``, ``positive``, ``negative_1``, …; the first is its anchor, the
+            second its positive, the others its hard negatives. A term that is not named sees all.
 
     Raises:
-        UsageError: if there are no terms with a weight other than 0, or a weight names no term, or a projector is given to
-            a term that must have its own, or a term reads learned tokens.
+        UsageError: if there are no terms with a weight other than 0, or a weight or views name no term, or a projector is given to
+            a term that must have its own, or a term reads learned tokens, or views are none that a row may have; before the first
+            step, if they are none that the rows have.
+
+    Example:
+        >>> from inbatch.losses import EnergyHinge, InfoNCE
+        >>> method = WeightedSum({"pairs": InfoNCE(), "hard": EnergyHinge()}, {"hard": 10.0}, views={"pairs": ["anchor", "positive"]})
+        >>> sorted(method.inner())
+        ['hard', 'pairs']
     """
 
     def __init__(
@@ -58,13 +68,18 @@ class WeightedSum(Objective):
         terms: dict[str, Objective],
         weights: dict[str, float | Decay] | None = None,
         projector: nn.Module | None = None,
+        views: dict[str, list[str]] | None = None,
     ) -> None:
         super().__init__()
-        weights = weights or {}
-        for name in set(weights) - set(terms):
-            raise UsageError(
-                f"expected weights of the terms {', '.join(terms)}; got one of {name}{suggest(name, terms) or '.'} Set objective.weights."
-            )
+        weights, views = weights or {}, views or {}
+        for setting, given in (("weights", weights), ("views", views)):
+            for name in set(given) - set(terms):
+                raise UsageError(
+                    f"expected {setting} of the terms {', '.join(terms)}; got one of {name}{suggest(name, terms) or '.'} Set "
+                    f"objective.{setting}."
+                )
+        for name, chosen in views.items():
+            check_names(chosen, f"objective.views.{name}")
         self.weights: dict[str, float | Decay] = {
             name: weights.get(name, 1.0) for name in terms if weights.get(name, 1.0) != 0
         }
@@ -86,10 +101,20 @@ class WeightedSum(Objective):
             )
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
         self.projector = projector
+        self.views = {name: tuple(chosen) for name, chosen in views.items() if name in self.weights}
+
+    def inner(self) -> dict[str, Term]:
+        """See `Objective.inner`."""
+        return {
+            name: Term(term, self.weights[name], self.views.get(name))  # type: ignore[arg-type]
+            for name, term in self.terms.items()
+        }
 
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         refuse_batch_norm_of_one_row(self.projector, batch)
+        for name, chosen in self.views.items():
+            require_names(chosen, batch.negatives, f"objective.views.{name}")
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Project once, then add the terms' losses; each term logs its own loss and numbers under its name."""
@@ -100,7 +125,7 @@ class WeightedSum(Objective):
             weight: Any = self.weights[name]
             if isinstance(weight, Decay):
                 weight = logs[f"{name}/weight"] = weight(self.step)
-            output: LossOutput = term(z, tokens, encoder)
+            output: LossOutput = term(*(choose(each, self.views.get(name)) for each in (z, tokens)), encoder)
             total = weight * output.loss if total is None else total + weight * output.loss
             logs[f"{name}/loss"] = output.loss.detach()
             logs |= {f"{name}/{tag}": value for tag, value in output.logs.items()}

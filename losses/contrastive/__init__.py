@@ -1,6 +1,6 @@
 """Objectives of pairs, with or without hard negatives: rows of the batch, or a queue, are what a positive is held against.
 
-May import `inbatch.losses.base` and `refusals`, and `inbatch.kernels`.
+May import `inbatch.losses.base`, `candidates`, `refusals` and `side_networks`, and `inbatch.kernels`.
 """
 
 from typing import TYPE_CHECKING

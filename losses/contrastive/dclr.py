@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.kernels import info_nce, log_sum, map_in_chunks
-from inbatch.kernels.distributed.gather import row_counts, world_size
+from inbatch.kernels import info_nce, log_sum
 from inbatch.losses.base import LossOutput, project
-from inbatch.losses.contrastive.contrast import first_row, gather_keys, id_sets
+from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import InfoNCE, similarity_logs, unit
 from inbatch.losses.contrastive.lone_rows import lone_rows, note
 from inbatch.losses.refusals import require_same_tokens
+from inbatch.losses.side_networks import embed_frozen
 from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
 
@@ -78,10 +78,7 @@ class DCLR(InfoNCE):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Project, make noise and contrast; see `Objective.forward`."""
         z = unit(project(z, self.projector))
-        with torch.no_grad():
-            held = unit(
-                z.replace_payloads([map_in_chunks(self.reference, t, budget=self.chunk_tokens) for t in tokens])
-            )
+        held = unit(z.replace_payloads([embed_frozen(self.reference, t, self.chunk_tokens) for t in tokens]))
         count = round(self.noise_ratio * len(z.anchor))
         noise = torch.randn(count, z.anchor.shape[1], device=z.anchor.device, dtype=z.anchor.dtype)
         noise = refine(noise, z.anchor.detach(), 1 / self.noise_temperature, self.noise_steps, self.noise_step_size)
@@ -138,25 +135,14 @@ def debiased_contrast(
     Returns:
         0-d tensor.
     """
-    counts = row_counts(len(z.anchor), z.anchor.device)
-    keys = [gather_keys([z.positive, *z.negatives], counts), unit_rows(noise)]
+    found = Candidates.of(z, further=unit_rows(noise))
     # A vector of zeros has cosine 0 with everything: no noise is ever left out.
-    guides = gather_keys([held.positive, *held.negatives], counts)
+    guides = found.gather(held.positive, *held.negatives)
     guides = torch.cat([guides, guides.new_zeros(len(noise), guides.shape[1])])
-    query_ids, key_ids = (None, None) if z.ids is None else id_sets(z.ids, counts, further=noise)
-    own, key = first_row(counts), torch.cat(keys)
     guide = (held.anchor, guides, held.anchor.new_full((len(held.anchor),), threshold))
     if logs is not None:
-        note(logs, lone_rows(z.anchor, key, own, query_ids, key_ids, guide=guide))
+        note(logs, lone_rows(z.anchor, found.key, **found.rules, guide=guide))
     total = info_nce(
-        z.anchor,
-        key,
-        scale=scale,
-        own=own,
-        query_ids=query_ids,
-        key_ids=key_ids,
-        guide=guide,
-        reduction="sum",
-        workspace_bytes=workspace_bytes,
+        z.anchor, found.key, scale=scale, **found.rules, guide=guide, reduction="sum", workspace_bytes=workspace_bytes
     )
-    return total * world_size() / sum(counts)
+    return found.mean(total)

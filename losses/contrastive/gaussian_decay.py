@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.kernels import map_in_chunks, pair_logits
+from inbatch.kernels import pair_logits
 from inbatch.losses.base import BatchFacts
 from inbatch.losses.contrastive.infonce import InfoNCE, unit
 from inbatch.losses.refusals import require_negatives, require_same_tokens
+from inbatch.losses.side_networks import embed_frozen
 from inbatch.views import TokenBatch, Views
 
 Unit = Literal["logits", "cosine"]
@@ -72,8 +73,7 @@ class GaussianDecay(InfoNCE):
         live = pair_logits(z.anchor, torch.stack(list(z.negatives), 1), scale)
         with torch.no_grad():
             anchor, *negatives = (
-                map_in_chunks(self.reference, view, budget=self.chunk_tokens)
-                for view in (tokens.anchor, *tokens.negatives)
+                embed_frozen(self.reference, view, self.chunk_tokens) for view in (tokens.anchor, *tokens.negatives)
             )
             frozen = unit(Views(anchor, anchor, tuple(negatives)))
             held = pair_logits(frozen.anchor, torch.stack(list(frozen.negatives), 1), scale)

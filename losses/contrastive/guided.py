@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.kernels import info_nce, log_sum, map_in_chunks, pair_logits
-from inbatch.kernels.distributed.gather import row_counts, world_size
+from inbatch.kernels import info_nce, log_sum, pair_logits
 from inbatch.losses.base import BatchFacts, LossOutput, Objective
-from inbatch.losses.contrastive.contrast import NO_TEXT, first_row, gather_keys
+from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import similarity_logs, unit
 from inbatch.losses.contrastive.lone_rows import lone_rows, note
 from inbatch.losses.refusals import refuse_scores, require_same_tokens
+from inbatch.losses.side_networks import embed_frozen
 from inbatch.views import TokenBatch, Views
 
 MarginKind = Literal["absolute", "relative"]
@@ -78,9 +78,7 @@ class Guided(Objective):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Let the guide embed the batch, and contrast; see `Objective.forward`."""
         with torch.no_grad():
-            guide = unit(
-                z.replace_payloads([map_in_chunks(self.guide, view, budget=self.chunk_tokens) for view in tokens])
-            )
+            guide = unit(z.replace_payloads([embed_frozen(self.guide, view, self.chunk_tokens) for view in tokens]))
             own = pair_logits(guide.anchor, guide.positive, 1.0)
             ceiling = own - self.margin * (1 if self.margin_kind == "absolute" else own.abs())
         z, scale = unit(z), 1 / self.temperature
@@ -113,37 +111,16 @@ def guided_contrast(
     Returns:
         0-d tensor.
     """
-    counts = row_counts(len(z.anchor), z.anchor.device)
-    own = first_row(counts)
-    mine = torch.arange(own, own + len(z.anchor), device=z.anchor.device)
-    # A row is no candidate of itself: its texts say so, or else its number.
-    numbers = torch.stack([mine, mine] if z.ids is None else [z.ids.anchor, z.ids.positive], 1)
-    of_negatives = [numbers.new_full(numbers.shape, NO_TEXT) for _ in z.negatives]
-    if z.ids is not None:
-        of_negatives = [torch.stack([n, n], 1) for n in z.ids.negatives]
+    shared: dict[str, Any] = {"scale": scale, "workspace_bytes": workspace_bytes}
+    texts = None if z.ids is None else Views(z.ids.anchor, z.ids.positive)
+    among = Candidates.of(Views(z.positive, z.positive, ids=texts))
+    guiding = (guide.positive, among.gather(guide.positive), ceiling)
+    positives = log_sum(z.positive, among.key, **among.rules, guide=guiding, **shared)
 
-    keys = [z.positive, z.anchor, *z.negatives]
-    guides = [guide.positive, guide.anchor, *guide.negatives]
-    key_ids = gather_keys([numbers, numbers, *of_negatives], counts)
-    shared: dict[str, Any] = {"scale": scale, "own": own, "query_ids": numbers, "workspace_bytes": workspace_bytes}
-    positives = log_sum(
-        z.positive,
-        gather_keys([z.positive], counts),
-        key_ids=gather_keys([numbers], counts),
-        guide=(guide.positive, gather_keys([guide.positive], counts), ceiling),
-        **shared,
-    )
-    key = gather_keys(keys, counts)
-    guiding = (guide.anchor, gather_keys(guides, counts), ceiling)
+    found = Candidates.of(z, anchors=True)
+    guiding = (guide.anchor, found.gather(guide.positive, guide.anchor, *guide.negatives), ceiling)
+    extra = positives[:, None]
     if logs is not None:
-        note(logs, lone_rows(z.anchor, key, own, numbers, key_ids, guide=guiding, extra=positives.detach()[:, None]))
-    total = info_nce(
-        z.anchor,
-        key,
-        key_ids=key_ids,
-        guide=guiding,
-        extra=positives[:, None],
-        reduction="sum",
-        **shared,
-    )
-    return total * world_size() / sum(counts)
+        note(logs, lone_rows(z.anchor, found.key, **found.rules, guide=guiding, extra=extra.detach()))
+    total = info_nce(z.anchor, found.key, **found.rules, guide=guiding, extra=extra, reduction="sum", **shared)
+    return found.mean(total)

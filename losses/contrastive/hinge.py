@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.kernels import hardest, pair_logits
-from inbatch.kernels.distributed.gather import row_counts, world_size
 from inbatch.kernels.rows import take
 from inbatch.losses.base import BatchFacts, LossOutput, Objective
-from inbatch.losses.contrastive.contrast import first_row, gather_keys, id_sets
+from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import unit
 from inbatch.losses.contrastive.lone_rows import note
 from inbatch.losses.refusals import refuse_scores, require_negatives
@@ -54,8 +53,8 @@ class EnergyHinge(Objective):
         """Normalise and hinge; see `Objective.forward`."""
         ids, z = z.ids, unit(z)
         logs: dict[str, Tensor | float] = {}
-        losses, total = energy_hinge(z.anchor, z.positive, z.negatives, self.margin, ids, self.workspace_bytes, logs)
-        return LossOutput(losses.sum() * world_size() / total, {"active": (losses.detach() > 0).float().mean(), **logs})
+        losses, found = energy_hinge(z.anchor, z.positive, z.negatives, self.margin, ids, self.workspace_bytes, logs)
+        return LossOutput(found.mean(losses.sum()), {"active": (losses.detach() > 0).float().mean(), **logs})
 
 
 def energy_hinge(
@@ -66,7 +65,7 @@ def energy_hinge(
     ids: Views[Tensor] | None = None,
     workspace_bytes: int | None = None,
     logs: dict[str, Any] | None = None,
-) -> tuple[Tensor, int]:
+) -> tuple[Tensor, Candidates]:
     """Compute ``relu(margin + max_j cos(anchor_i, candidate_j) - cos(anchor_i, positive_i))`` of this rank's rows.
 
     Equals ``relu(margin + (anchor @ cat([positive, *negatives]).T - inf·eye).amax(1) - (anchor * positive).sum(1))`` on one rank,
@@ -82,16 +81,13 @@ def energy_hinge(
         logs: takes the number of rows without a negative, see `lone_rows`.
 
     Returns:
-        Losses (b,), 0 for a row without candidates, and the number of rows of all ranks.
+        Losses (b,), 0 for a row without candidates, and what they were held against, whose ``mean`` takes their sum.
     """
-    counts = row_counts(len(anchor), anchor.device)
-    key = gather_keys([positive, *negatives], counts)
-    query_ids, key_ids = (None, None) if ids is None else id_sets(ids, counts)
-    _, index = hardest(
-        anchor, key, own=first_row(counts), query_ids=query_ids, key_ids=key_ids, workspace_bytes=workspace_bytes
-    )
+    candidates = Candidates.of(Views(anchor, positive, tuple(negatives), ids=ids))
+    key = candidates.key
+    _, index = hardest(anchor, key, **candidates.rules, workspace_bytes=workspace_bytes)
     found = index[:, 0] >= 0
     note(logs, ~found)
     worst = pair_logits(anchor, take(key, index[:, 0].clamp(min=0)), 1.0)
     gap = margin + worst - pair_logits(anchor, positive, 1.0)
-    return torch.relu(gap).masked_fill(~found, 0.0), sum(counts)
+    return torch.relu(gap).masked_fill(~found, 0.0), candidates

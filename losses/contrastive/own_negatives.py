@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.kernels import info_nce, pair_logits
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, mean_over_ranks, project
+from inbatch.losses.candidates import own_repeats
 from inbatch.losses.contrastive.infonce import unit
 from inbatch.losses.contrastive.lone_rows import note
 from inbatch.losses.refusals import refuse_scores, require_negatives
@@ -49,8 +50,7 @@ class OwnNegatives(Objective):
         positive = pair_logits(z.anchor, z.positive, scale)
         own = pair_logits(z.anchor, torch.stack(list(z.negatives), 1), scale)
         if z.ids is not None:  # a hard negative that is the row's anchor or positive is none
-            texts = torch.stack(list(z.ids.negatives), 1)
-            own = own.masked_fill((texts == z.ids.anchor[:, None]) | (texts == z.ids.positive[:, None]), -torch.inf)
+            own = own.masked_fill(own_repeats(z.ids), -torch.inf)
         total = info_nce(z.anchor, z.anchor[:0], scale=scale, own=None, positive=positive, extra=own, reduction="sum")
         loss = mean_over_ranks(total, total.new_tensor(len(positive)))
         logs: dict[str, Tensor | float] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import BatchFacts, Objective, parts
+from inbatch.losses.base import BatchFacts, Objective, check_all
 from inbatch.text.templates import INSTRUCTION, filled_length, instructed, is_template
 from inbatch.text.tokens import check_prefix
 
@@ -27,9 +27,7 @@ def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int, pr
         UsageError: if roles or rows do not suit the objective, an instruction has no place or is missing, or a text may be longer than
             the encoder takes.
     """
-    facts = facts_of_batches(data, ranks, precision)
-    for part in parts(objective):
-        part.check(facts)
+    check_all(objective, facts_of_batches(data, ranks, precision))
     prompts = [encoder.prompts[side] for side in data.max_length]
     placed = any(INSTRUCTION in prompt for prompt in prompts)
     if data.instructed and not placed:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.fingerprint import alike, samples
+from inbatch.losses.base import Objective
+
+
+@runtime_checkable
+class KeepsFrozen(Protocol):
+    """A network whose frozen parameters come from its name, if it says so: backbones, decoders, references."""
+
+    keeps_frozen: bool
 
 
 def without_frozen(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state without what comes from elsewhere and never changes; empty where there is nothing of that kind.
 
-    That is: frozen parameters inside of a module that says ``keeps_frozen = True``, such as backbones and decoders, unless a module
+    That is: frozen parameters inside of a module that says ``keeps_frozen = True``, such as backbones and decoders, unless an objective
     around it says ``moves_frozen = True``, as one does that lets a copy follow the encoder without a gradient.
     """
     frozen = {name for name, _ in _frozen(module)}
@@ -50,9 +58,9 @@ def fingerprint(module: nn.Module) -> Tensor:
 
 
 def _frozen(module: nn.Module, name: str = "", kept: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
-    if getattr(module, "moves_frozen", False):
+    if isinstance(module, Objective) and module.moves_frozen:
         return
-    kept = kept or getattr(module, "keeps_frozen", False)
+    kept = kept or (isinstance(module, KeepsFrozen) and module.keeps_frozen)
     for key, parameter in module.named_parameters(name.rstrip("."), recurse=False, remove_duplicate=False):
         if kept and not parameter.requires_grad:
             yield key, parameter

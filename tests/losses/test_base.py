@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from ranks import on_ranks
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import BatchFacts, describe, mean_over_ranks, parts, project
+from inbatch.losses.base import BatchFacts, Objective, check_all, describe, mean_over_ranks, parts, project
 from inbatch.losses.combine.matryoshka import Matryoshka
 from inbatch.losses.combine.weighted import Decay, WeightedSum
 from inbatch.losses.contrastive.dclr import DCLR
@@ -57,3 +58,30 @@ def test_a_batch_of_one_row_with_batch_norm_is_refused(objective):
 def test_nothing_counted_is_zero():
     assert mean_over_ranks(torch.tensor(0.0), torch.tensor(0)) == 0
     assert mean_over_ranks(torch.tensor(6.0), torch.tensor(4)) == 1.5
+
+
+def test_hooks_are_there_on_every_objective():
+    bare = Objective()
+    assert (bare.projector, bare.queue_size, bare.moves_frozen, bare.inner()) == (None, 0, False, {})
+    projector = torch.nn.Linear(4, 4)
+    held = InfoNCE(projector=projector)
+    assert held.projector is projector
+    assert [name for name, _ in held.named_parameters()] == ["projector.weight", "projector.bias"]
+
+
+def test_objectives_at_any_depth_are_checked():
+    class Holding(Objective):
+        def __init__(self):
+            super().__init__()
+            self.held = torch.nn.ModuleList([EnergyHinge()])
+
+    with pytest.raises(UsageError, match="EnergyHinge expects a hard negative"):
+        check_all(Holding(), BatchFacts(rows=4, negatives=0, scored=False))
+
+
+def counted(rank):
+    return mean_over_ranks(torch.tensor([6.0, 2.0][rank]), torch.tensor([3, 1][rank]))
+
+
+def test_a_mean_over_all_ranks_counts_what_each_has():
+    assert sum(on_ranks(2, counted)) / 2 == pytest.approx(8 / 4)

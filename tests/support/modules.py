@@ -43,10 +43,10 @@ def batches(encoder: Encoder, count: int = 4, rows: int = 6, negatives: int = 0)
     return DataLoader(made, batch_size=None)  # type: ignore[arg-type]
 
 
-def train(module: EmbeddingModule, folder: Path, **options: Any) -> Trainer:
+def train(module: EmbeddingModule, folder: Path, data: Any = None, **options: Any) -> Trainer:
     options = {**QUIET, "default_root_dir": folder, "max_steps": 4, **options}
     trainer = Trainer(**options)
-    trainer.fit(module, batches(module.encoder))
+    trainer.fit(module, batches(module.encoder) if data is None else data)
     return trainer
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from inbatch.callbacks.boundary import Boundary
+from inbatch.losses.base import Objective
 
 
-class Following(nn.Module):
+class Following(Objective):
     """Moves a frozen copy, as a momentum queue does, and holds a network that is frozen and left alone."""
 
     moves_frozen = True

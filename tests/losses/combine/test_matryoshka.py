@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract import contract
 
 from inbatch.errors import UsageError
 from inbatch.losses.combine.matryoshka import Matryoshka
@@ -59,3 +60,10 @@ def test_a_learnt_temperature_is_logged_through_any_nesting():
     assert {"nested/8/loss", "nested/loss", "plain/temperature"} <= set(outer)
     twice = WeightedSum({"a": WeightedSum({"b": InfoNCE(0.2)})})(z, None, None).logs
     assert twice["a/b/temperature"] == pytest.approx(0.2)
+
+
+TestContract = contract(
+    lambda: Matryoshka(InfoNCE(0.1), [2, 6]),
+    settings={"objective": {"class_path": "InfoNCE"}, "dims": [2, 32]},
+    checks=("ranks", "chunks", "data", "yaml"),
+)

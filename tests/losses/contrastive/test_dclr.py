@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract import CHECKS, FROZEN, Table, contract
 from torch.nn.functional import cross_entropy, normalize
 
 from inbatch.errors import UsageError
@@ -78,3 +79,12 @@ def test_numbers_out_of_range_are_refused(options, message):
 def test_a_reference_of_other_tokens_is_refused():
     with pytest.raises(UsageError, match="expected objective.reference to read the encoder's tokens"):
         DCLR(Encoder(TinyRandom("roberta"))).attach(Encoder(TinyRandom("bert")))
+
+
+QUIET = tuple(check for check in CHECKS if check != "memory")
+TestContract = contract(
+    lambda: DCLR(Table(9), threshold=0.3, noise_ratio=0.0, temperature=0.1),
+    settings={"reference": FROZEN},
+    checks=QUIET,
+)
+TestNoise = contract(lambda: DCLR(Table(9), threshold=0.3, noise_ratio=0.5), checks=("memory",))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract import FROZEN, Table, contract
 from paper_rows import TAU, Z1, Z2, Z3
 from torch.nn.functional import cosine_similarity
 
@@ -110,3 +111,6 @@ def test_settings_out_of_range_are_refused(options, message):
 def test_data_without_hard_negatives_is_refused():
     with pytest.raises(UsageError, match="GaussianDecay expects a hard negative in every row.*data.sources"):
         GaussianDecay(Fixed(Z1)).check(BatchFacts(rows=8, negatives=0, scored=False))
+
+
+TestContract = contract(lambda: GaussianDecay(Table(9), sigma=3.0, temperature=0.1), settings={"reference": FROZEN})

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract import FROZEN, Table, contract
 from torch.nn.functional import cross_entropy, normalize
 
 from inbatch.errors import UsageError
@@ -97,3 +98,6 @@ def test_what_does_not_fit_is_refused():
         Guided(guide, temperature=0.0)
     with pytest.raises(UsageError, match="margin_kind to be absolute or relative"):
         Guided(guide, margin_kind="wide")
+
+
+TestContract = contract(lambda: Guided(Table(9), temperature=0.1), settings={"guide": FROZEN})

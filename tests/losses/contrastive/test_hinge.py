@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from contract import contract
 from paper_rows import Z1, Z2, Z3
 from torch.nn.functional import normalize
 
@@ -40,13 +41,13 @@ def test_value_and_gradient_equal_the_naive_form():
     generator = torch.Generator().manual_seed(0)
     made = [torch.randn(7, 5, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(4)]
     a, p, *ns = (normalize(x, dim=-1) for x in made)
-    losses, total = energy_hinge(a, p, ns, 0.3)
-    assert total == 7
+    losses, found = energy_hinge(a, p, ns, 0.3)
+    assert found.rows == 7
     wanted = naive(a, p, ns, 0.3)
     assert torch.allclose(losses.mean(), wanted)
-    found, expected = (torch.autograd.grad(loss, made, retain_graph=True) for loss in (losses.mean(), wanted))
-    assert all(torch.allclose(x, y) for x, y in zip(found, expected))
-    assert all(x.abs().sum() > 0 for x in found)
+    gradients, expected = (torch.autograd.grad(loss, made, retain_graph=True) for loss in (losses.mean(), wanted))
+    assert all(torch.allclose(x, y) for x, y in zip(gradients, expected))
+    assert all(x.abs().sum() > 0 for x in gradients)
 
 
 def test_with_one_row_only_hard_negatives_count():
@@ -69,3 +70,11 @@ def test_data_without_hard_negatives_and_a_margin_of_nan_are_refused():
         EnergyHinge().check(BatchFacts(8, 0, False))
     with pytest.raises(UsageError, match="finite margin"):
         EnergyHinge(math.nan)
+
+
+def dense(z):
+    a, p, *ns = (normalize(view, dim=-1) for view in z)
+    return naive(a, p, ns, 0.4)
+
+
+TestContract = contract(lambda: EnergyHinge(0.4), dense=dense)

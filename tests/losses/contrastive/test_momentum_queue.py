@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract import contract
 from torch.nn.functional import cross_entropy, normalize
 
 from inbatch.errors import UsageError
@@ -110,3 +111,6 @@ def test_what_does_not_fit_is_refused():
     encoder = Encoder(TinyRandom(), pooling="mask", prompts=prompts, correction=TemplateBias())
     with pytest.raises(UsageError, match="an encoder without a correction"):
         MomentumQueue(4).attach(encoder)
+
+
+TestContract = contract(lambda: MomentumQueue(9, 0.5, 0.1), settings={"queue_size": 9})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from contract import contract
 from torch.nn.functional import cross_entropy, normalize
 
 from inbatch.errors import UsageError
@@ -63,3 +64,6 @@ def test_refusals():
         OwnNegatives().check(BatchFacts(4, 0, False))
     with pytest.raises(UsageError, match="read as scores"):
         OwnNegatives().check(BatchFacts(4, 1, True))
+
+
+TestContract = contract(lambda: OwnNegatives(0.1), dense=lambda z: by_hand(list(z), 0.1))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract import contract
 
 from inbatch.errors import UsageError
 from inbatch.losses.combine.weighted import WeightedSum
@@ -48,3 +49,6 @@ def test_the_three_terms_take_scored_pairs():
 def test_a_positive_score_without_scores_is_refused():
     with pytest.raises(UsageError, match="positive_score asks for a column of scores"):
         InfoNCE(positive_score=0.5)(Views(torch.randn(3, 4), torch.randn(3, 4)), None, None)
+
+
+TestContract = contract(Angle, scored=True, checks=("ranks", "chunks", "data", "yaml"))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contract import contract
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,3 +42,11 @@ def test_data_without_scores_and_a_scale_of_zero_are_refused():
         CoSENT().check(BatchFacts(8, 0, False))
     with pytest.raises(UsageError, match="finite scale > 0"):
         CoSENT(0.0)
+
+
+def dense(z):
+    similarity = torch.nn.functional.cosine_similarity(z.anchor, z.positive)
+    return naive(similarity, z.score, 20.0)
+
+
+TestContract = contract(CoSENT, dense=dense, scored=True)
