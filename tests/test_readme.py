@@ -1,4 +1,4 @@
-"""What the README shows, works: its Python runs, its commands and files exist."""
+"""What the README shows, works: its Python runs, its commands and files exist, and it stays short."""
 
 import re
 import shlex
@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from inbatch import cli
-from inbatch.callbacks.signals import EXIT_CODES
 from inbatch.cli import VERBS
-from inbatch.errors import MissingError, TrainingError, UsageError
-from inbatch.recipes import find_config
+from inbatch.recipe_list import listed
+from inbatch.recipes import command, find_config
 from inbatch.run.config import locate_configs
 from inbatch.run.options import FitCLI
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf8")
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) <= 110
 
 
 def test_the_python_block_runs():
@@ -28,12 +30,23 @@ def test_the_python_block_runs():
 
 
 def test_its_commands_are_verbs_and_its_configs_exist():
-    for verb in re.findall(r"inbatch (\w+) ", README):
-        assert verb in VERBS or verb in ("trains", "doctor"), verb
-    configs = {name for name in re.findall(r"--config ([\w/-]+\.yaml)", README) if name not in ("A.yaml", "B.yaml")}
-    assert len(configs) >= 3
+    shown = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    lines = re.findall(r"^(?:\.venv/bin/)?inbatch (\w+)", shown, re.MULTILINE)
+    assert len(lines) >= 5
+    assert set(lines) <= VERBS.keys()
+    configs = set(re.findall(r"--config ([\w/-]+\.yaml)", README))
+    assert len(configs) >= 2
     for name in configs:
         assert find_config(name).is_file()
+
+
+def test_its_recipe_is_given_with_its_own_command_and_claim():
+    (name,) = re.findall(r"^inbatch recipes show (.+)$", README, re.MULTILINE)
+    assert f"\n{command(name)}\n" in README
+    recipe = dict(listed())[name]
+    assert str(recipe.claims["sts/avg"]) in README
+    assert recipe.status == "not yet run"
+    assert "has not been run here" in README
 
 
 def test_its_way_to_name_columns_can_be_read():
@@ -48,20 +61,3 @@ def test_its_way_to_name_columns_can_be_read():
 def test_its_two_commands_are_targets(target):
     assert f"make {target} " in README
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-
-def test_its_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).is_file(), link
-
-
-def test_its_exit_codes_are_those_of_the_program():
-    for code in ("0 done", "2 usage", "3 something", "4 training", "75 stopped", "130 interrupted", "1 anything else"):
-        assert code in README
-    screen = " ".join(cli.EXIT_CODES.split())
-    for code, word in ((UsageError("").exit_code, "wrong usage"), (MissingError("").exit_code, "something is not there"),
-                       (TrainingError("").exit_code, "training cannot"), *((c, "") for c in EXIT_CODES.values())):  # fmt: skip
-        assert f"{code} {word}" in screen
-        assert f" {code} " in README
