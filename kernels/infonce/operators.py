@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inbatch.kernels.infonce import autograd, checking, reference
 from inbatch.kernels.infonce.candidates import Rules
+from inbatch.kernels.infonce.inputs import spell
 from inbatch.kernels.infonce.reduction import losses_of
 from inbatch.kernels.infonce.selection import check_backend
 
@@ -77,16 +78,19 @@ def info_nce(
             losses = reference.info_nce(query.to(wide), key.to(wide), scale, own, query_ids, key_ids, positive, extra, ceiling,
                                         guide, symmetric)  # fmt: skip
         return _reduce(losses, weight, reduction)
-    rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+    rules = spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
     wanted = [t is not None and t.requires_grad for t in (query, key, scale, positive, extra)]
     if reduction != "none" and torch.is_grad_enabled() and any(wanted):
         return autograd.reduced(
-            query, key, scale, *rules, positive, extra, weight, symmetric, reduction, wanted, workspace_bytes, backend
-        )[0]
+            query=query, key=key, scale=scale, **rules, positive=positive, extra=extra, weight=weight, symmetric=symmetric,
+            reduction=reduction, wanted=wanted, workspace=workspace_bytes, backend=backend,
+        )[0]  # fmt: skip
     if positive is None:
         assert own is not None
         positive = pair_logits(query, key[own : own + len(query)], scale)
-    row, column = autograd.log_sums(query, key, scale, *rules, symmetric, workspace_bytes, backend)
+    row, column = autograd.log_sums(
+        query=query, key=key, scale=scale, **rules, columns=symmetric, workspace=workspace_bytes, backend=backend
+    )
     return _reduce(losses_of(row, column if symmetric else None, positive, extra), weight, reduction)
 
 
@@ -112,8 +116,10 @@ def log_sum(
             logits = scale * (query.to(wide) @ key.to(wide).T)
             keep = reference.candidates(logits.detach(), own, query_ids, key_ids, ceiling, guide)
             return reference.log_sum_exp(logits.masked_fill(~keep, -torch.inf))
-    rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
-    return autograd.log_sums(query, key, scale, *rules, False, workspace_bytes, backend)[0]
+    rules = spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+    return autograd.log_sums(
+        query=query, key=key, scale=scale, **rules, columns=False, workspace=workspace_bytes, backend=backend
+    )[0]
 
 
 def hardest(
@@ -138,8 +144,10 @@ def hardest(
     if count < 1:
         raise ValueError(f"expected count >= 1; got {count}")
     if backend != "reference":
-        rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
-        return autograd.hardest(query.detach(), key.detach(), count, *rules, workspace_bytes, backend)
+        rules = spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+        return autograd.hardest(
+            query=query.detach(), key=key.detach(), **rules, count=count, workspace=workspace_bytes, backend=backend
+        )
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         logits = query.to(wide) @ key.to(wide).T
