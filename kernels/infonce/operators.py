@@ -64,6 +64,16 @@ def info_nce(
         Rows are this rank's only; `gather` gives the keys of all ranks and ``own``.
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 4.
+
+    Example:
+        >>> import torch
+        >>> q, k = torch.eye(3), torch.eye(3).repeat(2, 1)  # with own=3 the first three keys are copies of the positives
+        >>> loss = info_nce(q, k, scale=2.0, own=3)
+        >>> torch.allclose(loss, torch.nn.functional.cross_entropy(2.0 * q @ k.T, torch.arange(3, 6)))
+        True
+        >>> ids = torch.tensor([7, 8, 9])  # a copy has the same id, which takes it out: log(1 + 4·e^-2)
+        >>> round(info_nce(q, k, scale=2.0, own=3, query_ids=ids, key_ids=ids.repeat(2)).item(), 4)
+        0.4327
     """
     check_backend(backend, query)
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
@@ -106,6 +116,13 @@ def log_sum(
 
     Raises:
         ValueError: for arguments that do not fit together.
+
+    Example:
+        >>> import torch
+        >>> log_sum(torch.eye(2), torch.eye(2), scale=5.0)  # the other key alone, whose logit is 0
+        tensor([0., 0.])
+        >>> log_sum(torch.eye(2), torch.eye(2), scale=5.0, own=None).exp().log1p().sub(5).abs().max() < 0.02
+        tensor(True)
     """
     check_backend(backend, query)
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
@@ -138,6 +155,17 @@ def hardest(
 
     Raises:
         ValueError: for arguments that do not fit together, or a count below 1.
+
+    Example:
+        >>> import torch
+        >>> query, key = torch.tensor([[1.0], [1.0]]), torch.tensor([[9.0], [2.0], [5.0]])
+        >>> hardest(query, key)  # key 0 is row 0's own
+        (tensor([[5.],
+                [9.]]), tensor([[2],
+                [0]]))
+        >>> hardest(query, key, 3)[1]
+        tensor([[ 2,  1, -1],
+                [ 0,  2, -1]])
     """
     check_backend(backend, query)
     checking.pairing(query, key, 1.0, own, query_ids, key_ids, ceiling, guide)
@@ -174,6 +202,13 @@ def pair_logits(query: Tensor, other: Tensor, scale: Tensor | float) -> Tensor:
 
     Raises:
         ValueError: if the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> pair_logits(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), 10.0)
+        tensor([110.])
+        >>> pair_logits(torch.tensor([[1.0, 2.0]]), torch.tensor([[[3.0, 4.0], [0.0, 1.0]]]), 10.0)
+        tensor([[110.,  20.]])
     """
     if (
         query.dim() != 2

@@ -97,14 +97,24 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an allocation failed, on whatever device."""
+    """Say whether an allocation failed, on whatever device.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes do not fit"))
+        (True, False)
+    """
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 
 def backend_of(name: str, query: Tensor) -> Backend[Any]:
-    """Return what does the work: for "auto", Triton on a GPU where it passes its trial, else plain torch."""
+    """Return what does the work: for "auto", Triton on a GPU where it passes its trial, else plain torch.
+
+    Example:
+        >>> backend_of("auto", torch.zeros(1)).name
+        'chunked'
+    """
     if name == "triton" or (name == "auto" and query.dtype in TRIAL_BOUNDS and passes(query.device, query.dtype)):
         from inbatch.kernels.infonce.triton.passes import TILED
 
@@ -113,7 +123,12 @@ def backend_of(name: str, query: Tensor) -> Backend[Any]:
 
 
 def chosen_backend(device: torch.device | str) -> tuple[str, str]:
-    """Say which backend "auto" takes on a device for float32, and why, for the first screen of a run."""
+    """Say which backend "auto" takes on a device for float32, and why, for the first screen of a run.
+
+    Example:
+        >>> chosen_backend("cpu")
+        ('chunked', 'plain torch in blocks, 256 MiB workspace, on cpu')
+    """
     device = torch.device(device)
     if passes(device, torch.float32):
         return "triton", f"fused tiles, checked against float64 on {device}"
