@@ -1,4 +1,4 @@
-"""The operator and what surrounds it: exact InfoNCE, gradient caching, gathering across ranks.
+"""The operators and what surrounds them: exact InfoNCE, sums over pairs, gradient caching, gathering across ranks.
 
 Imports torch and triton alone, and nothing else of inbatch but `inbatch.lazy`. Names are resolved on first use, so that nothing heavy is imported
 here: transformers probes for a package called ``kernels`` and imports this folder in passing when the repository's root is on ``sys.path``.
@@ -15,5 +15,6 @@ if TYPE_CHECKING:
     from inbatch.kernels.infonce.operators import info_nce as info_nce
     from inbatch.kernels.infonce.operators import log_sum as log_sum
     from inbatch.kernels.infonce.operators import pair_logits as pair_logits
+    from inbatch.kernels.pairwise.chunked import sum_over_pairs as sum_over_pairs
 else:
     __getattr__, __all__ = exports(__name__, __file__)

@@ -43,6 +43,14 @@ def map_in_chunks(function: Callable[..., Output], *batches: Any, budget: int | 
         ValueError: if there are no rows, the batches differ in rows, or the budget is not positive.
 
     Source: Gao et al. 2021, arXiv 2101.06983; here as one checkpoint a chunk instead of two explicit passes.
+
+    Example:
+        >>> import torch
+        >>> layer, rows = torch.nn.Linear(4, 2), torch.randn(10, 4)
+        >>> out = map_in_chunks(layer, rows, budget=3)  # rows of a plain tensor count as one token each: four chunks
+        >>> torch.allclose(out, layer(rows))
+        True
+        >>> out.sum().backward()
     """
     if not batches or len({len(batch) for batch in batches}) != 1 or len(batches[0]) == 0:
         raise ValueError(
@@ -77,6 +85,13 @@ def observed_chunks(observer: Observer) -> Iterator[None]:
 
     ``direction`` is "forward", or "backward" where a chunk is computed again for its gradient; ``done`` and ``total`` count the chunks of
     that call in that direction. An exception of the observer ends the pass, and reaches who called it.
+
+    Example:
+        >>> import torch
+        >>> with observed_chunks(lambda *state: print(*state)):
+        ...     _ = map_in_chunks(torch.nn.Linear(4, 2), torch.randn(5, 4), budget=3)
+        forward 0 2
+        forward 1 2
     """
     _observers.append(observer)
     try:
@@ -90,6 +105,10 @@ def chunk_sizes(lengths: list[int], budget: int | None) -> list[int]:
 
     A run also ends where one more row would make more than a tenth of it padding, once it holds tokens enough to keep a processor
     busy: texts differ in length, and padding costs what tokens do.
+
+    Example:
+        >>> chunk_sizes([8, 5, 4, 2, 2, 1], budget=10)  # the longest row of a chunk times its rows: 8, 10, 8 and 1
+        [1, 2, 3]
     """
     if budget is None:
         return [len(lengths)]
@@ -107,7 +126,13 @@ def chunk_sizes(lengths: list[int], budget: int | None) -> list[int]:
 
 
 def padding_share(lengths: Tensor, budget: int | None) -> float:
-    """Return which share of the tokens that `map_in_chunks` computes for rows of these lengths, (b,), is padding."""
+    """Return which share of the tokens that `map_in_chunks` computes for rows of these lengths, (b,), is padding.
+
+    Example:
+        >>> import torch
+        >>> padding_share(torch.tensor([8, 4, 4]), budget=None)  # 16 tokens in 3 rows of 8
+        0.33333333333333337
+    """
     ordered = sorted(lengths.tolist(), reverse=True)
     computed, start = 0, 0
     for size in chunk_sizes(ordered, budget):

@@ -17,5 +17,10 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
     Returns:
         (m, ...).
+
+    Example:
+        >>> import torch
+        >>> take(torch.tensor([10.0, 20.0, 30.0]), torch.tensor([2, 0, 2]))
+        tensor([30., 10., 30.])
     """
     return x.index_select(0, index) if x.device.type == "cpu" else x[index]

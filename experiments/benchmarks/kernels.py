@@ -28,8 +28,7 @@ from inbatch.experiments.benchmarks.timing import (
 )
 from inbatch.experiments.output import add_output_arguments, prepare_file, report, table
 from inbatch.kernels import info_nce
-from inbatch.kernels.infonce import chunked
-from inbatch.kernels.infonce.selection import is_out_of_memory, module_of
+from inbatch.kernels.infonce.selection import backend_of, is_out_of_memory
 
 # Rows, dimension, temperature, and whether peers take part; a GPU's first shape is what --quick runs.
 ON_CPU = [(8192, 384, 0.05, True)]
@@ -118,10 +117,10 @@ def run(args: argparse.Namespace) -> None:
             print(screens[-1] + "\n", flush=True)  # a long run that is cut off has shown what it found
     speeds = ", ".join(f"{name.removeprefix('torch.')} {rate / 1e9:.0f}" for name, rate in gemm.items())
     note = f"GFLOP/s counts 6·b·n·d; square products in this run: {speeds} GFLOP/s. " + notes(sorted(set(absent)))
-    module = module_of("auto", torch.zeros(1, dtype=everyone[0].dtype, device=device))
+    backend = backend_of("auto", torch.zeros(1, dtype=everyone[0].dtype, device=device))
     result = {
         "machine": machine(),
-        "backend": "triton" if module is not chunked else "chunked",
+        "backend": backend.name,
         "gate": gates,
         "regime": args.regime,
         "gemm_flops": gemm,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.experiments.doctor.rehearsal import Held
-from inbatch.kernels.infonce.selection import module_of
+from inbatch.kernels.infonce.selection import backend_of
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def memory_of(
     texts, keys = shape.rows * shape.views, shape.batch * (shape.views - 1)
     embeddings = round(rehearsed.factor * rehearsed.line.text * texts)
     needed = round(rehearsed.factor * rehearsed.line.at(at_once(shape, chunk), texts))
-    workspace = module_of("auto", torch.empty(0, device=device)).DEFAULT_WORKSPACE
+    workspace = backend_of("auto", torch.empty(0, device=device)).default_workspace
     return Memory(
         weights=weights,
         gradients=reduced,

@@ -15,12 +15,23 @@ from torch.autograd.function import once_differentiable
 
 
 def world_size(group: Any = None) -> int:
-    """Number of ranks, 1 where torch.distributed is not initialised."""
+    """Number of ranks, 1 where torch.distributed is not initialised.
+
+    Example:
+        >>> world_size()  # in a process of its own
+        1
+    """
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def row_counts(rows: int, device: torch.device, group: Any = None) -> list[int]:
-    """Rows that each rank holds, in rank order; one small collective, none on a single rank."""
+    """Rows that each rank holds, in rank order; one small collective, none on a single rank.
+
+    Example:
+        >>> import torch
+        >>> row_counts(32, torch.device("cpu"))  # in a process of its own
+        [32]
+    """
     if world_size(group) == 1:
         return [rows]
     counts = torch.empty(world_size(group), dtype=torch.int64, device=device)
@@ -40,6 +51,12 @@ def gather(x: Tensor, group: Any = None, counts: list[int] | None = None) -> tup
 
     Returns:
         ``(rows of all ranks, position of this rank's first row)``; on a single rank ``(x, 0)``.
+
+    Example:
+        >>> import torch
+        >>> rows, own = gather(torch.tensor([[1.0], [2.0]]))  # in a process of its own: its rows, unchanged
+        >>> rows.tolist(), own
+        ([[1.0], [2.0]], 0)
     """
     if world_size(group) == 1:
         return x, 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from inbatch.kernels.infonce.backend import Problem
 from inbatch.kernels.infonce.candidates import Rules
 from inbatch.kernels.infonce.checking import scale_tensor
 from inbatch.kernels.infonce.products import (
@@ -31,29 +30,22 @@ USUAL_ROWS = 1024
 
 
 @dataclass
-class Problem:
-    """One call's inputs in the dtype that they are multiplied in.
+class BlockedProblem(Problem):
+    """One call's inputs in the dtype that they are multiplied in: query, key and scale are all float32 or float64.
 
     Attributes:
-        query: (b, d); key: (n, d); scale: 0-d; all float32 or float64, detached.
-        rules: what excludes a pair.
         narrow_key: the gradient products' operand: the input itself for bfloat16 where the CPU has units for it, else ``key``.
         packing: hold the keys in the layout of the products, too; not where they would take more than a quarter of the workspace.
-        workspace: bytes allowed beyond inputs, gradients and vectors.
         tiles: blocks of a call, kept between two passes where all of them fit.
     """
 
-    query: Tensor
-    key: Tensor
-    scale: Tensor
-    rules: Rules
-    narrow_key: Tensor
     packing: bool
-    workspace: int = DEFAULT_WORKSPACE
     tiles: dict[int, Tensor] = field(default_factory=dict)
 
     @staticmethod
-    def of(query: Tensor, key: Tensor, scale: Tensor | float, rules: Rules, workspace_bytes: int | None) -> Problem:
+    def of(
+        query: Tensor, key: Tensor, scale: Tensor | float, rules: Rules, workspace_bytes: int | None
+    ) -> BlockedProblem:
         """Detach and widen the inputs; the copies of half-precision inputs are taken out of the workspace."""
         workspace = DEFAULT_WORKSPACE if workspace_bytes is None else workspace_bytes
         dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
@@ -70,7 +62,7 @@ class Problem:
         copies = wide_key.element_size() * wide_key.numel() * (1 if narrow else 3)
         packing = packs(wide_key) and 4 * copies <= workspace
         workspace -= copies if packing else 0
-        return Problem(query.detach().to(dtype), wide_key, scale, rules, narrow_key, packing, workspace)
+        return BlockedProblem(query.detach().to(dtype), wide_key, scale, rules, narrow_key, workspace, packing)
 
     @property
     def narrow(self) -> bool:
@@ -119,14 +111,3 @@ class Problem:
         # The scale comes after the product: one rounding less where the inputs are bfloat16 values.
         s = scaled_product(self.query[rows], self.key_slabs, self.scale, block[: rows.stop - rows.start])
         return self.rules.exclude_(s, rows.start)
-
-    def blocks(self, rows: int) -> Iterator[slice]:
-        """Cut all rows into blocks."""
-        b = len(self.query)
-        return (slice(start, min(start + rows, b)) for start in range(0, b, rows))
-
-    @contextmanager
-    def arithmetic(self) -> Iterator[None]:
-        """No gradients, and no autocast, which would round float32 operands."""
-        with torch.no_grad(), torch.autocast(self.query.device.type, enabled=False):
-            yield

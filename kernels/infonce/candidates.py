@@ -41,13 +41,13 @@ class Matches:
             wild_columns if some_columns else None, [0, *pairs],
         )  # fmt: skip
 
-    def exclude_(self, logits: Tensor, start: int) -> None:
-        """Put -inf where the ids meet; ``logits`` (c, n) holds rows start … start + c."""
+    def exclude_(self, logits: Tensor, start: int, value: float = -torch.inf) -> None:
+        """Put ``value`` where the ids meet; ``logits`` (c, n) holds rows start … start + c."""
         rows = slice(start, start + len(logits))
         if self.wild_rows is not None:
-            logits.masked_fill_(self.wild_rows[rows, None], -torch.inf)
+            logits.masked_fill_(self.wild_rows[rows, None], value)
         if self.wild_columns is not None:
-            logits.masked_fill_(self.wild_columns, -torch.inf)
+            logits.masked_fill_(self.wild_columns, value)
         counts, first = self.counts[rows].flatten(), self.first[rows].flatten()
         ends = counts.cumsum(0)
         per_row = self.counts.shape[1]
@@ -56,7 +56,7 @@ class Matches:
             pair = torch.arange(begin, min(begin + PIECE, total), device=logits.device)
             run = torch.searchsorted(ends, pair, right=True)
             within = pair - (ends[run] - counts[run])
-            logits[run // per_row, self.columns[first[run] + within]] = -torch.inf
+            logits[run // per_row, self.columns[first[run] + within]] = value
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,24 @@ class Rules:
         """Temporary bytes that `exclude_` takes whatever the block's size."""
         return PIECE * BYTES_PER_PAIR if self.matches is not None else 0
 
-    def exclude_(self, logits: Tensor, start: int) -> Tensor:
-        """Put -inf on pairs that are no candidates; ``logits`` (c, n) holds rows start … start + c of the whole matrix."""
+    def of_keys(self, columns: slice) -> Rules:
+        """Return the rules for some of the keys, as if there were no others; ``own`` may be negative then."""
+        guide = None if self.guide is None else (self.guide[0], self.guide[1][columns], self.guide[2])
+        key_ids = None if self.key_ids is None else self.key_ids[columns]
+        return Rules(
+            None if self.own is None else self.own - columns.start, self.query_ids, key_ids, self.ceiling, guide
+        )
+
+    def exclude_(self, logits: Tensor, start: int, value: float = -torch.inf) -> Tensor:
+        """Put ``value`` on pairs that are no candidates; ``logits`` (c, n) holds rows start … start + c of the whole matrix."""
         rows = slice(start, start + len(logits))
         if self.ceiling is not None:
-            logits.masked_fill_(logits > self.ceiling[rows, None], -torch.inf)
+            logits.masked_fill_(logits > self.ceiling[rows, None], value)
         if self.guide is not None:
             query, key, ceiling = self.guide
-            logits.masked_fill_(query[rows] @ key.T > ceiling[rows, None], -torch.inf)
+            logits.masked_fill_(query[rows] @ key.T > ceiling[rows, None], value)
         if self.matches is not None:
-            self.matches.exclude_(logits, start)
+            self.matches.exclude_(logits, start, value)
         if self.own is not None:
-            logits[:, self.own + start : self.own + start + len(logits)].diagonal().fill_(-torch.inf)
+            logits.diagonal(self.own + start).fill_(value)
         return logits

@@ -47,7 +47,7 @@ def pairing(
             )
         if ids.device != query.device:
             raise ValueError(f"expected {name} on {query.device}; got {ids.device}")
-    _vector("ceiling", ceiling, b)
+    vector("ceiling", ceiling, b)
     if guide is not None:
         if len(guide) != 3:
             raise ValueError(f"expected guide as (guide_query, guide_key, guide_ceiling); got {len(guide)} tensors")
@@ -58,7 +58,7 @@ def pairing(
             )
         if left.dtype != right.dtype:
             raise ValueError(f"expected guide embeddings of one dtype; got {left.dtype} and {right.dtype}")
-        _vector("guide_ceiling", limit, b)
+        vector("guide_ceiling", limit, b)
 
 
 def scale_value(scale: Tensor | float) -> None:
@@ -97,12 +97,17 @@ def loss_arguments(
         raise ValueError("expected positive where own is None: no key is a row's own, so the positives must be given")
     if own is None and symmetric:
         raise ValueError("expected own where symmetric is asked: a column belongs to a row's own key")
-    _vector("positive", positive, b)
-    _vector("weight", weight, b)
+    vector("positive", positive, b)
+    vector("weight", weight, b)
     if extra is not None and (extra.dim() != 2 or len(extra) != b or not extra.is_floating_point()):
         raise ValueError(f"expected extra as float ({b}, e); got {extra.dtype} {tuple(extra.shape)}")
 
 
-def _vector(name: str, value: Tensor | None, rows: int) -> None:
+def vector(name: str, value: Tensor | None, rows: int) -> None:
+    """Check a float vector of so many rows, if there is one.
+
+    Raises:
+        ValueError: naming the argument, what was expected and what came.
+    """
     if value is not None and (value.shape != (rows,) or not value.is_floating_point()):
         raise ValueError(f"expected {name} as a float vector ({rows},); got {value.dtype} {tuple(value.shape)}")

@@ -10,14 +10,15 @@ the order of the sum; the two gradient products of bfloat16 inputs use the CPU's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from inbatch.kernels.infonce.blocking import DEFAULT_WORKSPACE as DEFAULT_WORKSPACE
-from inbatch.kernels.infonce.blocking import Problem
+from inbatch.kernels.infonce.backend import Backend, Pair, finite, shift_and_weight
+from inbatch.kernels.infonce.blocking import DEFAULT_WORKSPACE, BlockedProblem
+from inbatch.kernels.infonce.candidates import Rules
 from inbatch.kernels.infonce.products import add_product, product
 
 
@@ -25,13 +26,13 @@ from inbatch.kernels.infonce.products import add_product, product
 class Gradients:
     """dq (b, d) and dk, held transposed (d, n): the layout in which both products read the block of logits as it lies."""
 
-    problem: Problem
+    problem: BlockedProblem
     dq: Tensor | None
     transposed_dk: Tensor | None
     rounded: Tensor | None = None
 
     @staticmethod
-    def of(problem: Problem, for_query: bool, for_key: bool) -> Gradients:
+    def of(problem: BlockedProblem, for_query: bool, for_key: bool) -> Gradients:
         """Make the sums, zero for dk; dq is written row by row."""
         dq = torch.empty_like(problem.query) if for_query else None
         return Gradients(problem, dq, problem.key.new_zeros(problem.key.T.shape) if for_key else None)
@@ -61,120 +62,93 @@ class Gradients:
         return self.dq, None if self.transposed_dk is None else self.transposed_dk.T
 
 
-def log_sums(problem: Problem, own_columns: bool = False, keep: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Reduce the logits over each row, and over each row's own key's column.
+class Chunked(Backend[BlockedProblem]):
+    """Plain torch."""
 
-    Args:
-        problem: the call.
-        own_columns: also reduce columns ``own … own + b`` over the rows.
-        keep: hold the logits for `gradients`, if all of them fit into the workspace.
+    name = "chunked"
+    default_workspace = DEFAULT_WORKSPACE
 
-    Returns:
-        Log-sum-exp, (b,), over a row's candidates, and over its own key's column, (b,) or None; -inf where there are none.
-    """
-    q, n, b, own = problem.query, len(problem.key), len(problem.query), problem.rules.own
-    c = problem.block_rows(2 if own_columns else 1)
-    keep = keep and b * n * q.element_size() + problem.block_rows(2) * n * q.element_size() <= problem.workspace
-    rows = q.new_empty(b)
-    highest, total = q.new_full((b,), -torch.inf), q.new_zeros(b)
-    memory = problem.block(0 if keep else c)
-    with problem.arithmetic():
+    def problem(
+        self, query: Tensor, key: Tensor, scale: Tensor | float, rules: Rules, workspace_bytes: int | None
+    ) -> BlockedProblem:
+        """Detach and widen the inputs."""
+        return BlockedProblem.of(query, key, scale, rules, workspace_bytes)
+
+    def log_sums(
+        self, problem: BlockedProblem, own_columns: bool = False, keep: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Reduce block after block of rows; the columns are reduced along, against the highest logit so far."""
+        q, n, b, own = problem.query, len(problem.key), len(problem.query), problem.rules.own
+        c = problem.block_rows(2 if own_columns else 1)
+        keep = keep and b * n * q.element_size() + problem.block_rows(2) * n * q.element_size() <= problem.workspace
+        rows = q.new_empty(b)
+        highest, total = q.new_full((b,), -torch.inf), q.new_zeros(b)
+        memory = problem.block(0 if keep else c)
+        with problem.arithmetic():
+            for block in problem.blocks(c):
+                s = problem.logits(block, problem.block(c) if keep else memory)
+                if keep:
+                    problem.tiles[block.start] = s
+                if own_columns:
+                    assert own is not None
+                    columns = s[:, own : own + b]
+                    top = torch.maximum(highest, columns.amax(0))
+                    safe = finite(top)
+                    total = total * (highest - safe).exp() + (columns - safe).exp_().sum(0)
+                    highest = top
+                rows[block] = s.logsumexp(1) if keep else _softmax_(s)
+        return rows, total.log_().add_(finite(highest)) if own_columns else None
+
+    def fused(
+        self, problem: BlockedProblem, slope: Callable[[slice, Tensor], Tensor], for_query: bool, for_key: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Turn each block into probabilities and multiply it at once: 6·b·n·d operations."""
+        c = problem.block_rows(1)
+        log_sum, made = problem.query.new_empty(len(problem.query)), Gradients.of(problem, for_query, for_key)
+        memory = problem.block(c)
+        with problem.arithmetic():
+            for block in problem.blocks(c):
+                p = problem.logits(block, memory)
+                log_sum[block] = _softmax_(p)
+                weight = slope(block, log_sum[block])
+                made.add(block, p, torch.where(log_sum[block].isneginf(), 0.0, weight * problem.scale))
+        return log_sum, *made.result()
+
+    def gradients(
+        self, problem: BlockedProblem, row: Pair, column: Pair | None, for_query: bool, for_key: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Make each block again, or take the kept one, and multiply it."""
+        b, own = len(problem.query), problem.rules.own
+        c = problem.block_rows(2 if column is not None else 1)
+        c = len(problem.tiles[0]) if problem.tiles else c
+        made = Gradients.of(problem, for_query, for_key)
+        shift, weight = shift_and_weight(row, problem.scale)
+        column = None if column is None else shift_and_weight(column, problem.scale)
+        memory = problem.block(0 if problem.tiles else c)
+        with problem.arithmetic():
+            for block in problem.blocks(c):
+                e = problem.tiles.pop(block.start) if problem.tiles else problem.logits(block, memory)
+                if column is None:
+                    made.add(block, e.sub_(shift[block, None]).exp_(), weight[block])
+                else:
+                    assert own is not None
+                    of_columns = (e[:, own : own + b] - column[0]).exp_().mul_(column[1])
+                    e.sub_(shift[block, None]).exp_().mul_(weight[block, None])
+                    e[:, own : own + b] += of_columns
+                    made.add(block, e, None)
+                    del of_columns
+                del e  # a kept block goes before the next is used
+        return made.result()
+
+    def logits(self, problem: BlockedProblem) -> Iterator[tuple[slice, Tensor]]:
+        """Make block after block in one memory."""
+        c = problem.block_rows(1)
+        memory = problem.block(c)
         for block in problem.blocks(c):
-            s = problem.logits(block, problem.block(c) if keep else memory)
-            if keep:
-                problem.tiles[block.start] = s
-            if own_columns:
-                assert own is not None
-                columns = s[:, own : own + b]
-                top = torch.maximum(highest, columns.amax(0))
-                safe = _finite(top)
-                total = total * (highest - safe).exp() + (columns - safe).exp_().sum(0)
-                highest = top
-            rows[block] = s.logsumexp(1) if keep else _softmax_(s)
-    return rows, total.log_().add_(_finite(highest)) if own_columns else None
+            yield block, problem.logits(block, memory)
 
 
-def fused(
-    problem: Problem, slope: Callable[[slice, Tensor], Tensor], for_query: bool, for_key: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Reduce each row and make the gradients in the same pass.
-
-    Args:
-        problem: the call.
-        slope: given rows and their log sums (c,), the derivative of the loss with respect to these, (c,).
-        for_query: make dq.
-        for_key: make dk.
-
-    Returns:
-        Log sums (b,), dq (b, d) or None, dk (n, d) or None.
-    """
-    c = problem.block_rows(1)
-    log_sum, made = problem.query.new_empty(len(problem.query)), Gradients.of(problem, for_query, for_key)
-    memory = problem.block(c)
-    with problem.arithmetic():
-        for block in problem.blocks(c):
-            p = problem.logits(block, memory)
-            log_sum[block] = _softmax_(p)
-            weight = slope(block, log_sum[block])
-            made.add(block, p, torch.where(log_sum[block].isneginf(), 0.0, weight * problem.scale))
-    return log_sum, *made.result()
-
-
-def gradients(
-    problem: Problem, row: tuple[Tensor, Tensor], column: tuple[Tensor, Tensor] | None, for_query: bool, for_key: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Make the gradients from known log sums.
-
-    Args:
-        problem: the call that `log_sums` was given.
-        row: log sums of the rows and the loss's derivatives with respect to them, (b,) each.
-        column: the same for the columns of the rows' own keys.
-        for_query: make dq.
-        for_key: make dk.
-
-    Returns:
-        dq (b, d) or None, dk (n, d) or None.
-    """
-    b, own = len(problem.query), problem.rules.own
-    c = problem.block_rows(2 if column is not None else 1)
-    c = len(problem.tiles[0]) if problem.tiles else c
-    made = Gradients.of(problem, for_query, for_key)
-    shift, weight = _finite(row[0]), torch.where(row[0].isneginf(), 0.0, row[1] * problem.scale)
-    if column is not None:
-        column = _finite(column[0]), torch.where(column[0].isneginf(), 0.0, column[1] * problem.scale)
-    memory = problem.block(0 if problem.tiles else c)
-    with problem.arithmetic():
-        for block in problem.blocks(c):
-            e = problem.tiles.pop(block.start) if problem.tiles else problem.logits(block, memory)
-            if column is None:
-                made.add(block, e.sub_(shift[block, None]).exp_(), weight[block])
-            else:
-                assert own is not None
-                of_columns = (e[:, own : own + b] - column[0]).exp_().mul_(column[1])
-                e.sub_(shift[block, None]).exp_().mul_(weight[block, None])
-                e[:, own : own + b] += of_columns
-                made.add(block, e, None)
-                del of_columns
-            del e  # a kept block goes before the next is used
-    return made.result()
-
-
-def hardest(problem: Problem, count: int) -> tuple[Tensor, Tensor]:
-    """Find each row's ``count`` largest candidates: values (b, count) and indices (b, count), -inf and -1 where there are fewer."""
-    q, b, n = problem.query, len(problem.query), len(problem.key)
-    values = q.new_full((b, count), -torch.inf)
-    indices = torch.full((b, count), -1, dtype=torch.int64, device=q.device)
-    found = min(count, n)
-    if b == 0 or found == 0:
-        return values, indices
-    c = problem.block_rows(1)
-    memory = problem.block(c)
-    with problem.arithmetic():
-        for block in problem.blocks(c):
-            top = problem.logits(block, memory).topk(found, dim=1)
-            values[block, :found] = top.values
-            indices[block, :found] = top.indices.masked_fill(top.values.isneginf(), -1)
-    return values, indices
+CHUNKED = Chunked()
 
 
 def _softmax_(s: Tensor) -> Tensor:
@@ -187,8 +161,3 @@ def _softmax_(s: Tensor) -> Tensor:
     s[:, 0].masked_fill_(empty, 0.0)
     torch.softmax(s, 1, out=s)
     return (top - s.amax(1).log()).masked_fill_(empty, -torch.inf)
-
-
-def _finite(shift: Tensor) -> Tensor:
-    """Take 0 for the shift of a row without candidates: its exponentials are all 0 then, where -inf - -inf would be NaN."""
-    return shift.masked_fill(shift.isneginf(), 0.0)

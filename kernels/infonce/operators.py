@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inbatch.kernels.infonce import autograd, checking, reference
 from inbatch.kernels.infonce.candidates import Rules
+from inbatch.kernels.infonce.inputs import spell
 from inbatch.kernels.infonce.reduction import losses_of
 from inbatch.kernels.infonce.selection import check_backend
 
@@ -63,6 +64,16 @@ def info_nce(
         Rows are this rank's only; `gather` gives the keys of all ranks and ``own``.
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 4.
+
+    Example:
+        >>> import torch
+        >>> q, k = torch.eye(3), torch.eye(3).repeat(2, 1)  # with own=3 the first three keys are copies of the positives
+        >>> loss = info_nce(q, k, scale=2.0, own=3)
+        >>> torch.allclose(loss, torch.nn.functional.cross_entropy(2.0 * q @ k.T, torch.arange(3, 6)))
+        True
+        >>> ids = torch.tensor([7, 8, 9])  # a copy has the same id, which takes it out: log(1 + 4·e^-2)
+        >>> round(info_nce(q, k, scale=2.0, own=3, query_ids=ids, key_ids=ids.repeat(2)).item(), 4)
+        0.4327
     """
     check_backend(backend, query)
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
@@ -77,16 +88,19 @@ def info_nce(
             losses = reference.info_nce(query.to(wide), key.to(wide), scale, own, query_ids, key_ids, positive, extra, ceiling,
                                         guide, symmetric)  # fmt: skip
         return _reduce(losses, weight, reduction)
-    rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+    rules = spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
     wanted = [t is not None and t.requires_grad for t in (query, key, scale, positive, extra)]
     if reduction != "none" and torch.is_grad_enabled() and any(wanted):
         return autograd.reduced(
-            query, key, scale, *rules, positive, extra, weight, symmetric, reduction, wanted, workspace_bytes, backend
-        )[0]
+            query=query, key=key, scale=scale, **rules, positive=positive, extra=extra, weight=weight, symmetric=symmetric,
+            reduction=reduction, wanted=wanted, workspace=workspace_bytes, backend=backend,
+        )[0]  # fmt: skip
     if positive is None:
         assert own is not None
         positive = pair_logits(query, key[own : own + len(query)], scale)
-    row, column = autograd.log_sums(query, key, scale, *rules, symmetric, workspace_bytes, backend)
+    row, column = autograd.log_sums(
+        query=query, key=key, scale=scale, **rules, columns=symmetric, workspace=workspace_bytes, backend=backend
+    )
     return _reduce(losses_of(row, column if symmetric else None, positive, extra), weight, reduction)
 
 
@@ -102,6 +116,13 @@ def log_sum(
 
     Raises:
         ValueError: for arguments that do not fit together.
+
+    Example:
+        >>> import torch
+        >>> log_sum(torch.eye(2), torch.eye(2), scale=5.0)  # the other key alone, whose logit is 0
+        tensor([0., 0.])
+        >>> log_sum(torch.eye(2), torch.eye(2), scale=5.0, own=None).exp().log1p().sub(5).abs().max() < 0.02
+        tensor(True)
     """
     check_backend(backend, query)
     checking.pairing(query, key, scale, own, query_ids, key_ids, ceiling, guide)
@@ -112,8 +133,10 @@ def log_sum(
             logits = scale * (query.to(wide) @ key.to(wide).T)
             keep = reference.candidates(logits.detach(), own, query_ids, key_ids, ceiling, guide)
             return reference.log_sum_exp(logits.masked_fill(~keep, -torch.inf))
-    rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
-    return autograd.log_sums(query, key, scale, *rules, False, workspace_bytes, backend)[0]
+    rules = spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+    return autograd.log_sums(
+        query=query, key=key, scale=scale, **rules, columns=False, workspace=workspace_bytes, backend=backend
+    )[0]
 
 
 def hardest(
@@ -132,14 +155,27 @@ def hardest(
 
     Raises:
         ValueError: for arguments that do not fit together, or a count below 1.
+
+    Example:
+        >>> import torch
+        >>> query, key = torch.tensor([[1.0], [1.0]]), torch.tensor([[9.0], [2.0], [5.0]])
+        >>> hardest(query, key)  # key 0 is row 0's own
+        (tensor([[5.],
+                [9.]]), tensor([[2],
+                [0]]))
+        >>> hardest(query, key, 3)[1]
+        tensor([[ 2,  1, -1],
+                [ 0,  2, -1]])
     """
     check_backend(backend, query)
     checking.pairing(query, key, 1.0, own, query_ids, key_ids, ceiling, guide)
     if count < 1:
         raise ValueError(f"expected count >= 1; got {count}")
     if backend != "reference":
-        rules = autograd.spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
-        return autograd.hardest(query.detach(), key.detach(), count, *rules, workspace_bytes, backend)
+        rules = spell(Rules.of(own, query_ids, key_ids, ceiling, guide))
+        return autograd.hardest(
+            query=query.detach(), key=key.detach(), **rules, count=count, workspace=workspace_bytes, backend=backend
+        )
     wide = torch.float64 if query.dtype == torch.float64 else torch.float32
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         logits = query.to(wide) @ key.to(wide).T
@@ -166,6 +202,13 @@ def pair_logits(query: Tensor, other: Tensor, scale: Tensor | float) -> Tensor:
 
     Raises:
         ValueError: if the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> pair_logits(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), 10.0)
+        tensor([110.])
+        >>> pair_logits(torch.tensor([[1.0, 2.0]]), torch.tensor([[[3.0, 4.0], [0.0, 1.0]]]), 10.0)
+        tensor([[110.,  20.]])
     """
     if (
         query.dim() != 2

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from inbatch.kernels.infonce import reference
+from inbatch.kernels.infonce.backend import Backend, P
 
 
 def losses_of(row: Tensor, column: Tensor | None, positive: Tensor, extra: Tensor | None) -> Tensor:
@@ -35,13 +35,13 @@ def slopes_of(
 
 
 def reduce_and_differentiate(
-    module: Any, problem: Any, positive: Tensor | None, extra: Tensor | None, weight: Tensor | None, symmetric: bool,
+    backend: Backend[P], problem: P, positive: Tensor | None, extra: Tensor | None, weight: Tensor | None, symmetric: bool,
     reduction: str, wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """Reduce the losses and make their gradients: in one pass over the logits, or in two for symmetric losses.
 
     Args:
-        module: the backend; problem: its call.
+        backend: does the (b, n) work; problem: the call, of this backend.
         positive: (b,) or None; extra: (b, e) or None; weight: (b,) or None; symmetric, reduction: see `operators.info_nce`.
         wanted: whether to make the gradients of query, key, scale, positive and extra.
 
@@ -52,8 +52,12 @@ def reduce_and_differentiate(
     scale, own, b = problem.scale, problem.rules.own, len(problem.query)
     # A backend may keep half-precision inputs as they are; what is made here takes float32 or float64.
     q = problem.query.to(scale.dtype)
-    own_keys = problem.key[own : own + b].to(q.dtype) if positive is None else None
-    pairs: Tensor = scale * (q * own_keys).sum(-1) if positive is None else positive
+    own_keys: Tensor | None = None
+    if positive is None:
+        assert own is not None
+        own_keys = problem.key[own : own + b].to(q.dtype)
+        positive = scale * (q * own_keys).sum(-1)
+    pairs = positive
     factor = torch.ones_like(pairs) if weight is None else weight
     factor = factor / max(1, b) if reduction == "mean" else factor
     d_positive = torch.zeros_like(pairs)
@@ -76,18 +80,20 @@ def reduce_and_differentiate(
 
     make_q, make_k = need_q or need_scale, need_k
     if symmetric:
-        row, column = module.log_sums(problem, own_columns=True, keep=make_q or make_k)
+        row, column = backend.log_sums(problem, own_columns=True, keep=make_q or make_k)
+        assert column is not None
         d_row, d_column = slope(slice(0, b), row, column)
-        dq, dk = module.gradients(problem, (row, d_row), (column, d_column), make_q, make_k)
+        assert d_column is not None
+        dq, dk = backend.gradients(problem, (row, d_row), (column, d_column), make_q, make_k)
     else:
-        _, dq, dk = module.fused(problem, lambda rows, row: slope(rows, row)[0], make_q, make_k)
-    if own_keys is not None:
+        _, dq, dk = backend.fused(problem, lambda rows, row: slope(rows, row)[0], make_q, make_k)
+    if own is not None and own_keys is not None:
         pull = (d_positive * scale)[:, None]
         if dq is not None:
             dq.addcmul_(pull, own_keys)
         if dk is not None:
             dk[own : own + b].addcmul_(pull, q)
-    d_scale = (dq * q).sum() / scale if need_scale else None
+    d_scale = (dq * q).sum() / scale if need_scale and dq is not None else None
     return (
         loss,
         dq if need_q else None,

@@ -13,7 +13,14 @@ def candidates(
     logits: Tensor, own: int | None, query_ids: Tensor | None, key_ids: Tensor | None,
     ceiling: Tensor | None, guide: tuple[Tensor, Tensor, Tensor] | None,
 ) -> Tensor:  # fmt: skip
-    """Say which pairs are candidates: (b, n) bool."""
+    """Say which pairs are candidates: (b, n) bool.
+
+    Example:
+        >>> import torch
+        >>> candidates(torch.zeros(2, 3), 0, torch.tensor([5, 6]), torch.tensor([5, 6, 5]), None, None)
+        tensor([[False,  True, False],
+                [ True, False,  True]])
+    """
     b, n = logits.shape
     keep = torch.ones(b, n, dtype=torch.bool, device=logits.device)
     if own is not None:
@@ -33,7 +40,14 @@ def info_nce(
     positive: Tensor | None, extra: Tensor | None, ceiling: Tensor | None, guide: tuple[Tensor, Tensor, Tensor] | None,
     symmetric: bool,
 ) -> Tensor:  # fmt: skip
-    """Compute each row's loss, (b,)."""
+    """Compute each row's loss, (b,).
+
+    Example:
+        >>> import torch
+        >>> q, k = torch.eye(2), torch.eye(2)
+        >>> info_nce(q, k, torch.tensor(3.0), 0, None, None, None, None, None, None, symmetric=False)
+        tensor([0.0486, 0.0486])
+    """
     logits = scale * (query @ key.T)
     keep = candidates(logits.detach(), own, query_ids, key_ids, ceiling, guide)
     masked = logits.masked_fill(~keep, -torch.inf)
@@ -48,7 +62,13 @@ def info_nce(
 
 
 def log_sum_exp(logits: Tensor) -> Tensor:
-    """Log-sum-exp over the last dimension; -inf, with gradient 0, where a row is empty or all -inf."""
+    """Log-sum-exp over the last dimension; -inf, with gradient 0, where a row is empty or all -inf.
+
+    Example:
+        >>> import torch
+        >>> log_sum_exp(torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf]]))
+        tensor([0.6931,   -inf])
+    """
     if logits.shape[-1] == 0:
         return logits.sum(-1) - torch.inf
     empty = logits.isneginf().all(-1, keepdim=True)
@@ -57,7 +77,13 @@ def log_sum_exp(logits: Tensor) -> Tensor:
 
 
 def row_loss(log_sum: Tensor, positive: Tensor, extra: Tensor | None) -> Tensor:
-    """Equal ``softplus(logaddexp(log_sum, logsumexp(extra)) - positive)``, (b,), 0 with gradient 0 where nothing competes."""
+    """Equal ``softplus(logaddexp(log_sum, logsumexp(extra)) - positive)``, (b,), 0 with gradient 0 where nothing competes.
+
+    Example:
+        >>> import torch
+        >>> row_loss(torch.tensor([0.0, -torch.inf]), torch.tensor([30.0, 30.0]), None)
+        tensor([9.3576e-14, 0.0000e+00])
+    """
     competing = log_sum if extra is None else log_sum_exp(torch.cat([log_sum[:, None], extra], 1))
     difference = competing - positive
     # softplus as logaddexp: F.softplus returns x itself above 20, which is wrong in float64. A row without negatives is

@@ -7,14 +7,14 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from inbatch.kernels.infonce import chunked
+from inbatch.kernels.infonce.backend import Backend
 from inbatch.kernels.infonce.candidates import Rules
+from inbatch.kernels.infonce.chunked import CHUNKED
 
 logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "triton", "chunked", "reference")
@@ -44,14 +44,16 @@ def check_backend(backend: str, query: Tensor) -> None:
         )
 
 
-def attempt(work: Callable[[Any, int | None], Result], backend: str, query: Tensor, workspace: int | None) -> Result:
+def attempt(
+    work: Callable[[Backend[Any], int | None], Result], name: str, query: Tensor, workspace: int | None
+) -> Result:
     """Do a call's work on its backend; once more with a quarter of the workspace if memory runs out.
 
     Where "auto" took Triton and it fails otherwise, plain torch does the work, from then on, with one warning.
 
     Args:
-        work: given a backend's module and the workspace in bytes, or None for the backend's own, does everything anew.
-        backend: "auto", "triton" or "chunked".
+        work: given a backend and the workspace in bytes, or None for the backend's default, does everything anew.
+        name: "auto", "triton" or "chunked".
         query: the call's queries, for device and dtype.
         workspace: as the caller said.
 
@@ -62,25 +64,23 @@ def attempt(work: Callable[[Any, int | None], Result], backend: str, query: Tens
         torch.OutOfMemoryError: if memory runs out twice; names the setting.
     """
     with on(query.device):
-        module = module_of(backend, query)
+        backend = backend_of(name, query)
         try:
-            return work(module, workspace)
+            return work(backend, workspace)
         except Exception as error:
             shown = f"{type(error).__name__}: {error}".splitlines()[0]
-            if not is_out_of_memory(error) and (
-                backend != "auto" or module is chunked or isinstance(error, ValueError)
-            ):
+            if not is_out_of_memory(error) and (name != "auto" or backend is CHUNKED or isinstance(error, ValueError)):
                 raise
             exhausted = is_out_of_memory(error)
         # Outside of the handler, so that the failed call's tensors are gone.
         if not exhausted:
             _leave(query.device, query.dtype, shown)
-            return work(chunked, workspace)
+            return work(CHUNKED, workspace)
         if query.is_cuda:
             torch.cuda.empty_cache()
-        given = module.DEFAULT_WORKSPACE if workspace is None else workspace
+        given = backend.default_workspace if workspace is None else workspace
         try:
-            return work(module, given // 4)
+            return work(backend, given // 4)
         except Exception as error:
             # A quarter may be less than one row takes, which is a ValueError.
             if not is_out_of_memory(error) and not isinstance(error, ValueError):
@@ -97,27 +97,42 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an allocation failed, on whatever device."""
+    """Say whether an allocation failed, on whatever device.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes do not fit"))
+        (True, False)
+    """
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 
-def module_of(backend: str, query: Tensor) -> ModuleType:
-    """Return the module that does the work: for "auto", `tiled` on a GPU where it passes its trial, else `chunked`."""
-    if backend == "triton" or (backend == "auto" and query.dtype in TRIAL_BOUNDS and passes(query.device, query.dtype)):
-        from inbatch.kernels.infonce.triton import passes as tiled
+def backend_of(name: str, query: Tensor) -> Backend[Any]:
+    """Return what does the work: for "auto", Triton on a GPU where it passes its trial, else plain torch.
 
-        return tiled
-    return chunked
+    Example:
+        >>> backend_of("auto", torch.zeros(1)).name
+        'chunked'
+    """
+    if name == "triton" or (name == "auto" and query.dtype in TRIAL_BOUNDS and passes(query.device, query.dtype)):
+        from inbatch.kernels.infonce.triton.passes import TILED
+
+        return TILED
+    return CHUNKED
 
 
 def chosen_backend(device: torch.device | str) -> tuple[str, str]:
-    """Say which backend "auto" takes on a device for float32, and why, for the first screen of a run."""
+    """Say which backend "auto" takes on a device for float32, and why, for the first screen of a run.
+
+    Example:
+        >>> chosen_backend("cpu")
+        ('chunked', 'plain torch in blocks, 256 MiB workspace, on cpu')
+    """
     device = torch.device(device)
     if passes(device, torch.float32):
         return "triton", f"fused tiles, checked against float64 on {device}"
-    size = f"{chunked.DEFAULT_WORKSPACE >> 20} MiB workspace"
+    size = f"{CHUNKED.default_workspace >> 20} MiB workspace"
     return "chunked", f"plain torch in blocks, {size}, on {device.type}"
 
 
@@ -152,16 +167,17 @@ def trial(device: torch.device, dtype: torch.dtype) -> float:
     Returns:
         The largest error of log sums and gradients, relative to each one's largest value.
     """
-    from inbatch.kernels.infonce.triton import passes as tiled
+    from inbatch.kernels.infonce.triton.passes import TILED
 
     rng = torch.Generator().manual_seed(0)
     drawn = (torch.randn(rows, 72, generator=rng, device="cpu") for rows in (200, 333))
     q, k = (torch.nn.functional.normalize(x, dim=1).to(device, dtype) for x in drawn)
+    held: list[tuple[Backend[Any], torch.dtype]] = [(TILED, dtype), (CHUNKED, torch.float64)]
     results = []
     with on(device):
-        for module, to in ((tiled, dtype), (chunked, torch.float64)):
-            problem = module.Problem.of(q.to(to), k.to(to), 20.0, Rules.of(0, None, None, None, None), None)
-            results.append(module.fused(problem, lambda _, row: torch.ones_like(row), True, True))
+        for backend, to in held:
+            problem = backend.problem(q.to(to), k.to(to), 20.0, Rules.of(0, None, None, None, None), None)
+            results.append(backend.fused(problem, lambda _, row: torch.ones_like(row), True, True))
     return max(float(((x.double() - y).abs().max() / y.abs().max()).nan_to_num(torch.inf)) for x, y in zip(*results))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from inbatch.kernels.infonce.backend import Problem, finite
 from inbatch.kernels.infonce.candidates import Rules
 from inbatch.kernels.infonce.checking import scale_tensor
 from inbatch.kernels.infonce.triton.launch import Tile, capability_of, launch, tile_of
@@ -26,27 +26,20 @@ LN2 = math.log(2.0)
 
 
 @dataclass
-class Problem:
-    """One call's inputs as they came.
+class TiledProblem(Problem):
+    """One call's inputs as they came: float32, bfloat16 or float16, contiguous; scale: float32.
 
     Attributes:
-        query: (b, d); key: (n, d); float32, bfloat16 or float16, contiguous, detached; scale: 0-d float32.
-        rules: what excludes a pair.
         narrow_key: the operand of the gradient's product: the key, as bfloat16 if it is float16.
-        workspace: bytes allowed beyond inputs, gradients and vectors.
         kept: blocks of exponentials and their shifts, by first row, held between two passes where all of them fit.
     """
 
-    query: Tensor
-    key: Tensor
-    scale: Tensor
-    rules: Rules
-    narrow_key: Tensor
-    workspace: int
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @staticmethod
-    def of(query: Tensor, key: Tensor, scale: Tensor | float, rules: Rules, workspace_bytes: int | None) -> Problem:
+    def of(
+        query: Tensor, key: Tensor, scale: Tensor | float, rules: Rules, workspace_bytes: int | None
+    ) -> TiledProblem:
         """Detach the inputs."""
         query, key = query.detach().contiguous(), key.detach().contiguous()
         scale = scale_tensor(scale, torch.float32, query.device).detach()
@@ -54,7 +47,7 @@ class Problem:
         narrow = key.bfloat16() if key.dtype == torch.float16 else key
         if narrow is not key:
             workspace -= 2 * key.numel()
-        return Problem(query, key, scale, rules.contiguous(), narrow, workspace)
+        return TiledProblem(query, key, scale, rules.contiguous(), narrow, workspace)
 
     def tile(self, columns_too: bool) -> Tile:
         """Return the tile of this call's launches."""
@@ -88,8 +81,7 @@ class Problem:
 
     def blocks(self, rows: int) -> Iterator[slice]:
         """Cut all rows into blocks; none where there are no keys."""
-        b = len(self.query)
-        return (slice(start, min(start + rows, b)) for start in range(0, b if len(self.key) else 0, rows))
+        return super().blocks(rows) if len(self.key) else iter(())
 
     def guess(self) -> Tensor:
         """Return each row's shift in base 2: the bound of its logits less the headroom, but not below 0."""
@@ -99,12 +91,6 @@ class Problem:
     def run(self, rows: slice, **what: object) -> None:
         """Launch the tiles of some rows."""
         launch(self.query, self.key, self.scale, self.rules, rows, **what)  # type: ignore[arg-type]
-
-    @contextmanager
-    def arithmetic(self) -> Iterator[None]:
-        """No gradients, and no autocast, which would round float32 operands."""
-        with torch.no_grad(), torch.autocast(self.query.device.type, enabled=False):
-            yield
 
 
 @dataclass
@@ -117,7 +103,7 @@ class Statistics:
     column_sum: Tensor | None
 
     @staticmethod
-    def of(problem: Problem, rows: slice, columns_too: bool) -> Statistics:
+    def of(problem: TiledProblem, rows: slice, columns_too: bool) -> Statistics:
         """Make the memory."""
         n, count = len(problem.key), rows.stop - rows.start
         tile = problem.tile(columns_too)
@@ -138,7 +124,7 @@ class Statistics:
 
 
 def exponentials(
-    problem: Problem, rows: slice, guess: Tensor, out: Tensor, columns_too: bool = False
+    problem: TiledProblem, rows: slice, guess: Tensor, out: Tensor, columns_too: bool = False
 ) -> tuple[Tensor, Tensor, Statistics]:
     """Store ``2^(z - shift)`` of some rows.
 
@@ -162,8 +148,3 @@ def exponentials(
     shift[rows] = torch.where(flag.bool(), finite(top), guess[rows])
     problem.run(rows, row_shift=shift, flag=flag, **what)
     return shift, made.row_sum.sum(0), made
-
-
-def finite(shift: Tensor) -> Tensor:
-    """Take 0 for the shift of a row without candidates: its exponentials are all 0 then, where -inf - -inf would be NaN."""
-    return shift.masked_fill(shift.isneginf(), 0.0)

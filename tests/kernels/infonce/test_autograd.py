@@ -5,6 +5,8 @@ import torch
 from torch.nn.functional import normalize
 
 from inbatch.kernels import hardest, info_nce, log_sum
+from inbatch.kernels.infonce.candidates import Rules
+from inbatch.kernels.infonce.inputs import spell
 
 
 def step(layer, temperature, x, y, ids, **how):
@@ -32,9 +34,6 @@ def test_a_compiled_step_is_one_graph_with_the_same_numbers(how, dynamic):
         assert all(torch.equal(a, b) for a, b in zip(truth, torch.autograd.grad(loss, wanted)))
 
 
-RULES = (None,) * 6
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("backend", ["auto", "chunked"])
 @pytest.mark.parametrize("name", ["reduced", "log_sums", "log_sum_gradients", "hardest"])
@@ -44,14 +43,18 @@ def test_operations_keep_what_their_schemas_promise(name, backend, dtype):
     scale = torch.tensor(3.0, dtype=wide, requires_grad=True)
     row, extra = torch.randn(5, dtype=wide), torch.randn(5, 2, dtype=wide, requires_grad=True)
     more = {
-        "reduced": (scale, 1, *RULES, None, extra, None, True, "mean", [True, True, True, False, True], None, backend),
-        "log_sums": (scale, 1, *RULES, True, None, backend),
-        "log_sum_gradients": (scale.detach(), 1, *RULES, row, row, row, row, [True, False, True], None, backend),
-        "hardest": (3, 1, *RULES, None, backend),
-    }[name]
+        "reduced": {"scale": scale, "positive": None, "extra": extra, "weight": None, "symmetric": True, "reduction": "mean",
+                    "wanted": [True, True, True, False, True]},
+        "log_sums": {"scale": scale, "columns": True},
+        "log_sum_gradients": {"scale": scale.detach(), "row": row, "d_row": row, "column": row, "d_column": row,
+                              "wanted": [True, False, True]},
+        "hardest": {"count": 3},
+    }[name]  # fmt: skip
     if name in ("hardest", "log_sum_gradients"):
         q, k = q.detach(), k.detach()
-    torch.library.opcheck(getattr(torch.ops.inbatch, name).default, (q, k, *more), atol=1e-2, rtol=1e-2)
+    rules = spell(Rules.of(1, None, None, None, None))
+    given = {"query": q, "key": k, **rules, "workspace": None, "backend": backend, **more}
+    torch.library.opcheck(getattr(torch.ops.inbatch, name).default, (), given, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])

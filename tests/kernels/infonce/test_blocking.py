@@ -7,7 +7,7 @@ from inbatch.kernels.infonce.candidates import Rules
 
 
 def problem(b, n, d=8, workspace=None, dtype=torch.float32):
-    return blocking.Problem.of(torch.randn(b, d, dtype=dtype), torch.randn(n, d, dtype=dtype), 1.0,
+    return blocking.BlockedProblem.of(torch.randn(b, d, dtype=dtype), torch.randn(n, d, dtype=dtype), 1.0,
                               Rules.of(0, None, None, None, None), workspace)  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inbatch.kernels import hardest, info_nce, log_sum
-from inbatch.kernels.infonce import blocking, chunked
+from inbatch.kernels.infonce import blocking
 
 
 @pytest.mark.parametrize("call", [info_nce, log_sum, hardest])
@@ -40,8 +40,8 @@ def test_memory_stays_within_the_workspace(symmetric, n, workspace):
 
 def test_all_logits_are_kept_between_two_passes_where_they_fit(monkeypatch):
     calls = []
-    original = chunked.Problem.logits
-    monkeypatch.setattr(chunked.Problem, "logits", lambda self, *a: (calls.append(a[0]), original(self, *a))[1])
+    original = blocking.BlockedProblem.logits
+    monkeypatch.setattr(blocking.BlockedProblem, "logits", lambda self, *a: (calls.append(a[0]), original(self, *a))[1])
     q, k = torch.randn(1400, 8, requires_grad=True), torch.randn(1400, 8)
     monkeypatch.setattr(blocking, "COMFORTABLE_BLOCK", 1)
     kept = torch.autograd.grad(info_nce(q, k, scale=1.0, symmetric=True), q)[0]

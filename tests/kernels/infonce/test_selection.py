@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from inbatch.kernels import hardest, info_nce, log_sum
-from inbatch.kernels.infonce import chunked, selection
+from inbatch.kernels.infonce import selection
+from inbatch.kernels.infonce.blocking import BlockedProblem
+from inbatch.kernels.infonce.chunked import CHUNKED
 
 needs_interpreter = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="runs in the interpreter")
 
@@ -50,22 +52,22 @@ def test_triton_is_refused_where_it_cannot_run(monkeypatch):
 
 
 def test_the_cpu_takes_plain_torch():
-    assert selection.module_of("auto", torch.zeros(1)) is chunked
+    assert selection.backend_of("auto", torch.zeros(1)) is CHUNKED
     assert selection.chosen_backend("cpu")[0] == "chunked"
 
 
 @needs_interpreter
 def test_a_gpu_on_which_the_trial_passes_takes_triton_and_says_so_once(monkeypatch, caplog):
-    from inbatch.kernels.infonce.triton import passes as tiled
+    from inbatch.kernels.infonce.triton.passes import TILED
 
     monkeypatch.setattr(selection, "trial", lambda device, dtype: 1e-3)
     as_if_on_a_gpu(monkeypatch)
     with caplog.at_level(logging.INFO, logger="inbatch.kernels.infonce.selection"):
-        assert selection.module_of("auto", torch.zeros(1)) is tiled
-        assert selection.module_of("auto", torch.zeros(1)) is tiled
+        assert selection.backend_of("auto", torch.zeros(1)) is TILED
+        assert selection.backend_of("auto", torch.zeros(1)) is TILED
     assert len(caplog.records) == 1
     assert "Triton" in caplog.text
-    assert selection.module_of("auto", torch.zeros(1, dtype=torch.float64)) is chunked
+    assert selection.backend_of("auto", torch.zeros(1, dtype=torch.float64)) is CHUNKED
     assert selection.chosen_backend("cuda")[0] == "triton"
 
 
@@ -79,7 +81,7 @@ def test_a_gpu_on_which_triton_fails_takes_plain_torch_with_one_warning(error, m
     monkeypatch.setattr(selection, "trial", trial)
     as_if_on_a_gpu(monkeypatch)
     for _ in range(3):
-        assert selection.module_of("auto", torch.zeros(1)) is chunked
+        assert selection.backend_of("auto", torch.zeros(1)) is CHUNKED
     assert len(recwarn) == 1
     text = str(recwarn[0].message)
     assert '"chunked"' in text
@@ -99,14 +101,14 @@ def test_a_gpu_that_is_full_at_the_trial_is_tried_again(monkeypatch, recwarn):
 
 @needs_interpreter
 def test_a_call_in_which_triton_fails_is_done_by_plain_torch_with_one_warning(monkeypatch, recwarn):
-    from inbatch.kernels.infonce.triton import passes as tiled
+    from inbatch.kernels.infonce.triton.passes import TILED
 
     def broken(*args, **more):
         raise RuntimeError("out of resource: shared memory")
 
     as_if_on_a_gpu(monkeypatch)
     monkeypatch.setattr(selection, "trial", lambda device, dtype: 0.0)
-    monkeypatch.setattr(tiled, "hardest", broken)
+    monkeypatch.setattr(type(TILED), "hardest", broken)
     q, k = pairs()
     for _ in range(3):
         assert torch.equal(hardest(q, k)[1], hardest(q, k, backend="chunked")[1])
@@ -130,16 +132,19 @@ def test_the_trial_measures_the_error(dtype):
 
 @needs_interpreter
 def test_the_trial_finds_a_wrong_kernel(monkeypatch):
-    from inbatch.kernels.infonce.triton import passes as tiled
+    from inbatch.kernels.infonce.triton.passes import TILED
 
-    right = tiled.fused
-    monkeypatch.setattr(tiled, "fused", lambda *args: (*right(*args)[:2], 1.1 * right(*args)[2]))
+    right = TILED.fused
+    monkeypatch.setattr(TILED, "fused", lambda *args: (*right(*args)[:2], 1.1 * right(*args)[2]))
     assert selection.trial(torch.device("cpu"), torch.bfloat16) > selection.TRIAL_BOUNDS[torch.bfloat16]
 
 
-def without_memory(times, error, monkeypatch, module=chunked):
+def without_memory(times, error, monkeypatch, backend=CHUNKED):
     """Let the first blocks fail, and note the workspaces that were asked for."""
-    given, make, of = [], module.Problem.block, module.Problem.of
+    problem = BlockedProblem
+    if backend is not CHUNKED:
+        from inbatch.kernels.infonce.triton.problem import TiledProblem as problem
+    given, make, of = [], problem.block, problem.of
 
     def block(self, *args):
         if len(given) <= times:
@@ -150,8 +155,8 @@ def without_memory(times, error, monkeypatch, module=chunked):
         given.append(args[-1])
         return of(*args)
 
-    monkeypatch.setattr(module.Problem, "of", staticmethod(noted))
-    monkeypatch.setattr(module.Problem, "block", block)
+    monkeypatch.setattr(problem, "of", staticmethod(noted))
+    monkeypatch.setattr(problem, "block", block)
     return given
 
 
@@ -163,14 +168,14 @@ ERRORS = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPU
 @pytest.mark.parametrize("workspace", [None, 1 << 20])
 @pytest.mark.parametrize("backend", ["chunked", "triton"])
 def test_memory_that_runs_out_is_asked_for_again_with_a_quarter(error, workspace, backend, monkeypatch):
-    from inbatch.kernels.infonce.triton import passes as tiled
+    from inbatch.kernels.infonce.triton.passes import TILED
 
-    module = tiled if backend == "triton" else chunked
+    used = TILED if backend == "triton" else CHUNKED
     q, k = pairs()
     truth = torch.autograd.grad(info_nce(q, k, scale=3.0, backend=backend), (q, k))
-    given = without_memory(1, error, monkeypatch, module)
+    given = without_memory(1, error, monkeypatch, used)
     found = torch.autograd.grad(info_nce(q, k, scale=3.0, workspace_bytes=workspace, backend=backend), (q, k))
-    assert given == [workspace, (module.DEFAULT_WORKSPACE if workspace is None else workspace) // 4]
+    assert given == [workspace, (used.default_workspace if workspace is None else workspace) // 4]
     assert all(torch.equal(x, y) for x, y in zip(truth, found))
 
 
@@ -201,6 +206,6 @@ def test_other_errors_pass_through(times, monkeypatch):
         calls.append(args)
         raise error if len(calls) < times else broken
 
-    monkeypatch.setattr(chunked.Problem, "of", staticmethod(of))
+    monkeypatch.setattr(BlockedProblem, "of", staticmethod(of))
     with pytest.raises(RuntimeError, match="illegal instruction"):
         info_nce(*pairs(), scale=3.0)

@@ -13,7 +13,7 @@ from inbatch.kernels import hardest, info_nce, log_sum
 
 pytest.importorskip("triton")
 from inbatch.kernels.infonce.candidates import Rules
-from inbatch.kernels.infonce.triton import passes as tiled
+from inbatch.kernels.infonce.triton.problem import TiledProblem
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.skipif(
@@ -69,9 +69,9 @@ def test_a_guess_that_is_not_good_enough_is_made_again(cosine, scale, symmetric,
     q = normalize(centre + 0.05 * torch.randn(70, 32, generator=rng), dim=1).bfloat16().float()
     k = normalize(cosine * centre + 0.05 * torch.randn(90, 32, generator=rng), dim=1).bfloat16().float()
     shifts = []
-    original = tiled.Problem.run
+    original = TiledProblem.run
     monkeypatch.setattr(
-        tiled.Problem,
+        TiledProblem,
         "run",
         lambda self, rows, **what: (shifts.append(what.get("flag")), original(self, rows, **what))[1],
     )
@@ -103,9 +103,9 @@ def test_a_workspace_too_small_for_a_tile_says_what_it_lacks():
 
 def test_all_exponentials_are_kept_between_two_passes_where_they_fit(monkeypatch):
     stored = []
-    original = tiled.Problem.run
+    original = TiledProblem.run
     monkeypatch.setattr(
-        tiled.Problem,
+        TiledProblem,
         "run",
         lambda self, rows, **what: (stored.append(what.get("store")), original(self, rows, **what))[1],
     )
@@ -202,6 +202,6 @@ def test_double_precision_is_left_to_other_backends():
 
 def test_float16_takes_a_narrow_copy_of_the_keys_out_of_the_workspace():
     q, k = embeddings(4, 5, 8, dtype=torch.float16)
-    problem = tiled.Problem.of(q, k, 1.0, Rules.of(0, None, None, None, None), 1000)
+    problem = TiledProblem.of(q, k, 1.0, Rules.of(0, None, None, None, None), 1000)
     assert problem.narrow_key.dtype == torch.bfloat16
     assert problem.workspace == 1000 - 2 * 40
