@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from inbatch.errors import MissingError, UsageError
 
@@ -225,6 +226,19 @@ def checkpoint_layers(network: PreTrainedModel) -> None:
     # The older name is deprecated from transformers 5.23 on, the newer one is not there in 5.17.
     enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+def layers_of(network: PreTrainedModel) -> nn.ModuleList | None:
+    """Return the layers of a network, in their order; None where they do not stand in one list.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> len(layers_of(TinyRandom("llama", num_layers=3).network))
+        3
+    """
+    total = network.config.get_text_config().num_hidden_layers
+    lists = (m for m in network.modules() if isinstance(m, nn.ModuleList) and len(m) == total)
+    return next(lists, None)
 
 
 def _cut_layers(config: PretrainedConfig, layers: int) -> None:

@@ -10,19 +10,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.models.adapters.modifier import Modifier
 from inbatch.models.adapters.quantization import dequantized
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from inbatch.models.adapters.prefix import Prefix
+    from inbatch.models.backbones.base import Backbone
 
 # peft imports it where it is installed, and on a CPU it then tells of a kernel that it could download.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -33,8 +34,10 @@ _POOLER = r"(.*\.)?pooler(\..*)?"
 
 
 @dataclass(frozen=True)
-class Lora:
+class Lora(Modifier):
     """Low-rank adaptation of a backbone's linear layers: W x + (alpha / rank) B A x, with W frozen.
+
+    An export holds it twice, and asks neither `save` nor `load` for it: added to the network's weights, and in peft's own format.
 
     Attributes:
         rank: rows of A and columns of B.
@@ -44,6 +47,8 @@ class Lora:
 
     Source: Hu et al. 2021, arXiv 2106.09685.
     """
+
+    freezes: ClassVar[bool] = True
 
     rank: int = 8
     alpha: float = 16.0
@@ -55,6 +60,10 @@ class Lora:
             raise UsageError(f"expected a LoRA rank of at least 1; got {self.rank}. Set lora.rank.")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"expected a LoRA dropout in [0, 1); got {self.dropout}")
+
+    def attach(self, backbone: Backbone) -> None:
+        """See `Modifier.attach`."""
+        backbone.model = attach(backbone.network, self)
 
 
 def attach(network: PreTrainedModel, lora: Lora) -> PeftModel:
@@ -216,20 +225,4 @@ def _require_equal(folder: Path, state: dict[str, Any]) -> None:
         raise UsageError(
             f"expected the adapter in {folder} to load wholly; {len(differing)} tensors differ, the first is {differing[0]}. "
             "Give the base model that it was trained on."
-        )
-
-
-def refuse_together(frozen: bool, lora: Lora | None, prefix: Prefix | None, gradient_checkpointing: bool) -> None:
-    """Refuse ways of training a backbone that exclude each other.
-
-    Raises:
-        UsageError: if frozen meets lora, or a prefix meets lora or gradient checkpointing.
-    """
-    if frozen and lora is not None:
-        raise UsageError("expected frozen or lora, got both: LoRA freezes the network itself. Drop one of the two.")
-    if prefix is not None and (lora is not None or gradient_checkpointing):
-        other = "lora" if lora is not None else "gradient_checkpointing"
-        raise UsageError(
-            f"expected prefix or {other}, got both: a prefix is trained on the frozen network as it is, in one pass. Drop one "
-            "(model.chunk_tokens bounds the memory, too)."
         )

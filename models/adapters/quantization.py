@@ -5,58 +5,85 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
+from inbatch.models.adapters.modifier import Modifier
 from inbatch.models.huggingface import network_class, no_pooler
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from inbatch.models.backbones.base import Backbone
 
 Quantize = Literal["nf4"]
 # What an export merges the adapters into: the numbers that weights in 4 bits stand for, or the weights that they were made from.
 MergeInto = Literal["quantized", "unquantized"]
 
 
-def quantization_options(quantize: Quantize | None, dtype: torch.dtype, trained: bool) -> dict[str, Any]:
-    """Return what transformers' loader needs to hold a network's linear layers in 4 bits; empty for None.
+@dataclass(frozen=True)
+class Quantized(Modifier):
+    """Hold a network's linear layers in 4 bits, under what is trained on them (QLoRA).
 
-    Args:
-        quantize: ``nf4`` with double quantization: about 4.1 bits a weight.
-        dtype: that the layers compute in, and that everything else is held in.
-        trained: whether the network itself would be trained.
+    Attributes:
+        kind: ``nf4`` with double quantization: about 4.1 bits a weight.
 
-    Raises:
-        UsageError: if the kind or the dtype cannot be, bitsandbytes is not installed, or the quantized weights would be trained.
+    Example:
+        >>> from inbatch.models.adapters.lora import Lora
+        >>> Quantized("nf4").refuses([Lora()]) is None
+        True
 
     Source: Dettmers et al. 2023, arXiv 2305.14314, section 3.
     """
-    if quantize is None:
-        return {}
-    if quantize not in get_args(Quantize):
-        raise UsageError(f"expected quantize to be nf4 or null; got {quantize!r}. Set backbone.quantize.")
-    if trained:
-        raise UsageError("quantized weights cannot be trained. Set backbone.lora (or frozen), or quantize to null.")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise UsageError(
-            "quantize: nf4 expects bitsandbytes, which is not installed. `pip install 'inbatch[qlora]'`, or set backbone.quantize to null."
-        )
-    if dtype == torch.float64:
-        raise UsageError("quantize: nf4 computes in float32, bfloat16 or float16; got float64. Set backbone.dtype.")
-    from transformers import BitsAndBytesConfig
 
-    config = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
-    # Quantized where it is loaded, once: the ranks of a machine must not all take its first GPU.
-    place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    return {"quantization_config": config, "device_map": {"": place}}
+    kind: Quantize
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Quantize):
+            raise UsageError(f"expected quantize to be nf4 or null; got {self.kind!r}. Set backbone.quantize.")
+
+    def refuses(self, others: Sequence[Modifier]) -> str | None:
+        """Refuse to be trained itself; see `Modifier.refuses`."""
+        if any(other.freezes for other in others):
+            return None
+        return "quantized weights cannot be trained. Set backbone.lora (or frozen), or quantize to null."
+
+    def loading(self, dtype: torch.dtype) -> dict[str, Any]:
+        """Return what transformers' loader needs.
+
+        Args:
+            dtype: that the layers compute in, and that everything else is held in.
+
+        Raises:
+            UsageError: if bitsandbytes is not installed, or the dtype cannot be.
+        """
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise UsageError(
+                "quantize: nf4 expects bitsandbytes, which is not installed. `pip install 'inbatch[qlora]'`, or set backbone.quantize to "
+                "null."
+            )
+        if dtype == torch.float64:
+            raise UsageError("quantize: nf4 computes in float32, bfloat16 or float16; got float64. Set backbone.dtype.")
+        from transformers import BitsAndBytesConfig
+
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+        # Quantized where it is loaded, once: the ranks of a machine must not all take its first GPU.
+        place = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        return {"quantization_config": config, "device_map": {"": place}}
+
+    def attach(self, backbone: Backbone) -> None:
+        """See `Modifier.attach`; the network was loaded with `loading`."""
+        keep_exact(backbone.network)
 
 
 def refuse_unpackable(config: PretrainedConfig) -> None:

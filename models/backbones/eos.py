@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from inbatch.errors import UsageError
+from inbatch.models.adapters.modifier import Modifier
 from inbatch.text.templates import parse, special_tokens
 
+if TYPE_CHECKING:
+    from inbatch.models.backbones.base import Backbone
+
 Eos = Literal["as_is", "append", "none"]
+
+
+@dataclass(frozen=True)
+class EndOfText(Modifier):
+    """Whether the tokenizer ends each text with its end-of-text token; see `set_eos`.
+
+    Attributes:
+        policy: ``append``, ``none`` or ``as_is``.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> ends_with(TinyRandom("mistral", eos="append").tokenizer)
+        '</s>'
+    """
+
+    policy: Eos
+
+    def attach(self, backbone: Backbone) -> None:
+        """See `Modifier.attach`."""
+        set_eos(backbone.tokenizer, self.policy)
 
 
 def set_eos(tokenizer: Any, policy: Eos) -> None:

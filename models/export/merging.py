@@ -11,7 +11,7 @@ import torch
 
 from inbatch.models import huggingface
 from inbatch.models.adapters.lora import load_adapter
-from inbatch.models.adapters.quantization import plain_config
+from inbatch.models.adapters.quantization import Quantized, plain_config
 from inbatch.models.backbones.bidirectional import uncover
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ def as_merged(backbone: Backbone, adapter: Path) -> Iterator[None]:
     if not merges_elsewhere(backbone):
         yield
         return
-    live, quantize = backbone.model, backbone.quantize
-    backbone.model, backbone.quantize = _unquantized(backbone, adapter), None
+    live, modifiers = backbone.model, backbone.modifiers
+    backbone.model = _unquantized(backbone, adapter)
+    backbone.modifiers = [modifier for modifier in modifiers if not isinstance(modifier, Quantized)]
     try:
         yield
     finally:
-        backbone.model, backbone.quantize = live, quantize
+        backbone.model, backbone.modifiers = live, modifiers
 
 
 def _unquantized(backbone: Backbone, adapter: Path) -> PeftModel:
