@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ from inbatch.models.backbones.attention import adapt_attention
 from inbatch.models.backbones.bidirectional import Bidirectional, sees_ahead
 from inbatch.models.backbones.positions import first_position, positions
 from inbatch.models.heads.pooling import States
+from inbatch.models.reads import asks_attentions, asks_states, picked
 from inbatch.views import TokenBatch
 
 if TYPE_CHECKING:
@@ -189,12 +190,18 @@ class Backbone(nn.Module):
         """Where the network lies."""
         return self.network.device
 
-    def forward(self, tokens: TokenBatch, layer: int | None = None) -> States:
+    def run_eager(self, reason: str) -> None:
+        """Compute attention step by step from here on, so that its maps can be read."""
+        self.network.set_attn_implementation("eager")
+        self.adapts, self.attention_reason = False, reason
+
+    def forward(self, tokens: TokenBatch, layer: int | None = None, reads: Collection[str] = ()) -> States:
         """Run the network.
 
         Args:
             tokens: (b, L), padded on either side.
             layer: also return this layer's output; 0 is that of the embeddings, -2 that of the layer before the last.
+            reads: also return these, by name; see `inbatch.models.reads.check_reads`.
         """
         inputs: dict[str, Any] = {
             "input_ids": tokens.input_ids,
@@ -208,8 +215,11 @@ class Backbone(nn.Module):
         inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if self.adapts:
             adapt_attention(self.network, tokens.input_ids.device)
-        output = self.network(**inputs, output_hidden_states=layer is not None, return_dict=True)
-        return States(output.last_hidden_state, None if layer is None else output.hidden_states[layer])
+        states = layer is not None or asks_states(reads)
+        maps = {"output_attentions": True} if asks_attentions(reads) else {}
+        output = self.network(**inputs, output_hidden_states=states, return_dict=True, **maps)
+        other = None if layer is None else output.hidden_states[layer]
+        return States(output.last_hidden_state, other, picked(reads, output))
 
     def _positions(self, tokens: TokenBatch) -> Tensor | None:
         """Count positions from each text's first token where padding or a prefix comes before it; networks count from the left edge."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -22,10 +22,12 @@ class States:
     Attributes:
         last: (b, L, h), output of the last layer.
         other: (b, L, h), output of another layer, for the poolings that `OTHER_LAYER` names; None unless it was asked for.
+        reads: what an objective reads beside them, by name; see `inbatch.models.reads.picked`.
     """
 
     last: Tensor
     other: Tensor | None = None
+    reads: dict[str, Tensor] = field(default_factory=dict)
 
 
 def mean(states: States, tokens: TokenBatch) -> Tensor:

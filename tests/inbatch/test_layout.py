@@ -31,6 +31,7 @@ LEVEL_1 = ("inbatch.models", "inbatch.losses", "inbatch.data")
 CONTRACTS = {
     "models/module.py": ("inbatch.losses.base", "inbatch.losses.refusals"),
     "models/training/data_checks.py": ("inbatch.losses.base",),
+    "models/training/embedding.py": ("inbatch.losses.base",),
 }
 
 
