@@ -16,6 +16,7 @@ from inbatch.models.adapters.prefix import Prefix
 from inbatch.models.adapters.quantization import MergeInto, Quantize, Quantized
 from inbatch.models.backbones.attention import adapt_attention
 from inbatch.models.backbones.bidirectional import Bidirectional, sees_ahead
+from inbatch.models.backbones.injection import Injection, injected
 from inbatch.models.backbones.positions import first_position, positions
 from inbatch.models.heads.pooling import States
 from inbatch.models.reads import asks_attentions, asks_states, picked
@@ -195,13 +196,20 @@ class Backbone(nn.Module):
         self.network.set_attn_implementation("eager")
         self.adapts, self.attention_reason = False, reason
 
-    def forward(self, tokens: TokenBatch, layer: int | None = None, reads: Collection[str] = ()) -> States:
+    def forward(
+        self,
+        tokens: TokenBatch,
+        layer: int | None = None,
+        reads: Collection[str] = (),
+        inject: Sequence[Injection] = (),
+    ) -> States:
         """Run the network.
 
         Args:
             tokens: (b, L), padded on either side.
             layer: also return this layer's output; 0 is that of the embeddings, -2 that of the layer before the last.
             reads: also return these, by name; see `inbatch.models.reads.check_reads`.
+            inject: what is put into the stream of states, or taken out of it; see `injected`.
         """
         inputs: dict[str, Any] = {
             "input_ids": tokens.input_ids,
@@ -217,7 +225,8 @@ class Backbone(nn.Module):
             adapt_attention(self.network, tokens.input_ids.device)
         states = layer is not None or asks_states(reads)
         maps = {"output_attentions": True} if asks_attentions(reads) else {}
-        output = self.network(**inputs, output_hidden_states=states, return_dict=True, **maps)
+        with injected(self.network, inject):
+            output = self.network(**inputs, output_hidden_states=states, return_dict=True, **maps)
         other = None if layer is None else output.hidden_states[layer]
         return States(output.last_hidden_state, other, picked(reads, output))
 
