@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,13 +62,20 @@ class Encoder(nn.Module):
         period_at_test: end every text with a full stop in `encode`, as PromptBERT's release does at test.
 
     Attributes:
-        instruction: what `encode` puts at a prompt's ``{instruction}`` where the caller gives none; not part of an export.
+        instruction: what `encode` puts at a prompt's ``{instruction}`` where the caller gives none: one for all prompts, or by the
+            prompt's name (``query``, ``document``, …); not part of an export.
 
     Raises:
         UsageError: if the parts do not fit together.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> encoder = Encoder(TinyRandom(), pooling="cls")
+        >>> encoder.encode(["one", "two"]).shape
+        torch.Size([2, 32])
     """
 
-    instruction: str | None = None
+    instruction: str | Mapping[str, str] | None = None
 
     def __init__(
         self,

@@ -68,6 +68,13 @@ class EmbeddingModule(LightningModule):
 
     Raises:
         UsageError: if a number is out of range; and before the first step, if nothing is trainable or a schedule has no end.
+
+    Example:
+        >>> from inbatch.losses.contrastive.infonce import InfoNCE
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> module = EmbeddingModule(Encoder(TinyRandom()), InfoNCE(), optimizer=torch.optim.AdamW)
+        >>> module.chunk_tokens
+        16384
     """
 
     def __init__(
@@ -280,7 +287,12 @@ class EmbeddingModule(LightningModule):
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Return the most memory used so far: of the GPU's allocator, or of the process on a CPU."""
+    """Return the most memory used so far: of the GPU's allocator, or of the process on a CPU.
+
+    Example:
+        >>> peak_memory_gib(torch.device("cpu")) > 0
+        True
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     unit = 1 if sys.platform == "darwin" else 1024

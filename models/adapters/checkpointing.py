@@ -18,7 +18,7 @@ class GradientCheckpointing(Modifier):
 
     Example:
         >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> TinyRandom(gradient_checkpointing=True).network.is_gradient_checkpointing
+        >>> huggingface.checkpoints(TinyRandom(gradient_checkpointing=True).network)
         True
     """
 

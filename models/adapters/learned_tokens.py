@@ -99,6 +99,13 @@ class LearnedTable(nn.Module):
         UsageError: if the count is negative or the tokenizer's own such tokens are others.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.2; Lester et al. 2021, arXiv 2104.08691, for a frozen network.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom("llama")
+        >>> table = LearnedTable(2, backbone.network, backbone.tokenizer)
+        >>> len(table), backbone.tokenizer.convert_ids_to_tokens(table.first)
+        (2, '<EMBED0>')
     """
 
     def __init__(self, count: int, network: PreTrainedModel, tokenizer: Any) -> None:
@@ -118,7 +125,12 @@ class LearnedTable(nn.Module):
 
 
 def count_in(folder: Path) -> int:
-    """Return how many learned tokens an export holds; 0 for none."""
+    """Return how many learned tokens an export holds; 0 for none.
+
+    Example:
+        >>> count_in(Path("no export"))
+        0
+    """
     from safetensors import safe_open
 
     if not (folder / FILE).is_file():

@@ -36,6 +36,11 @@ class Prefix(Modifier):
         projection: size of a hidden layer through which the table is computed; None trains the table itself.
 
     Source: Jiang, Zhang, Wang 2022, arXiv 2203.06875, section 3.1; Li and Liang 2021, arXiv 2101.00190.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> TinyRandom(prefix=Prefix(4)).first_text_position
+        4
     """
 
     freezes: ClassVar[bool] = True
@@ -116,6 +121,12 @@ class PrefixTable(nn.Module):
 
     Raises:
         UsageError: if the prefix leaves no position for a text.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> table = PrefixTable(Prefix(4), TinyRandom(num_layers=2).config, None)
+        >>> table.shape  # length, keys and values of 2 layers, heads, size
+        (4, 4, 2, 16)
     """
 
     def __init__(self, prefix: Prefix, config: PretrainedConfig, max_positions: int | None) -> None:
@@ -171,10 +182,21 @@ class PrefixTable(nn.Module):
 
 
 def seeded(tokens: TokenBatch) -> TokenBatch:
-    """Give every text a seed, so that all passes over it, in whatever chunks, draw the same dropout of a prefix."""
+    """Give every text a seed, so that all passes over it, in whatever chunks, draw the same dropout of a prefix.
+
+    Example:
+        >>> tokens = TokenBatch(torch.ones(2, 3).long(), torch.ones(2, 3).long())
+        >>> seeded(tokens).seeds.shape
+        torch.Size([2])
+    """
     return replace(tokens, seeds=torch.randint(2**62, (len(tokens),), device=tokens.input_ids.device))
 
 
 def before(attention_mask: Tensor, length: int) -> Tensor:
-    """Extend an attention mask (b, L) to the left by a prefix that all tokens see; (b, length + L)."""
+    """Extend an attention mask (b, L) to the left by a prefix that all tokens see; (b, length + L).
+
+    Example:
+        >>> before(torch.tensor([[1, 0]]), 2)
+        tensor([[1, 1, 1, 0]])
+    """
     return torch.cat([attention_mask.new_ones(len(attention_mask), length), attention_mask], 1)

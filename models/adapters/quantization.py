@@ -91,6 +91,10 @@ def refuse_unpackable(config: PretrainedConfig) -> None:
 
     Raises:
         UsageError: if so.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> refuse_unpackable(TinyRandom("llama").config)
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -107,6 +111,10 @@ def keep_exact(network: nn.Module) -> None:
 
     It would unpack them for a state dict with their scales rounded to bfloat16: a run that evaluates and saves would no longer train on
     the weights that it began with.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> keep_exact(TinyRandom().network)
     """
     for module in network.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -114,12 +122,23 @@ def keep_exact(network: nn.Module) -> None:
 
 
 def is_quantized(network: nn.Module) -> bool:
-    """Say whether a network holds weights in 4 bits."""
+    """Say whether a network holds weights in 4 bits.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> is_quantized(TinyRandom().network)
+        False
+    """
     return any(hasattr(p, "quant_state") for p in network.parameters())
 
 
 def dequantized(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a weight as the numbers that it stands for; one that is not quantized as it is."""
+    """Return a weight as the numbers that it stands for; one that is not quantized as it is.
+
+    Example:
+        >>> dequantized(torch.ones(2), torch.float32)
+        tensor([1., 1.])
+    """
     state = getattr(weight, "quant_state", None)
     if state is None:
         return weight
@@ -129,7 +148,13 @@ def dequantized(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def plain_config(network: PreTrainedModel) -> PretrainedConfig:
-    """Return a network's configuration without a word of quantization."""
+    """Return a network's configuration without a word of quantization.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> plain_config(TinyRandom().network).num_hidden_layers
+        2
+    """
     config: Any = copy.deepcopy(network.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -137,7 +162,13 @@ def plain_config(network: PreTrainedModel) -> PretrainedConfig:
 
 
 def plain_network(network: PreTrainedModel) -> PreTrainedModel:
-    """Return an empty network of the same shape whose weights are numbers: what writes out a state that has been dequantized."""
+    """Return an empty network of the same shape whose weights are numbers: what writes out a state that has been dequantized.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> plain_network(TinyRandom().network).device
+        device(type='meta')
+    """
     with torch.device("meta"):
         cls: Any = type(network)
         return cls._from_config(plain_config(network), dtype=network.dtype, **no_pooler(cls))
@@ -148,6 +179,9 @@ def check_merge_into(merge_into: MergeInto) -> None:
 
     Raises:
         UsageError: if it is neither ``quantized`` nor ``unquantized``.
+
+    Example:
+        >>> check_merge_into("quantized")
     """
     if merge_into not in get_args(MergeInto):
         raise UsageError(

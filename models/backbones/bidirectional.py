@@ -46,6 +46,11 @@ def layers_of(folder: Path, config: PretrainedConfig, asked: bool | int | None) 
 
     Raises:
         UsageError: if all are asked for with it, and the folder has some without.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> layers_of(Path("no export"), TinyRandom("llama").config, None)
+        False
     """
     # All layers are in the network's own configuration, some are in the export's record.
     found = read_record(folder)["base"]["bidirectional"] if (folder / RECORD).is_file() else False
@@ -71,6 +76,13 @@ def uncover(network: PreTrainedModel, layers: bool | int = True) -> None:
             fewer layers.
 
     Source: BehnamGhader et al. 2024, arXiv 2404.05961, section 2.1; Li and Li 2024, arXiv 2311.05296, section 3.2.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom("llama")
+        >>> uncover(backbone.network)
+        >>> all(sees_ahead(backbone.network))
+        True
     """
     name = type(network).__name__
     whole = isinstance(layers, bool)
@@ -122,7 +134,13 @@ def _of_last_query(mask: torch.Tensor | None) -> torch.Tensor | None:
 
 @torch.no_grad()
 def sees_ahead(network: PreTrainedModel) -> list[bool]:
-    """Say whether the first token's state depends on the last token, without padding and with it."""
+    """Say whether the first token's state depends on the last token, without padding and with it.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> sees_ahead(TinyRandom("llama").network)
+        [False, False]
+    """
     training = network.training
     network.eval()
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 9, 8]], device=network.device)

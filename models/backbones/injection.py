@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.models.huggingface import layers_of
+from inbatch.models.huggingface import checkpoints, layers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +49,7 @@ def injected(network: PreTrainedModel, inject: Sequence[Injection]) -> Iterator[
             f"inject expects a network whose layers stand in one list; {type(network).__name__} has none. Drop inject, or choose another "
             "backbone."
         )
-    if inject and network.is_gradient_checkpointing:
+    if inject and checkpoints(network):
         raise UsageError(
             "inject expects layers that run once; gradient_checkpointing runs them again. Set backbone.gradient_checkpointing to false "
             "(model.chunk_tokens bounds the memory, too)."

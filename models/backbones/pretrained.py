@@ -58,6 +58,14 @@ class Pretrained(Backbone):
     Raises:
         MissingError: if the model is not here and cannot be fetched.
         UsageError: if its files, or these options, do not fit it.
+
+    Example:
+        >>> import tempfile
+        >>> made = TinyRandom("llama")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = made.network.save_pretrained(folder), made.tokenizer.save_pretrained(folder)
+        ...     Pretrained(folder, layers=1).hidden_size
+        32
     """
 
     def __init__(
@@ -127,6 +135,10 @@ class TinyRandom(Backbone):
         gradient_checkpointing: as in `Pretrained`.
         eos: as in `Pretrained`.
         learned_tokens: as in `Pretrained`.
+
+    Example:
+        >>> TinyRandom("qwen3", hidden_size=16).hidden_size
+        16
     """
 
     def __init__(
@@ -175,6 +187,10 @@ def torch_dtype(name: str) -> torch.dtype:
 
     Raises:
         UsageError: if there is no such dtype for weights.
+
+    Example:
+        >>> torch_dtype("bfloat16")
+        torch.bfloat16
     """
     if name not in get_args(Dtype):
         raise UsageError(f"expected dtype to be one of {', '.join(get_args(Dtype))}; got {name!r}")

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 def merges_elsewhere(backbone: Backbone) -> bool:
-    """Say whether an export merges adapters into other weights than they were trained on, so that it embeds otherwise than in training."""
+    """Say whether an export merges adapters into other weights than they were trained on, so that it embeds otherwise than in training.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> merges_elsewhere(TinyRandom())
+        False
+    """
     return backbone.adapted and backbone.quantize is not None and backbone.merge_into == "unquantized"
 
 
@@ -35,6 +41,13 @@ def as_merged(backbone: Backbone, adapter: Path) -> Iterator[None]:
     Args:
         backbone: of the encoder that is exported.
         adapter: folder in which its adapter has been saved.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom()
+        >>> with as_merged(backbone, Path("adapter")):
+        ...     backbone.adapted
+        False
     """
     if not merges_elsewhere(backbone):
         yield

@@ -23,7 +23,14 @@ _PLAIN = ("default_prompt", "one_string_at_test", "period_at_test", "one_string"
 
 
 def describe_parts(encoder: Encoder) -> dict[str, Any]:
-    """Return the record's entries of these parts."""
+    """Return the record's entries of these parts.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> describe_parts(Encoder(TinyRandom("llama", learned_tokens=2)))["learned_tokens"]
+        2
+    """
     correction, head, prefix = encoder.correction, encoder.head, encoder.backbone.prefix
     learned = encoder.backbone.learned_tokens
     switches = ("template_bias_at_test", "after_head", "bias_gradient", "delta_positions")
@@ -40,7 +47,17 @@ def describe_parts(encoder: Encoder) -> dict[str, Any]:
 
 
 def write_parts(folder: Path, encoder: Encoder) -> None:
-    """Write the weights of these parts, where the encoder has them."""
+    """Write the weights of these parts, where the encoder has them.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_parts(Path(folder), Encoder(TinyRandom(prefix=Prefix(2))))
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['prefix.safetensors']
+    """
     for modifier in encoder.backbone.modifiers:
         modifier.save(encoder.backbone, folder)
     if encoder.latent is not None:
@@ -50,7 +67,12 @@ def write_parts(folder: Path, encoder: Encoder) -> None:
 
 
 def read_prefix(record: dict[str, Any]) -> Prefix | None:
-    """Return the settings of a record's prefix; the table's weights follow by `read_parts`."""
+    """Return the settings of a record's prefix; the table's weights follow by `read_parts`.
+
+    Example:
+        >>> read_prefix({"prefix": {"length": 3}})
+        Prefix(length=3, dropout=None, projection=None)
+    """
     found = record.get("prefix")
     return None if found is None else Prefix(**found)
 
@@ -60,6 +82,11 @@ def read_parts(folder: Path, record: dict[str, Any], backbone: Any) -> dict[str,
 
     Raises:
         MissingError: if weights of the record are not there.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> read_parts(Path("export"), {"period_at_test": True}, TinyRandom())
+        {'period_at_test': True}
     """
     for modifier in backbone.modifiers:
         modifier.load(backbone, folder)

@@ -65,6 +65,10 @@ class Export:
             were merged into unquantized weights, the live encoder is that on those (`as_merged`).
         adapter_effect: the same between the encoder with and without its adapter; None without one. 0 means that the export
             equals its base.
+
+    Example:
+        >>> Export(Path("export"), None, 0.0, None).obstacle is None
+        True
     """
 
     folder: Path
@@ -88,6 +92,14 @@ def export(encoder: Encoder, folder: str | Path, facts: dict[str, Any] | None = 
     Raises:
         UsageError: if the folder holds something else.
         InbatchError: if the reloaded encoder differs.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export(Encoder(TinyRandom()), folder).difference < TOLERANCE
+        True
     """
     target = Path(folder).expanduser().absolute()
     _refuse_to_overwrite(target)
@@ -222,7 +234,14 @@ def _prompt_names(encoder: Encoder) -> list[str | None]:
 
 
 def probe(encoder: Encoder, prompt_name: str | None = None) -> Tensor:
-    """Embed the probes, with a prompt or with the first that the encoder can embed with."""
+    """Embed the probes, with a prompt or with the first that the encoder can embed with.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> probe(Encoder(TinyRandom())).shape
+        torch.Size([5, 32])
+    """
     texts = list(PROBES)
     prompt_name = prompt_name or _prompt_names(encoder)[0]
     name = prompt_name or encoder.default_prompt
@@ -244,7 +263,13 @@ def _difference(a: Tensor, b: Tensor) -> float:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Leave autocast and reduced float32 products aside, so that a difference shows the weights and not the arithmetic."""
+    """Leave autocast and reduced float32 products aside, so that a difference shows the weights and not the arithmetic.
+
+    Example:
+        >>> with exact_arithmetic(torch.device("cpu")):
+        ...     torch.get_float32_matmul_precision()
+        'highest'
+    """
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

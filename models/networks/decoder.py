@@ -29,6 +29,10 @@ class Decoder(nn.Module):
             follows: without ``dropout`` its rates must be 0.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.2.
+
+    Example:
+        >>> TinyDecoder(max_length=64).max_positions
+        64
     """
 
     keeps_frozen = True
@@ -115,6 +119,10 @@ class TinyDecoder(Decoder):
         num_layers: of its network.
         seed: of the weights.
         max_length: positions.
+
+    Example:
+        >>> TinyDecoder(hidden_size=16).hidden_size
+        16
     """
 
     def __init__(

@@ -29,6 +29,10 @@ class Embedded:
         encodings: the same with what was read beside them; None where nothing is.
         count: how many views were embedded.
         padding: which share of the tokens that were computed was padding.
+
+    Example:
+        >>> Embedded(Views(None, None), None, 0, 0.0).count
+        0
     """
 
     z: Views[Any]
@@ -41,6 +45,7 @@ def number_views(batch: Views[TokenBatch]) -> Views[TokenBatch]:
     """Write into each view's tokens which view they play, see `TokenBatch.view`.
 
     Example:
+        >>> import torch
         >>> tokens = TokenBatch(torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64))
         >>> number_views(Views(tokens, tokens)).positive.view
         tensor([1, 1])
@@ -112,6 +117,7 @@ def handed(objective: Objective, encodings: Views[Any] | None) -> Iterator[None]
         >>> from inbatch.losses.contrastive.infonce import InfoNCE
         >>> objective = InfoNCE()
         >>> objective.reads = frozenset({"tokens"})
+        >>> import torch
         >>> both = Encoded(torch.ones(1, 2), {"tokens": torch.ones(1, 3, 2), "layer:0": torch.ones(1, 3, 2)}, torch.tensor([3]))
         >>> with handed(objective, Views(both, both)):
         ...     sorted(objective.encodings.anchor.reads)
