@@ -86,6 +86,15 @@ class EncoderGenerator(Generator):
 
     Raises:
         MissingError: if the model is not here and cannot be fetched.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Encoder(TinyRandom()).save_pretrained(folder)
+        ...     EncoderGenerator(folder).tokenizer.mask_token
+        '[MASK]'
     """
 
     def __init__(self, name: str, dropout: bool = True) -> None:

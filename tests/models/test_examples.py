@@ -22,3 +22,18 @@ def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert failed == 0
+
+
+# They take a language model by name, or a data module; `TinyDecoder`, `TinyGenerator` and `TinyHead` have examples in their place.
+WITHOUT = {"PretrainedDecoder", "PretrainedGenerator", "PretrainedHead", "check_data"}
+
+
+def test_every_public_class_and_function_has_an_example():
+    missing = {
+        node.name
+        for path in MODULES.values()
+        for node in ast.parse(path.read_text("utf8")).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+        if ">>>" not in (ast.get_docstring(node) or "")
+    }
+    assert missing == WITHOUT
