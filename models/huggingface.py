@@ -10,30 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.models.dropout import set_dropout
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # What a network is wanted for: its hidden states, or what a language model's head makes of them.
 Task = Literal["states", "masked_lm", "causal_lm"]
-# What configurations call their dropout rates, apart from those of classifiers.
-_DROPOUTS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "hidden_dropout",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-    "resid_pdrop",
-    "embd_pdrop",
-    "attn_pdrop",
-    "dropout_rate",
-)
 
 
 def load_config(folder: Path, name: str, *, layers: int | None, dropout: float | None) -> PretrainedConfig:
@@ -229,92 +214,6 @@ def class_for(config: PretrainedConfig, task: Task) -> Any:
             f"expected a {kind} language model; transformers has none for {type(config).__name__}. Choose one such as {such}."
         )
     return cls
-
-
-def set_dropout(config: PretrainedConfig, rate: float) -> None:
-    """Set every dropout rate of a configuration.
-
-    Raises:
-        UsageError: if the rate is no probability, or the configuration has none to set.
-
-    Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> config = TinyRandom().config
-        >>> set_dropout(config, 0.3)
-        >>> config.hidden_dropout_prob
-        0.3
-    """
-    if not 0 <= rate < 1:
-        raise UsageError(f"expected dropout in [0, 1); got {rate}")
-    names = _dropouts(config)
-    if not names:
-        raise UsageError(
-            f"expected a backbone with dropout to set; {type(config).__name__} has none. Set dropout to null."
-        )
-    for name in names:
-        setattr(config, name, float(rate))
-
-
-def drop_nothing(config: PretrainedConfig) -> None:
-    """Set every dropout rate that a configuration may have to 0.
-
-    Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> config = TinyRandom().config
-        >>> drop_nothing(config)
-        >>> config.hidden_dropout_prob
-        0.0
-    """
-    for name in _dropouts(config):
-        setattr(config, name, 0.0)
-
-
-def _dropouts(config: PretrainedConfig) -> list[str]:
-    return [name for name in _DROPOUTS if isinstance(getattr(config, name, None), (int, float))]
-
-
-def checkpoint_layers(network: PreTrainedModel) -> None:
-    """Recompute each layer in the backward pass, by non-reentrant checkpoints.
-
-    transformers also makes the embeddings' output require a gradient; without it frozen embeddings below adapters would leave
-    the first checkpointed layer nothing to differentiate.
-
-    Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> network = TinyRandom().network
-        >>> checkpoint_layers(network)
-        >>> checkpoints(network)
-        True
-    """
-    # The older name is deprecated from transformers 5.23 on, the newer one is not there in 5.17.
-    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
-
-
-def checkpoints(network: PreTrainedModel) -> bool:
-    """Say whether a network recomputes its layers in the backward pass.
-
-    Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> checkpoints(TinyRandom(gradient_checkpointing=True).network)
-        True
-    """
-    # As for `checkpoint_layers`, two names.
-    found: Any = getattr(network, "is_activation_checkpointing", None)
-    return bool(network.is_gradient_checkpointing if found is None else found)
-
-
-def layers_of(network: PreTrainedModel) -> nn.ModuleList | None:
-    """Return the layers of a network, in their order; None where they do not stand in one list.
-
-    Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> len(layers_of(TinyRandom("llama", num_layers=3).network))
-        3
-    """
-    total = network.config.get_text_config().num_hidden_layers
-    lists = (m for m in network.modules() if isinstance(m, nn.ModuleList) and len(m) == total)
-    return next(lists, None)
 
 
 def _cut_layers(config: PretrainedConfig, layers: int) -> None:

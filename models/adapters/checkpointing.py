@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from inbatch.models import huggingface
+from inbatch.models import layers
 from inbatch.models.adapters.modifier import Modifier
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ class GradientCheckpointing(Modifier):
 
     Example:
         >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> huggingface.checkpoints(TinyRandom(gradient_checkpointing=True).network)
+        >>> layers.checkpoints(TinyRandom(gradient_checkpointing=True).network)
         True
     """
 
     def attach(self, backbone: Backbone) -> None:
         """See `Modifier.attach`."""
-        huggingface.checkpoint_layers(backbone.network)
+        layers.checkpoint_layers(backbone.network)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from inbatch.errors import UsageError
-from inbatch.models import huggingface
 from inbatch.models.adapters.modifier import Modifier
+from inbatch.models.layers import layers_of
 from inbatch.models.record import RECORD, read_record
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Bidirectional(Modifier):
         uncover(backbone.network, self.layers)
 
 
-def layers_of(folder: Path, config: PretrainedConfig, asked: bool | int | None) -> bool | int:
+def uncovered_layers(folder: Path, config: PretrainedConfig, asked: bool | int | None) -> bool | int:
     """Return which layers of a network have no causal mask: those that are asked for, or those that its folder has without.
 
     Raises:
@@ -49,7 +49,7 @@ def layers_of(folder: Path, config: PretrainedConfig, asked: bool | int | None) 
 
     Example:
         >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> layers_of(Path("no export"), TinyRandom("llama").config, None)
+        >>> uncovered_layers(Path("no export"), TinyRandom("llama").config, None)
         False
     """
     # All layers are in the network's own configuration, some are in the export's record.
@@ -104,7 +104,7 @@ def uncover(network: PreTrainedModel, layers: bool | int = True) -> None:
 
 def _uncover_last(network: PreTrainedModel, count: int) -> None:
     total = network.config.get_text_config().num_hidden_layers
-    layers = huggingface.layers_of(network)
+    layers = layers_of(network)
     if not 1 <= count <= total or layers is None:
         raise UsageError(
             f"expected bidirectional to be true, false or a number of layers in [1, {total}]; got {count}. Set backbone.bidirectional."

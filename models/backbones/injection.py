@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
-from inbatch.models.huggingface import checkpoints, layers_of
+from inbatch.models.layers import checkpoints, layers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

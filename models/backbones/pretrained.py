@@ -20,11 +20,12 @@ from inbatch.models.adapters.quantization import (
 )
 from inbatch.models.backbones.attention import Attention, choose_attention, unless_flash_unfit
 from inbatch.models.backbones.base import Backbone
-from inbatch.models.backbones.bidirectional import layers_of
+from inbatch.models.backbones.bidirectional import uncovered_layers
 from inbatch.models.backbones.eos import Eos
 from inbatch.models.backbones.modifiers import modifiers_of
 from inbatch.models.backbones.tiny import ENCODERS, Kind, tiny_config, tiny_tokenizer
 from inbatch.models.backbones.truncation import own_length
+from inbatch.models.dropout import set_dropout
 from inbatch.models.heads.latent_attention import FILE as LATENT
 from inbatch.models.locate import locate
 
@@ -92,7 +93,7 @@ class Pretrained(Backbone):
         learned = LearnedTokens.of(folder, name, learned_tokens)
         weights = torch_dtype(dtype)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
-        seen = layers_of(folder, config, bidirectional)
+        seen = uncovered_layers(folder, config, bidirectional)
         modifiers = modifiers_of(seen, eos, learned, gradient_checkpointing, frozen, lora, prefix, quantize)
         quantized = next((modifier for modifier in modifiers if isinstance(modifier, Quantized)), None)
         quantization = None if quantized is None else quantized.loading(weights)
@@ -174,7 +175,7 @@ class TinyRandom(Backbone):
             max_length=max_length,
         )
         if dropout is not None:
-            huggingface.set_dropout(config, dropout)
+            set_dropout(config, dropout)
         network = huggingface.random_network(config, seed, weights, implementation)
         learned = LearnedTokens(learned_tokens) if learned_tokens else None
         modifiers = modifiers_of(bidirectional, eos, learned, gradient_checkpointing, frozen, lora, prefix)

@@ -149,15 +149,7 @@ def write_refusal(folder: Path) -> None:
 
 
 def refuses(folder: Path) -> bool:
-    """Say whether a folder is one that sentence-transformers is kept from loading.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_layout(Path(folder), Layout("cls", True, 128, {}, None), 32)
-        ...     refuses(Path(folder))
-        False
-    """
+    """Say whether a folder is one that sentence-transformers is kept from loading."""
     return [module.get("type") for module in read_json(folder / MODULES)] == [REFUSAL]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from inbatch.errors import InbatchError, UsageError
 from inbatch.models.adapters.lora import base_sha256, files_sha256, merged_state, save_adapter, without_adapter
 from inbatch.models.adapters.quantization import is_quantized, plain_network
 from inbatch.models.export.card import expressible_prompts, model_card, package_versions
+from inbatch.models.export.exact_arithmetic import exact_arithmetic
 from inbatch.models.export.folders import replacing
 from inbatch.models.export.load import load_encoder
 from inbatch.models.export.merging import as_merged
@@ -259,24 +258,6 @@ def probe(encoder: Encoder, prompt_name: str | None = None) -> Tensor:
 def _difference(a: Tensor, b: Tensor) -> float:
     norm = a.norm(dim=1, keepdim=True).clamp(min=torch.finfo(a.dtype).tiny)
     return float(((a - b).abs() / norm).max())
-
-
-@contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Leave autocast and reduced float32 products aside, so that a difference shows the weights and not the arithmetic.
-
-    Example:
-        >>> with exact_arithmetic(torch.device("cpu")):
-        ...     torch.get_float32_matmul_precision()
-        'highest'
-    """
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 def _portable_tokenizer(encoder: Encoder) -> Any:
