@@ -111,6 +111,8 @@ class TokenBatch:
         position_ids: (b, L) int64 or None; None leaves positions to the backbone.
         slots: named positions, e.g. ``{"mask": (b,)}``, int64 indices into L.
         seeds: (b,) int64 or None: what a text's dropout of a prefix is drawn from in every pass over it; None draws it anew.
+        view: (b,) int64 or None: the number of the view that a text plays, in the order of `Views`: 0 for an anchor, 1 for a positive,
+            from 2 on the others.
     """
 
     input_ids: Tensor
@@ -119,6 +121,7 @@ class TokenBatch:
     position_ids: Tensor | None = None
     slots: dict[str, Tensor] = field(default_factory=dict)
     seeds: Tensor | None = None
+    view: Tensor | None = None
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
@@ -132,12 +135,13 @@ class TokenBatch:
         self,
         matrix: Callable[[Tensor], Tensor],
         slot: Callable[[Tensor], Tensor],
-        seed: Callable[[Tensor], Tensor] = lambda t: t,
+        row: Callable[[Tensor], Tensor] = lambda t: t,
     ) -> TokenBatch:
         optional = [None if t is None else matrix(t) for t in (self.token_type_ids, self.position_ids)]
         slots = {name: slot(index) for name, index in self.slots.items()}
-        seeds = None if self.seeds is None else seed(self.seeds)
-        return TokenBatch(matrix(self.input_ids), matrix(self.attention_mask), *optional, slots=slots, seeds=seeds)
+        seeds, view = (None if t is None else row(t) for t in (self.seeds, self.view))
+        fixed = matrix(self.input_ids), matrix(self.attention_mask)
+        return TokenBatch(*fixed, *optional, slots=slots, seeds=seeds, view=view)
 
     def select(self, rows: Tensor | slice) -> TokenBatch:
         """Take rows (an index tensor or a slice), keeping the padded length."""
@@ -194,4 +198,5 @@ class TokenBatch:
             optional("position_ids", lambda tensors: stack(tensors, 0)),
             {name: torch.cat([b.slots[name] + s for b, s in zip(batches, shift)]) for name in sorted(names)},
             optional("seeds", torch.cat),
+            optional("view", torch.cat),
         )

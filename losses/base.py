@@ -32,6 +32,28 @@ class LossOutput:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """What an encoder's pass gave of one view, for an objective that reads more than embeddings.
+
+    Attributes:
+        vector: (b, d), the embeddings, as in ``z``.
+        reads: by name, with gradient, 0 where there is no token of a text. L is the length to which the view's tokens are padded, h the
+            network's width and n its number of layers.
+
+            - ``layer:k``: (b, L, h), what layer k puts out; 0 is the embeddings, n or -1 the last layer.
+            - ``layers``: (b, n + 1, L, h), all of them.
+            - ``tokens``: (b, L, h), the states that the encoder pools.
+            - ``attentions:k``: (b, heads, L, L), how much each token (of the third axis) looks at each (of the fourth) in the layer that
+              puts out ``layer:k``.
+        lengths: (b,) int64, the number of tokens of each text.
+    """
+
+    vector: Tensor
+    reads: dict[str, Tensor]
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
 class BatchFacts:
     """What every batch of a run is like, known before the first one.
 
@@ -93,6 +115,8 @@ class Objective(nn.Module):
         encoded: how many of the views the encoder embeds, in their order; None for all, 0 for none. The others reach the objective as tokens
             only.
         passes: in words, what runs through networks besides the encoder's one pass over all views; empty for nothing.
+        reads: what it reads of the encoder's pass beside the embeddings, see `Encoded`; the encoder runs once, whatever is read.
+        encodings: while the loss is computed, the views' `Encoded` with what `reads` names; None for an objective that reads nothing.
         same_prefix_dropout: whether its own passes through the encoder's network take the dropout of a prefix that the encoder's pass drew.
         step: optimizer steps that were taken before this one; set by the module, so that a resumed run knows it.
         chunk_tokens: padded tokens that a chunk of gradient caching may hold; the module's own number.
@@ -107,6 +131,8 @@ class Objective(nn.Module):
     takes_states: bool = False
     encoded: int | None = None
     passes: str = ""
+    reads: frozenset[str] = frozenset()
+    encodings: Views[Encoded] | None = None
     same_prefix_dropout: bool = False
     step: int = 0
     chunk_tokens: int | None = None

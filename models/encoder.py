@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,9 @@ from inbatch.models.heads.pooling import (
     POOLINGS,
     PoolingName,
     States,
-    at_learned,
     with_mask_slot,
 )
+from inbatch.models.heads.pooling import at_learned as at_learned_tokens
 from inbatch.models.heads.template_bias import TemplateBias
 from inbatch.norms import unit_rows
 from inbatch.text.templates import LEARNED, is_template, parse
@@ -61,13 +62,20 @@ class Encoder(nn.Module):
         period_at_test: end every text with a full stop in `encode`, as PromptBERT's release does at test.
 
     Attributes:
-        instruction: what `encode` puts at a prompt's ``{instruction}`` where the caller gives none; not part of an export.
+        instruction: what `encode` puts at a prompt's ``{instruction}`` where the caller gives none: one for all prompts, or by the
+            prompt's name (``query``, ``document``, …); not part of an export.
 
     Raises:
         UsageError: if the parts do not fit together.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> encoder = Encoder(TinyRandom(), pooling="cls")
+        >>> encoder.encode(["one", "two"]).shape
+        torch.Size([2, 32])
     """
 
-    instruction: str | None = None
+    instruction: str | Mapping[str, str] | None = None
 
     def __init__(
         self,
@@ -134,6 +142,37 @@ class Encoder(nn.Module):
             bias: (b, h), what `bias` says of them; None subtracts nothing.
             normalize: False leaves out the encoder's normalisation.
         """
+        tokens = self._slotted(tokens)
+        return self._vectors(self._states(tokens), tokens, bias, normalize)
+
+    def read(
+        self, tokens: TokenBatch, reads: Collection[str], bias: Tensor | None = None, at_learned: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Embed tokens as `forward` does, and return beside the embeddings what is read of that pass.
+
+        Args:
+            tokens: b texts.
+            reads: names, see `inbatch.losses.base.Encoded`; ``inbatch.models.reads.check_reads`` says which there are.
+            bias: as in `forward`.
+            at_learned: give what `at_learned` does in place of the embeddings.
+
+        Example:
+            >>> from inbatch.models.backbones.pretrained import TinyRandom
+            >>> from inbatch.text.tokens import tokenize
+            >>> encoder = Encoder(TinyRandom(num_layers=2))
+            >>> z, found = encoder.read(tokenize(encoder.tokenizer, ["a text"]), ["layers"])
+            >>> found["layers"].shape
+            torch.Size([1, 3, 8, 32])
+        """
+        tokens = self._slotted(tokens)
+        states = self._states(tokens, reads)
+        found = {**states.reads, **({"tokens": states.last} if "tokens" in reads else {})}
+        if at_learned:
+            return at_learned_tokens(states, tokens), found
+        return self._vectors(states, tokens, bias), found
+
+    def _slotted(self, tokens: TokenBatch) -> TokenBatch:
+        """Return tokens with the places that the pooling reads, and refuse those that lack them."""
         if self.pooling == "mask":
             tokens = with_mask_slot(tokens, self.tokenizer.mask_token_id)
         if self.pooling in NEEDS_SLOT and NEEDS_SLOT[self.pooling] not in tokens.slots:
@@ -141,9 +180,15 @@ class Encoder(nn.Module):
                 f"pooling `{self.pooling}` expects texts in a prompt with its place; these have none. Name the prompt, or set "
                 "encoder.default_prompt and encoder.prompts."
             )
-        states = self.backbone(tokens, layer=OTHER_LAYER.get(self.pooling))
-        if self.latent is not None:
-            states = States(self.latent(states.last), states.other)
+        return tokens
+
+    def _states(self, tokens: TokenBatch, reads: Collection[str] = ()) -> States:
+        """Run the backbone and what stands between it and the pooling."""
+        states = self.backbone(tokens, layer=OTHER_LAYER.get(self.pooling), reads=reads)
+        return states if self.latent is None else replace(states, last=self.latent(states.last))
+
+    def _vectors(self, states: States, tokens: TokenBatch, bias: Tensor | None, normalize: bool = True) -> Tensor:
+        """Pool states, correct and project the vectors."""
         z = POOLINGS[self.pooling](states, tokens)
         after = bias is not None and self.correction is not None and self.correction.after_head
         if bias is not None and not after:
@@ -157,7 +202,7 @@ class Encoder(nn.Module):
 
     def at_learned(self, tokens: TokenBatch) -> Tensor:
         """Give the states at the learned tokens themselves, (b, L) -> (b, k, h), for objectives that read them one by one."""
-        return at_learned(self.backbone(tokens), tokens)
+        return at_learned_tokens(self.backbone(tokens), tokens)
 
     def bias(self, tokens: TokenBatch, prompt_name: str) -> Tensor | None:
         """Compute the template's bias of each text, (b, h), on the whole batch; None without a correction."""

@@ -22,6 +22,10 @@ def check_parts(backbone: Backbone, pooling: str, head: Any, latent: LatentAtten
 
     Raises:
         UsageError: if so.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> check_parts(TinyRandom(), "mean", None, None)
     """
     if pooling not in POOLINGS:
         raise UsageError(f"expected pooling to be one of {', '.join(POOLINGS)}; got {pooling!r}")
@@ -72,6 +76,10 @@ def check_prompts(
 
     Raises:
         UsageError: if so.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> check_prompts(TinyRandom().tokenizer, {"query": "find: "}, {}, "query", "mean")
     """
     for prompt in prompts.values():
         check_template(prompt, tokenizer, pooling)
@@ -95,6 +103,11 @@ def check_correction(correction: TemplateBias, pooling: str, prompts: dict[str, 
 
     Raises:
         UsageError: if so.
+
+    Example:
+        >>> from inbatch.models.heads.template_bias import TemplateBias
+        >>> prompts = dict.fromkeys(("query", "document"), "{text} is {mask}")
+        >>> check_correction(TemplateBias(after_head=False), "mask", prompts, None)
     """
     if not (pooling == "mask" and all(is_template(prompts[name]) for name in ("query", "document"))):
         raise UsageError(

@@ -12,27 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.models.dropout import set_dropout
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # What a network is wanted for: its hidden states, or what a language model's head makes of them.
 Task = Literal["states", "masked_lm", "causal_lm"]
-# What configurations call their dropout rates, apart from those of classifiers.
-_DROPOUTS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "hidden_dropout",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-    "resid_pdrop",
-    "embd_pdrop",
-    "attn_pdrop",
-    "dropout_rate",
-)
 
 
 def load_config(folder: Path, name: str, *, layers: int | None, dropout: float | None) -> PretrainedConfig:
@@ -41,6 +27,14 @@ def load_config(folder: Path, name: str, *, layers: int | None, dropout: float |
     Raises:
         MissingError: if the folder has no configuration.
         UsageError: if it is for an architecture that transformers does not know, or an option does not fit it.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     TinyRandom().config.save_pretrained(folder)
+        ...     load_config(Path(folder), "mine", layers=1, dropout=None).num_hidden_layers
+        1
     """
     from transformers import AutoConfig
 
@@ -75,6 +69,15 @@ def load_network(
     Raises:
         MissingError: if the folder has no weights.
         UsageError: if the weights are not safetensors, do not fit the network, or it does not know the attention.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> made = TinyRandom()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made.network.save_pretrained(folder)
+        ...     type(load_network(Path(folder), "mine", made.config, torch.float32, None)).__name__
+        'BertModel'
     """
     if not any(folder.glob("*.safetensors")):
         if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
@@ -112,7 +115,13 @@ def load_network(
 def random_network(
     config: PretrainedConfig, seed: int, dtype: torch.dtype, attention: str | None, task: Task = "states"
 ) -> PreTrainedModel:
-    """Build a network with random weights that depend on the seed alone; no generator of the caller moves."""
+    """Build a network with random weights that depend on the seed alone; no generator of the caller moves.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> random_network(TinyRandom().config, 0, torch.float32, None).dtype
+        torch.float32
+    """
     cls = class_for(config, task)
     # fork_rng and the default generator's own seed: torch.manual_seed would reseed the GPUs' generators too.
     with torch.random.fork_rng(devices=[]):
@@ -125,6 +134,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     Raises:
         UsageError: if there is none, or it has no token to pad with.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = TinyRandom().tokenizer.save_pretrained(folder)
+        ...     load_tokenizer(Path(folder)).pad_token
+        '[PAD]'
     """
     from transformers import AutoTokenizer
 
@@ -150,6 +167,11 @@ def network_class(config: PretrainedConfig) -> Any:
 
     Raises:
         UsageError: if transformers has no such class.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> network_class(TinyRandom("llama").config).__name__
+        'LlamaModel'
     """
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
@@ -170,6 +192,11 @@ def class_for(config: PretrainedConfig, task: Task) -> Any:
 
     Raises:
         UsageError: if transformers has no such class.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> class_for(TinyRandom("bert").config, "masked_lm").__name__
+        'BertForMaskedLM'
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
@@ -189,44 +216,6 @@ def class_for(config: PretrainedConfig, task: Task) -> Any:
     return cls
 
 
-def set_dropout(config: PretrainedConfig, rate: float) -> None:
-    """Set every dropout rate of a configuration.
-
-    Raises:
-        UsageError: if the rate is no probability, or the configuration has none to set.
-    """
-    if not 0 <= rate < 1:
-        raise UsageError(f"expected dropout in [0, 1); got {rate}")
-    names = _dropouts(config)
-    if not names:
-        raise UsageError(
-            f"expected a backbone with dropout to set; {type(config).__name__} has none. Set dropout to null."
-        )
-    for name in names:
-        setattr(config, name, float(rate))
-
-
-def drop_nothing(config: PretrainedConfig) -> None:
-    """Set every dropout rate that a configuration may have to 0."""
-    for name in _dropouts(config):
-        setattr(config, name, 0.0)
-
-
-def _dropouts(config: PretrainedConfig) -> list[str]:
-    return [name for name in _DROPOUTS if isinstance(getattr(config, name, None), (int, float))]
-
-
-def checkpoint_layers(network: PreTrainedModel) -> None:
-    """Recompute each layer in the backward pass, by non-reentrant checkpoints.
-
-    transformers also makes the embeddings' output require a gradient; without it frozen embeddings below adapters would leave
-    the first checkpointed layer nothing to differentiate.
-    """
-    # The older name is deprecated from transformers 5.23 on, the newer one is not there in 5.17.
-    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
-
-
 def _cut_layers(config: PretrainedConfig, layers: int) -> None:
     config = config.get_text_config()
     total = config.num_hidden_layers
@@ -239,13 +228,24 @@ def _cut_layers(config: PretrainedConfig, layers: int) -> None:
 
 
 def no_pooler(cls: Any) -> dict[str, bool]:
-    """Return the option that leaves out a class's pooler, where it has one."""
+    """Return the option that leaves out a class's pooler, where it has one.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> no_pooler(type(TinyRandom().network))
+        {'add_pooling_layer': False}
+    """
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(cls.__init__).parameters else {}
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars, and reports of what was left out on purpose."""
+    """Silence transformers' progress bars, and reports of what was left out on purpose.
+
+    Example:
+        >>> with quiet():
+        ...     pass
+    """
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,14 @@ def encode(
     max_length: int | None,
     progress: bool,
 ) -> Tensor:
-    """Embed texts; see `Encoder.encode`."""
+    """Embed texts; see `Encoder.encode`.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> encode(Encoder(TinyRandom()), ["a"], None, None, 64, None, False).shape
+        torch.Size([1, 32])
+    """
     if isinstance(texts, str):
         raise UsageError("expected a list of texts to encode; got one string. Put it in a list.")
     names = sorted([*encoder.prompts, *encoder.ensembles])
@@ -76,7 +83,8 @@ def _encode(
     tokenizer, backbone = encoder.tokenizer, encoder.backbone
     prompt = "" if prompt_name is None else encoder.prompts[prompt_name]
     if instruction is None and INSTRUCTION in prompt:
-        instruction = encoder.instruction
+        said = encoder.instruction
+        instruction = said.get(prompt_name or "") if isinstance(said, Mapping) else said
     prompt = instructed(prompt, instruction, tokenizer)
     corrected = encoder.correction is not None and encoder.correction.template_bias_at_test and is_template(prompt)
     if is_template(prompt) and backbone.max_positions is not None:
@@ -113,6 +121,10 @@ def token_batches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
 
     Yields:
         int64 indices of a batch's rows.
+
+    Example:
+        >>> [rows.tolist() for rows in token_batches(torch.tensor([2, 9, 3]), 9)]
+        [[1], [2, 0]]
     """
     order = lengths.argsort(descending=True, stable=True)
     start = 0
@@ -124,7 +136,16 @@ def token_batches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in eval mode, and each of its parts back into its own mode afterwards."""
+    """Put a module in eval mode, and each of its parts back into its own mode afterwards.
+
+    Example:
+        >>> part = nn.Dropout()
+        >>> with evaluating(part):
+        ...     part.training
+        False
+        >>> part.training
+        True
+    """
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

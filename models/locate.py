@@ -29,6 +29,12 @@ def locate(name: str | Path) -> Path:
 
     Raises:
         MissingError: if there is no such model here and it cannot be downloaded, or the run has not exported one yet.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     locate(folder).is_dir()
+        True
     """
     text = str(name)
     if text == MINILM:
@@ -66,7 +72,12 @@ def _export(run: Path) -> Path:
 
 
 def hub_id(name: str | Path) -> str | None:
-    """Return the hub id behind a name, or None for a folder: what a model card may cite as its base."""
+    """Return the hub id behind a name, or None for a folder: what a model card may cite as its base.
+
+    Example:
+        >>> hub_id("org/no-folder-of-this-name")
+        'org/no-folder-of-this-name'
+    """
     text = str(name)
     if text == MINILM:
         return MINILM_HUB_ID
@@ -78,6 +89,10 @@ def base_name(name: str | Path) -> str:
 
     A relative path is kept, as it belongs to a project and not to a machine; of an absolute one the last part is left, or the hub
     id where it lies in the Hugging Face cache.
+
+    Example:
+        >>> base_name("org/no-folder-of-this-name")
+        'org/no-folder-of-this-name'
     """
     path = Path(str(name)).expanduser()
     if str(name) == MINILM or not path.is_dir():

@@ -22,16 +22,16 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from inbatch.accumulation import optimizer_steps, scheduled
 from inbatch.errors import UsageError
-from inbatch.kernels import map_in_chunks
-from inbatch.kernels.caching import padding_share
 from inbatch.kernels.distributed.gather import world_size
 from inbatch.losses.base import ROWS_WITHOUT_NEGATIVES, contrasted_views, parts
 from inbatch.losses.refusals import check_width
 from inbatch.models.adapters.prefix import seeded
 from inbatch.models.encoder import Encoder
+from inbatch.models.reads import check_reads
 from inbatch.models.training.casting import kept_wide
 from inbatch.models.training.data_checks import check_data
 from inbatch.models.training.dev import Dev
+from inbatch.models.training.embedding import embed_views, handed, number_views
 from inbatch.models.training.frozen import completed, fingerprint, without_frozen
 from inbatch.models.training.optimization import Schedule, Warmup, learning_rate_factor, parameter_groups, warmup_of
 from inbatch.views import TokenBatch, Views
@@ -68,6 +68,13 @@ class EmbeddingModule(LightningModule):
 
     Raises:
         UsageError: if a number is out of range; and before the first step, if nothing is trainable or a schedule has no end.
+
+    Example:
+        >>> from inbatch.losses.contrastive.infonce import InfoNCE
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> module = EmbeddingModule(Encoder(TinyRandom()), InfoNCE(), optimizer=torch.optim.AdamW)
+        >>> module.chunk_tokens
+        16384
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class EmbeddingModule(LightningModule):
         for part in parts(objective):
             part.attach(encoder)
             part.chunk_tokens = chunk_tokens
+            check_reads(part.reads, type(part).__name__, encoder.backbone)
         self.make_optimizer = optimizer
         self.schedule: Schedule = schedule
         self.warmup_steps = warmup_steps
@@ -189,22 +197,16 @@ class EmbeddingModule(LightningModule):
 
     def training_step(self, batch: Views[TokenBatch], batch_idx: int) -> Tensor:
         """Embed all views in one pass and compute the objective's loss."""
-        tokenizer = self.encoder.tokenizer
+        batch = number_views(batch)
         if any(part.same_prefix_dropout for part in parts(self.objective)):
             batch = batch.map(seeded)
-        views = list(batch)[: self.objective.encoded]
-        embedded: list[Any] = []
-        if views:
-            merged = TokenBatch.cat(views, tokenizer.padding_side, tokenizer.pad_token_id)
-            biases = self.encoder.biases(batch)
-            embed = self.encoder.at_learned if self.objective.takes_states else self.encoder
-            z = map_in_chunks(embed, merged, *([] if biases is None else [biases]), budget=self.chunk_tokens)
-            self._padding = padding_share(merged.lengths, self.chunk_tokens)
-            embedded += z.split([len(view) for view in views])
-        embedded += [None] * (len(batch) - len(views))
+        embedded = embed_views(self.encoder, self.objective, batch, self.chunk_tokens)
+        if embedded.count:
+            self._padding = embedded.padding
         for part in parts(self.objective):
             part.step = self.global_step
-        output = self.objective(batch.replace_payloads(embedded), batch, self.encoder)
+        with handed(self.objective, embedded.encodings):
+            output = self.objective(embedded.z, batch, self.encoder)
         # One small reduction: the numbers of the global batch, equal on all ranks, so that all ranks judge alike.
         numbers = [output.loss.detach(), len(batch.anchor), *output.logs.values()]
         totals = torch.stack([torch.as_tensor(n, dtype=torch.float64, device=output.loss.device) for n in numbers])
@@ -217,7 +219,7 @@ class EmbeddingModule(LightningModule):
             "train/loss", loss, logger=False
         )  # for callbacks that monitor it; the loggers get theirs after the step
         self.samples_seen += rows
-        self._sentences += rows * max(1, len(views))
+        self._sentences += rows * max(1, embedded.count)
         seen = contrasted_views(self.objective, len(batch))
         candidates = {"negatives_per_anchor": rows * (seen - 1) - 1} if seen else {}
         found = dict(zip(output.logs, logs))
@@ -285,7 +287,12 @@ class EmbeddingModule(LightningModule):
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Return the most memory used so far: of the GPU's allocator, or of the process on a CPU."""
+    """Return the most memory used so far: of the GPU's allocator, or of the process on a CPU.
+
+    Example:
+        >>> peak_memory_gib(torch.device("cpu")) > 0
+        True
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     unit = 1 if sys.platform == "darwin" else 1024

@@ -21,6 +21,13 @@ def read_record(folder: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: if it is of a later format than this version of inbatch knows.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder) / RECORD, {"format": FORMAT, "pooling": "cls"})
+        ...     read_record(Path(folder))["pooling"]
+        'cls'
     """
     record = read_json(folder / RECORD)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -32,7 +39,12 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def sentence_settings(network: Path) -> dict[str, Any]:
-    """Read what a Transformer module says of itself, in the folder of its network; empty where it says nothing."""
+    """Read what a Transformer module says of itself, in the folder of its network; empty where it says nothing.
+
+    Example:
+        >>> sentence_settings(Path("nothing"))
+        {}
+    """
     for path in sorted(network.glob("sentence_*_config.json")):
         return read_json(path)
     return {}
@@ -42,6 +54,10 @@ def max_seq_length(settings: dict[str, Any]) -> int | None:
     """Return the tokens that a Transformer module keeps of a text; None for what its tokenizer allows.
 
     An argument of the tokenizer wins, as it does in sentence-transformers.
+
+    Example:
+        >>> max_seq_length({"max_seq_length": 128})
+        128
     """
     given = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
     return given.get("model_max_length") or settings.get("max_seq_length")
@@ -53,6 +69,13 @@ def read_json(path: Path) -> Any:
     Raises:
         MissingError: if it is not there.
         UsageError: if it is no JSON.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder) / "a.json", [1])
+        ...     read_json(Path(folder) / "a.json")
+        [1]
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -65,7 +88,15 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file."""
+    """Write a JSON file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder) / "a.json", {"a": "é"})
+        ...     "é" in (Path(folder) / "a.json").read_text(encoding="utf-8")
+        True
+    """
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
 
 
@@ -74,6 +105,13 @@ def load_module(module: nn.Module, path: Path) -> None:
 
     Raises:
         MissingError: if the file is not there.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from inbatch.models.adapters.modifier import save_module
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_module(torch.nn.Linear(1, 1), Path(folder) / "a.safetensors")
+        ...     load_module(torch.nn.Linear(1, 1), Path(folder) / "a.safetensors")
     """
     from safetensors.torch import load_file
 

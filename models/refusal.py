@@ -13,6 +13,11 @@ class LoadWithInbatch(nn.Module):
     """Stands in ``modules.json`` of exports that sentence-transformers cannot express.
 
     Without the file it would put mean pooling on the network, and no prompts.
+
+    Example:
+        >>> LoadWithInbatch.load("mine")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected a model that sentence-transformers can express; mine is none: it would get mean pooling and no prompts. Load it with inbatch.models.encoder.Encoder.from_pretrained.
     """
 
     @classmethod

@@ -9,5 +9,5 @@ from inbatch.lazy import exports
 
 if TYPE_CHECKING:
     from inbatch.kernels.pairwise.chunked import sum_over_pairs as sum_over_pairs
-
-__getattr__, __all__ = exports(__name__, __file__)
+else:
+    __getattr__, __all__ = exports(__name__, __file__)

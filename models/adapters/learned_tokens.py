@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.kernels.rows import take
+from inbatch.models.adapters.modifier import Modifier, save_module
+from inbatch.models.record import load_module
 from inbatch.text.templates import LEARNED_TOKEN, learned_ids, parse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from inbatch.models.backbones.base import Backbone
+    from inbatch.views import TokenBatch
 
 # Of an export: the vectors, beside the network's own weights.
 FILE = "learned_tokens.safetensors"
@@ -22,7 +28,63 @@ _SPREAD = 3e-5
 _ROWS = 4096
 
 
-class LearnedTokens(nn.Module):
+@dataclass(frozen=True)
+class LearnedTokens(Modifier):
+    """Trained tokens that templates put behind a text at ``{learned}``: a `LearnedTable` beside the network.
+
+    Attributes:
+        count: of the tokens.
+        source: an export of an earlier stage whose vectors they begin with; None draws them.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> TinyRandom("llama", learned_tokens=3).learned_tokens.table.shape
+        torch.Size([3, 32])
+    """
+
+    gives_positions: ClassVar[bool] = True  # networks that count around padding by its id cannot from input vectors
+
+    count: int
+    source: Path | None = None
+
+    def attach(self, backbone: Backbone) -> None:
+        """See `Modifier.attach`."""
+        backbone.learned_tokens = LearnedTable(self.count, backbone.network, backbone.tokenizer)
+        if self.source is not None:
+            self.load(backbone, self.source)
+
+    def inputs(self, backbone: Backbone, tokens: TokenBatch, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Give input vectors in place of ids; see `Modifier.inputs`."""
+        table: Any = backbone.learned_tokens
+        vectors = table(backbone.network.get_input_embeddings(), tokens.input_ids)
+        return {**{name: value for name, value in inputs.items() if name != "input_ids"}, "inputs_embeds": vectors}
+
+    def save(self, backbone: Backbone, folder: Path) -> None:
+        """See `Modifier.save`."""
+        save_module(backbone.learned_tokens, folder / FILE)
+
+    def load(self, backbone: Backbone, folder: Path) -> None:
+        """See `Modifier.load`."""
+        load_module(backbone.learned_tokens, folder / FILE)  # type: ignore[arg-type]
+
+    @staticmethod
+    def of(folder: Path, name: str, asked: int) -> LearnedTokens | None:
+        """Return those that a folder was exported with, or else as many new ones as are asked for; None for none.
+
+        Raises:
+            UsageError: if another number is asked for than the folder has.
+        """
+        found = count_in(folder)
+        if found and asked not in (0, found):
+            raise UsageError(
+                f"expected learned_tokens of {found}, which {name} was exported with, or none; got {asked}. Set backbone.learned_tokens."
+            )
+        if found:
+            return LearnedTokens(found, folder)
+        return LearnedTokens(asked) if asked else None
+
+
+class LearnedTable(nn.Module):
     """Trained input vectors (count, h) for tokens that a tokenizer has beyond its network's vocabulary.
 
     They lie beside the network, whose embedding keeps its size: full, adapted and frozen networks take them alike, a decoder and its
@@ -37,6 +99,13 @@ class LearnedTokens(nn.Module):
         UsageError: if the count is negative or the tokenizer's own such tokens are others.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.2; Lester et al. 2021, arXiv 2104.08691, for a frozen network.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom("llama")
+        >>> table = LearnedTable(2, backbone.network, backbone.tokenizer)
+        >>> len(table), backbone.tokenizer.convert_ids_to_tokens(table.first)
+        (2, '<EMBED0>')
     """
 
     def __init__(self, count: int, network: PreTrainedModel, tokenizer: Any) -> None:
@@ -56,7 +125,12 @@ class LearnedTokens(nn.Module):
 
 
 def count_in(folder: Path) -> int:
-    """Return how many learned tokens an export holds; 0 for none."""
+    """Return how many learned tokens an export holds; 0 for none.
+
+    Example:
+        >>> count_in(Path("no export"))
+        0
+    """
     from safetensors import safe_open
 
     if not (folder / FILE).is_file():

@@ -10,19 +10,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from inbatch.errors import MissingError, UsageError
+from inbatch.models.adapters.modifier import Modifier
 from inbatch.models.adapters.quantization import dequantized
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from inbatch.models.adapters.prefix import Prefix
+    from inbatch.models.backbones.base import Backbone
 
 # peft imports it where it is installed, and on a CPU it then tells of a kernel that it could download.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -33,8 +34,10 @@ _POOLER = r"(.*\.)?pooler(\..*)?"
 
 
 @dataclass(frozen=True)
-class Lora:
+class Lora(Modifier):
     """Low-rank adaptation of a backbone's linear layers: W x + (alpha / rank) B A x, with W frozen.
+
+    An export holds it twice, and asks neither `save` nor `load` for it: added to the network's weights, and in peft's own format.
 
     Attributes:
         rank: rows of A and columns of B.
@@ -43,7 +46,15 @@ class Lora:
         targets: ends of module names, such as ``[query, value]``, or one of them; None for every linear layer of the backbone.
 
     Source: Hu et al. 2021, arXiv 2106.09685.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom(num_layers=1, lora=Lora(rank=2, targets=["query"]))
+        >>> sum(p.requires_grad for p in backbone.parameters())
+        2
     """
+
+    freezes: ClassVar[bool] = True
 
     rank: int = 8
     alpha: float = 16.0
@@ -56,12 +67,21 @@ class Lora:
         if not 0 <= self.dropout < 1:
             raise UsageError(f"expected a LoRA dropout in [0, 1); got {self.dropout}")
 
+    def attach(self, backbone: Backbone) -> None:
+        """See `Modifier.attach`."""
+        backbone.model = attach(backbone.network, self)
+
 
 def attach(network: PreTrainedModel, lora: Lora) -> PeftModel:
     """Freeze a network and put trainable adapters on its linear layers; A is drawn with torch's global generator.
 
     Raises:
         UsageError: if no module matches the targets.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> attach(TinyRandom().network, Lora(rank=2)).peft_config["default"].r
+        2
     """
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -96,6 +116,12 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
 
     The live weights are only read: merging in place and undoing it would change them by rounding, and a run that saves
     would no longer equal one that does not.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> adapted, plain = TinyRandom(lora=Lora()), TinyRandom()
+        >>> merged_state(adapted.network).keys() == plain.network.state_dict().keys()
+        True
     """
     from peft.tuners.lora import LoraLayer
 
@@ -119,7 +145,15 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def without_adapter(model: PeftModel) -> Iterator[None]:
-    """Run a network as its base; what is trainable stays as it was (peft's own switch makes every adapter trainable)."""
+    """Run a network as its base; what is trainable stays as it was (peft's own switch makes every adapter trainable).
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom(lora=Lora())
+        >>> with without_adapter(backbone.model):
+        ...     backbone.adapted
+        True
+    """
     trainable = [(p, p.requires_grad) for p in model.parameters()]
     try:
         with model.disable_adapter():
@@ -130,7 +164,13 @@ def without_adapter(model: PeftModel) -> Iterator[None]:
 
 
 def weights_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Hash names and values of tensors, in the order of the names: says whether a base is the one an adapter was trained on."""
+    """Hash names and values of tensors, in the order of the names: says whether a base is the one an adapter was trained on.
+
+    Example:
+        >>> one, other = torch.zeros(2), torch.ones(2)
+        >>> weights_sha256([("a", one), ("b", other)]) == weights_sha256([("b", other), ("a", one)])
+        True
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -139,7 +179,12 @@ def weights_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def files_sha256(folder: Path) -> str:
-    """Hash the safetensors files of a folder: what a base is known by whose weights are packed when they are loaded."""
+    """Hash the safetensors files of a folder: what a base is known by whose weights are packed when they are loaded.
+
+    Example:
+        >>> files_sha256(Path("."))[:8]
+        'e3b0c442'
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -149,13 +194,28 @@ def files_sha256(folder: Path) -> str:
 
 
 def base_sha256(network: nn.Module) -> str:
-    """Hash the parameters of a network as they are without its adapters."""
+    """Hash the parameters of a network as they are without its adapters.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> base_sha256(TinyRandom(lora=Lora()).network) == base_sha256(TinyRandom().network)
+        True
+    """
     named = ((n.replace(".base_layer", ""), p) for n, p in network.named_parameters() if ".lora_" not in n)
     return weights_sha256(named)
 
 
 def save_adapter(model: PeftModel, folder: Path, base: str) -> None:
-    """Write an adapter in peft's format, naming its base; the file is read back and must hold the live values."""
+    """Write an adapter in peft's format, naming its base; the file is read back and must hold the live values.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_adapter(TinyRandom(lora=Lora()).model, Path(folder) / "adapter", base="mine")
+        ...     sorted(path.name for path in Path(folder).rglob("*.*"))
+        ['adapter_config.json', 'adapter_model.safetensors']
+    """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -175,6 +235,14 @@ def load_adapter(network: PreTrainedModel, folder: Path) -> PeftModel:
     Raises:
         MissingError: if the folder lacks the adapter's weights.
         UsageError: if the adapter does not fit the network.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_adapter(TinyRandom(lora=Lora(rank=3)).model, Path(folder) / "adapter", base="mine")
+        ...     load_adapter(TinyRandom().network, Path(folder) / "adapter").peft_config["default"].r
+        3
     """
     from peft import PeftModel, get_peft_model_state_dict
 
@@ -216,20 +284,4 @@ def _require_equal(folder: Path, state: dict[str, Any]) -> None:
         raise UsageError(
             f"expected the adapter in {folder} to load wholly; {len(differing)} tensors differ, the first is {differing[0]}. "
             "Give the base model that it was trained on."
-        )
-
-
-def refuse_together(frozen: bool, lora: Lora | None, prefix: Prefix | None, gradient_checkpointing: bool) -> None:
-    """Refuse ways of training a backbone that exclude each other.
-
-    Raises:
-        UsageError: if frozen meets lora, or a prefix meets lora or gradient checkpointing.
-    """
-    if frozen and lora is not None:
-        raise UsageError("expected frozen or lora, got both: LoRA freezes the network itself. Drop one of the two.")
-    if prefix is not None and (lora is not None or gradient_checkpointing):
-        other = "lora" if lora is not None else "gradient_checkpointing"
-        raise UsageError(
-            f"expected prefix or {other}, got both: a prefix is trained on the frozen network as it is, in one pass. Drop one "
-            "(model.chunk_tokens bounds the memory, too)."
         )

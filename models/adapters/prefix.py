@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
+from inbatch.models.adapters.checkpointing import GradientCheckpointing
+from inbatch.models.adapters.lora import Lora
+from inbatch.models.adapters.modifier import Modifier, save_module
+from inbatch.models.record import load_module
 from inbatch.views import TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    from inbatch.models.backbones.base import Backbone
 
 # Of an export: what is trained beside the network's own weights.
 FILE = "prefix.safetensors"
 
 
 @dataclass(frozen=True)
-class Prefix:
+class Prefix(Modifier):
     """What is trained in the place of a frozen network's weights.
 
     Attributes:
@@ -29,7 +36,15 @@ class Prefix:
         projection: size of a hidden layer through which the table is computed; None trains the table itself.
 
     Source: Jiang, Zhang, Wang 2022, arXiv 2203.06875, section 3.1; Li and Liang 2021, arXiv 2101.00190.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> TinyRandom(prefix=Prefix(4)).first_text_position
+        4
     """
+
+    freezes: ClassVar[bool] = True
+    gives_positions: ClassVar[bool] = True
 
     length: int
     dropout: float | None = None
@@ -45,6 +60,56 @@ class Prefix:
                 f"expected a prefix projection of at least 1; got {self.projection}. Set prefix.projection."
             )
 
+    @property
+    def positions(self) -> int:
+        """See `Modifier.positions`."""
+        return self.length
+
+    def refuses(self, others: Sequence[Modifier]) -> str | None:
+        """See `Modifier.refuses`."""
+        for kind, option in ((Lora, "lora"), (GradientCheckpointing, "gradient_checkpointing")):
+            if any(isinstance(other, kind) for other in others):
+                return (
+                    f"expected prefix or {option}, got both: a prefix is trained on the frozen network as it is, in one pass. Drop one "
+                    "(model.chunk_tokens bounds the memory, too)."
+                )
+        return None
+
+    def attach(self, backbone: Backbone) -> None:
+        """See `Modifier.attach`."""
+        backbone.network.requires_grad_(False)
+        backbone.prefix_table = PrefixTable(self, backbone.config, backbone.max_positions)
+
+    def inputs(self, backbone: Backbone, tokens: TokenBatch, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Put the table in front of the text as a cache; see `Modifier.inputs`."""
+        table: Any = backbone.prefix_table
+        return {
+            **inputs,
+            "past_key_values": table(len(tokens), backbone.network.dtype, tokens.seeds),
+            "attention_mask": before(tokens.attention_mask, self.length),
+        }
+
+    def save(self, backbone: Backbone, folder: Path) -> None:
+        """See `Modifier.save`."""
+        save_module(backbone.prefix_table, folder / FILE)
+
+    def load(self, backbone: Backbone, folder: Path) -> None:
+        """See `Modifier.load`."""
+        load_module(backbone.prefix_table, folder / FILE)  # type: ignore[arg-type]
+
+    @staticmethod
+    def refuse_dropped(folder: Path, name: str) -> None:
+        """Refuse a folder that was exported with a prefix where none is asked for.
+
+        Raises:
+            UsageError: if so.
+        """
+        if (folder / FILE).is_file():
+            raise UsageError(
+                f"{name} was exported with a prefix, which is no part of the network: it would be dropped. Set prefix for a new one, or "
+                "name another model."
+            )
+
 
 class PrefixTable(nn.Module):
     """The trained keys and values of all layers.
@@ -56,6 +121,12 @@ class PrefixTable(nn.Module):
 
     Raises:
         UsageError: if the prefix leaves no position for a text.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> table = PrefixTable(Prefix(4), TinyRandom(num_layers=2).config, None)
+        >>> table.shape  # length, keys and values of 2 layers, heads, size
+        (4, 4, 2, 16)
     """
 
     def __init__(self, prefix: Prefix, config: PretrainedConfig, max_positions: int | None) -> None:
@@ -111,10 +182,21 @@ class PrefixTable(nn.Module):
 
 
 def seeded(tokens: TokenBatch) -> TokenBatch:
-    """Give every text a seed, so that all passes over it, in whatever chunks, draw the same dropout of a prefix."""
+    """Give every text a seed, so that all passes over it, in whatever chunks, draw the same dropout of a prefix.
+
+    Example:
+        >>> tokens = TokenBatch(torch.ones(2, 3).long(), torch.ones(2, 3).long())
+        >>> seeded(tokens).seeds.shape
+        torch.Size([2])
+    """
     return replace(tokens, seeds=torch.randint(2**62, (len(tokens),), device=tokens.input_ids.device))
 
 
 def before(attention_mask: Tensor, length: int) -> Tensor:
-    """Extend an attention mask (b, L) to the left by a prefix that all tokens see; (b, length + L)."""
+    """Extend an attention mask (b, L) to the left by a prefix that all tokens see; (b, length + L).
+
+    Example:
+        >>> before(torch.tensor([[1, 0]]), 2)
+        tensor([[1, 1, 1, 0]])
+    """
     return torch.cat([attention_mask.new_ones(len(attention_mask), length), attention_mask], 1)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from inbatch.models import huggingface
-from inbatch.models.adapters.learned_tokens import LearnedTokens
-from inbatch.models.adapters.lora import Lora, attach, refuse_together
-from inbatch.models.adapters.prefix import Prefix, PrefixTable, before
-from inbatch.models.adapters.quantization import MergeInto
+from inbatch.models.adapters.lora import Lora
+from inbatch.models.adapters.modifier import Modifier, refuse_conflicts
+from inbatch.models.adapters.prefix import Prefix
+from inbatch.models.adapters.quantization import MergeInto, Quantize, Quantized
 from inbatch.models.backbones.attention import adapt_attention
-from inbatch.models.backbones.bidirectional import sees_ahead, uncover
-from inbatch.models.backbones.eos import Eos, set_eos
+from inbatch.models.backbones.bidirectional import Bidirectional, sees_ahead
+from inbatch.models.backbones.injection import Injection, injected
 from inbatch.models.backbones.positions import first_position, positions
 from inbatch.models.heads.pooling import States
+from inbatch.models.reads import asks_attentions, asks_states, picked
 from inbatch.views import TokenBatch
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from inbatch.models.adapters.learned_tokens import LearnedTable
+    from inbatch.models.adapters.prefix import PrefixTable
+
+M = TypeVar("M", bound=Modifier)
 
 # Tokenizers without a limit say so with an astronomic number.
 _NO_LIMIT = 10**9
@@ -41,17 +46,25 @@ class Backbone(nn.Module):
         name: what the network was made from, for records.
         attention_reason: why `attention` was chosen.
         adapt: choose between sdpa and eager at each call, by device and precision (`adapt_attention`).
-        lora: train adapters instead of the network.
-        frozen: train nothing of the network. Dropout stays as the mode says: frozen is not the same as eval.
-        prefix: train keys and values in front of every layer's own, instead of the network.
-        gradient_checkpointing: recompute each layer in the backward pass (non-reentrant), for memory.
-        bidirectional: let the tokens of a decoder see those after them: in all layers, or in the last so many.
-        eos: whether the tokenizer ends each text with the end-of-text token; see `set_eos`.
-        learned_tokens: trained tokens that templates put behind a text at ``{learned}``; 0 for none.
+        modifiers: what is changed of the network and the tokenizer; attached in their order. See `modifiers_of` for the options that a
+            configuration has for them.
+
+    Raises:
+        UsageError: if two modifiers exclude each other, or one does not fit the network.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> made = TinyRandom("bert")
+        >>> backbone = Backbone(made.network, made.tokenizer, name="mine", modifiers=[Prefix(3)])
+        >>> backbone(tokenize(backbone.tokenizer, ["two", "texts"])).last.shape
+        torch.Size([2, 7, 32])
 
     Attributes:
         revision: the commit of a hub model, else None.
-        quantize: how the network's weights are quantized, else None.
+        modifiers: those that are attached.
+        learned_tokens: the input vectors of learned tokens, else None.
+        prefix_table: the keys and values of a prefix, else None.
         merge_into: which weights an export merges adapters into where they are; see `as_merged`.
         folder: that the network was loaded from, else None.
         brings_latent: whether that folder's export had latent attention, which is the encoder's.
@@ -62,11 +75,12 @@ class Backbone(nn.Module):
 
     keeps_frozen = True  # what is frozen of it comes from its name, and a checkpoint leaves it out
     revision: str | None = None
-    quantize: str | None = None
     merge_into: MergeInto = "quantized"
     folder: Path | None = None
     brings_latent: bool = False
     own_length: int | None = None
+    learned_tokens: LearnedTable | None
+    prefix_table: PrefixTable | None
 
     def __init__(
         self,
@@ -76,40 +90,54 @@ class Backbone(nn.Module):
         name: str,
         attention_reason: str = "as the network came",
         adapt: bool = False,
-        lora: Lora | None = None,
-        frozen: bool = False,
-        prefix: Prefix | None = None,
-        gradient_checkpointing: bool = False,
-        bidirectional: bool | int = False,
-        eos: Eos = "as_is",
-        learned_tokens: int = 0,
+        modifiers: Sequence[Modifier] = (),
     ):
         super().__init__()
-        refuse_together(frozen, lora, prefix, gradient_checkpointing)
-        uncover(network, bidirectional)
-        set_eos(tokenizer, eos)
+        refuse_conflicts(modifiers)
         self.tokenizer = tokenizer
         self.name = name
         self.attention_reason = attention_reason
-        self.lora = lora
-        # A decoder that was saved without its causal mask says so itself.
-        self.bidirectional = bidirectional or getattr(network.config, "is_causal", None) is False
-        self.learned_tokens = LearnedTokens(learned_tokens, network, tokenizer) if learned_tokens else None
-        if gradient_checkpointing:
-            huggingface.checkpoint_layers(network)
-        if frozen or prefix is not None:
-            network.requires_grad_(False)
-        self.model: PreTrainedModel | PeftModel = network if lora is None else attach(network, lora)
+        # In this order the parameters stand in optimizers and checkpoints.
+        self.register_module("learned_tokens", None)
+        self.model: PreTrainedModel | PeftModel = network
+        self.register_module("prefix_table", None)
         self._accepts = frozenset(inspect.signature(network.forward).parameters)
         self.first_position = first_position(network)
-        self.prefix = prefix
-        self.prefix_table: PrefixTable | None = None
-        if prefix is not None:
-            self.prefix_table = PrefixTable(prefix, network.config, self.max_positions)
+        self.modifiers: list[Modifier] = []
+        for modifier in modifiers:
+            modifier.attach(self)
+            self.modifiers.append(modifier)
         if self.max_positions is not None and tokenizer.model_max_length > _NO_LIMIT:
             tokenizer.model_max_length = self.max_positions
         self.adapts = adapt and network.config._attn_implementation == "sdpa"
         self.train()
+
+    def modifier(self, kind: type[M]) -> M | None:
+        """Return the modifier of a kind, or None."""
+        return next((modifier for modifier in self.modifiers if isinstance(modifier, kind)), None)
+
+    @property
+    def lora(self) -> Lora | None:
+        """Settings of the adapters that it was built with; None also where they came with a folder."""
+        return self.modifier(Lora)
+
+    @property
+    def prefix(self) -> Prefix | None:
+        """Settings of its prefix."""
+        return self.modifier(Prefix)
+
+    @property
+    def quantize(self) -> Quantize | None:
+        """How the network's linear layers are quantized; None for not at all."""
+        found = self.modifier(Quantized)
+        return None if found is None else found.kind
+
+    @property
+    def bidirectional(self) -> bool | int:
+        """Whether the tokens of a decoder see those after them: in all layers, or in the last so many."""
+        found = self.modifier(Bidirectional)
+        # A decoder that was saved without its causal mask says so itself.
+        return getattr(self.config, "is_causal", None) is False if found is None else found.layers
 
     @property
     def network(self) -> PreTrainedModel:
@@ -156,44 +184,57 @@ class Backbone(nn.Module):
     @property
     def first_text_position(self) -> int:
         """The position of a text's first token, behind a prefix."""
-        return self.first_position + (0 if self.prefix_table is None else self.prefix_table.length)
+        return self.first_position + sum(modifier.positions for modifier in self.modifiers)
 
     @property
     def device(self) -> torch.device:
         """Where the network lies."""
         return self.network.device
 
-    def forward(self, tokens: TokenBatch, layer: int | None = None) -> States:
+    def run_eager(self, reason: str) -> None:
+        """Compute attention step by step from here on, so that its maps can be read."""
+        self.network.set_attn_implementation("eager")
+        self.adapts, self.attention_reason = False, reason
+
+    def forward(
+        self,
+        tokens: TokenBatch,
+        layer: int | None = None,
+        reads: Collection[str] = (),
+        inject: Sequence[Injection] = (),
+    ) -> States:
         """Run the network.
 
         Args:
             tokens: (b, L), padded on either side.
             layer: also return this layer's output; 0 is that of the embeddings, -2 that of the layer before the last.
+            reads: also return these, by name; see `inbatch.models.reads.check_reads`.
+            inject: what is put into the stream of states, or taken out of it; see `injected`.
         """
-        inputs: dict[str, Any] = {"attention_mask": tokens.attention_mask}
-        if self.learned_tokens is None:
-            inputs["input_ids"] = tokens.input_ids
-        else:
-            embedding: Any = self.network.get_input_embeddings()
-            inputs["inputs_embeds"] = self.learned_tokens(embedding, tokens.input_ids)
-        inputs["token_type_ids"] = tokens.token_type_ids
-        inputs["position_ids"] = self._positions(tokens)
-        if "use_cache" in self._accepts:
-            inputs["use_cache"] = False
-        if self.prefix_table is not None:
-            inputs["past_key_values"] = self.prefix_table(len(tokens), self.network.dtype, tokens.seeds)
-            inputs["attention_mask"] = before(tokens.attention_mask, self.prefix_table.length)
+        inputs: dict[str, Any] = {
+            "input_ids": tokens.input_ids,
+            "attention_mask": tokens.attention_mask,
+            "token_type_ids": tokens.token_type_ids,
+            "position_ids": self._positions(tokens),
+            "use_cache": False,
+        }
+        for modifier in self.modifiers:
+            inputs = modifier.inputs(self, tokens, inputs)
         inputs = {key: value for key, value in inputs.items() if value is not None and key in self._accepts}
         if self.adapts:
             adapt_attention(self.network, tokens.input_ids.device)
-        output = self.network(**inputs, output_hidden_states=layer is not None, return_dict=True)
-        return States(output.last_hidden_state, None if layer is None else output.hidden_states[layer])
+        states = layer is not None or asks_states(reads)
+        maps = {"output_attentions": True} if asks_attentions(reads) else {}
+        with injected(self.network, inject):
+            output = self.network(**inputs, output_hidden_states=states, return_dict=True, **maps)
+        other = None if layer is None else output.hidden_states[layer]
+        return States(output.last_hidden_state, other, picked(reads, output))
 
     def _positions(self, tokens: TokenBatch) -> Tensor | None:
         """Count positions from each text's first token where padding or a prefix comes before it; networks count from the left edge."""
         if tokens.position_ids is not None:
             return tokens.position_ids
-        # Networks that count around padding by its id cannot do so from input vectors.
-        if self.prefix_table is not None or self.learned_tokens is not None or self.tokenizer.padding_side == "left":
+        given = any(modifier.gives_positions for modifier in self.modifiers)
+        if given or self.tokenizer.padding_side == "left":
             return positions(tokens.attention_mask, self.first_text_position)
         return None

@@ -3,15 +3,65 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from inbatch.errors import UsageError
+from inbatch.models.adapters.modifier import Modifier
+from inbatch.models.layers import layers_of
+from inbatch.models.record import RECORD, read_record
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from inbatch.models.backbones.base import Backbone
+
+
+@dataclass(frozen=True)
+class Bidirectional(Modifier):
+    """Take the causal mask off a decoder; see `uncover`.
+
+    Attributes:
+        layers: True for all of them, a number for the last so many.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> TinyRandom("llama").causal, TinyRandom("llama", bidirectional=True).causal
+        (True, False)
+    """
+
+    layers: bool | int
+
+    def attach(self, backbone: Backbone) -> None:
+        """See `Modifier.attach`."""
+        uncover(backbone.network, self.layers)
+
+
+def uncovered_layers(folder: Path, config: PretrainedConfig, asked: bool | int | None) -> bool | int:
+    """Return which layers of a network have no causal mask: those that are asked for, or those that its folder has without.
+
+    Raises:
+        UsageError: if all are asked for with it, and the folder has some without.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> uncovered_layers(Path("no export"), TinyRandom("llama").config, None)
+        False
+    """
+    # All layers are in the network's own configuration, some are in the export's record.
+    found = read_record(folder)["base"]["bidirectional"] if (folder / RECORD).is_file() else False
+    found = found or getattr(config, "is_causal", None) is False
+    if asked is False and found:
+        which = "" if found is True else f" in its last {found} layers"
+        raise UsageError(
+            f"expected bidirectional as {folder} was trained, without causal mask{which}; got false. Leave it out, or start from the "
+            "network that it was made from."
+        )
+    return found if asked is None else asked
 
 
 def uncover(network: PreTrainedModel, layers: bool | int = True) -> None:
@@ -26,6 +76,13 @@ def uncover(network: PreTrainedModel, layers: bool | int = True) -> None:
             fewer layers.
 
     Source: BehnamGhader et al. 2024, arXiv 2404.05961, section 2.1; Li and Li 2024, arXiv 2311.05296, section 3.2.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom("llama")
+        >>> uncover(backbone.network)
+        >>> all(sees_ahead(backbone.network))
+        True
     """
     name = type(network).__name__
     whole = isinstance(layers, bool)
@@ -47,12 +104,12 @@ def uncover(network: PreTrainedModel, layers: bool | int = True) -> None:
 
 def _uncover_last(network: PreTrainedModel, count: int) -> None:
     total = network.config.get_text_config().num_hidden_layers
-    stacks = [m for m in network.modules() if isinstance(m, nn.ModuleList) and len(m) == total]
-    if not 1 <= count <= total or not stacks:
+    layers = layers_of(network)
+    if not 1 <= count <= total or layers is None:
         raise UsageError(
             f"expected bidirectional to be true, false or a number of layers in [1, {total}]; got {count}. Set backbone.bidirectional."
         )
-    for layer in stacks[0][total - count :]:
+    for layer in layers[total - count :]:
         for module in layer.modules():
             if hasattr(module, "is_causal"):
                 attention: Any = module
@@ -77,7 +134,13 @@ def _of_last_query(mask: torch.Tensor | None) -> torch.Tensor | None:
 
 @torch.no_grad()
 def sees_ahead(network: PreTrainedModel) -> list[bool]:
-    """Say whether the first token's state depends on the last token, without padding and with it."""
+    """Say whether the first token's state depends on the last token, without padding and with it.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> sees_ahead(TinyRandom("llama").network)
+        [False, False]
+    """
     training = network.training
     network.eval()
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 9, 8]], device=network.device)

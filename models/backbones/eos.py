@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from inbatch.errors import UsageError
+from inbatch.models.adapters.modifier import Modifier
 from inbatch.text.templates import parse, special_tokens
 
+if TYPE_CHECKING:
+    from inbatch.models.backbones.base import Backbone
+
 Eos = Literal["as_is", "append", "none"]
+
+
+@dataclass(frozen=True)
+class EndOfText(Modifier):
+    """Whether the tokenizer ends each text with its end-of-text token; see `set_eos`.
+
+    Attributes:
+        policy: ``append``, ``none`` or ``as_is``.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> ends_with(TinyRandom("mistral", eos="append").tokenizer)
+        '</s>'
+    """
+
+    policy: Eos
+
+    def attach(self, backbone: Backbone) -> None:
+        """See `Modifier.attach`."""
+        set_eos(backbone.tokenizer, self.policy)
 
 
 def set_eos(tokenizer: Any, policy: Eos) -> None:
@@ -23,6 +48,13 @@ def set_eos(tokenizer: Any, policy: Eos) -> None:
 
     Raises:
         UsageError: if the policy is unknown, there is no such token, or the tokenizer's own rule cannot be replaced.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> tokenizer = TinyRandom("llama").tokenizer
+        >>> set_eos(tokenizer, "none")
+        >>> tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+        False
     """
     if policy not in get_args(Eos):
         raise UsageError(f"expected eos to be {', '.join(get_args(Eos))}; got {policy!r}. Set backbone.eos.")
@@ -47,7 +79,13 @@ def set_eos(tokenizer: Any, policy: Eos) -> None:
 
 
 def ends_with(tokenizer: Any) -> str | None:
-    """Return the last token that the tokenizer puts behind a text, as a string; None for nothing."""
+    """Return the last token that the tokenizer puts behind a text, as a string; None for nothing.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> ends_with(TinyRandom("bert").tokenizer)
+        '[SEP]'
+    """
     _, tail = special_tokens(tokenizer)
     return tokenizer.convert_ids_to_tokens(tail[-1]) if tail else None
 

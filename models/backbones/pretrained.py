@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
 from inbatch.errors import UsageError
 from inbatch.models import huggingface
-from inbatch.models.adapters.learned_tokens import FILE as LEARNED
-from inbatch.models.adapters.learned_tokens import count_in
+from inbatch.models.adapters.learned_tokens import LearnedTokens
 from inbatch.models.adapters.lora import Lora
-from inbatch.models.adapters.prefix import FILE as PREFIX_FILE
 from inbatch.models.adapters.prefix import Prefix
 from inbatch.models.adapters.quantization import (
     MergeInto,
     Quantize,
+    Quantized,
     check_merge_into,
-    keep_exact,
-    quantization_options,
     refuse_unpackable,
 )
 from inbatch.models.backbones.attention import Attention, choose_attention, unless_flash_unfit
 from inbatch.models.backbones.base import Backbone
+from inbatch.models.backbones.bidirectional import uncovered_layers
 from inbatch.models.backbones.eos import Eos
+from inbatch.models.backbones.modifiers import modifiers_of
 from inbatch.models.backbones.tiny import ENCODERS, Kind, tiny_config, tiny_tokenizer
 from inbatch.models.backbones.truncation import own_length
+from inbatch.models.dropout import set_dropout
 from inbatch.models.heads.latent_attention import FILE as LATENT
 from inbatch.models.locate import locate
-from inbatch.models.record import load_module
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 __all__ = ["Backbone", "Pretrained", "TinyRandom"]
 
@@ -64,6 +59,14 @@ class Pretrained(Backbone):
     Raises:
         MissingError: if the model is not here and cannot be fetched.
         UsageError: if its files, or these options, do not fit it.
+
+    Example:
+        >>> import tempfile
+        >>> made = TinyRandom("llama")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = made.network.save_pretrained(folder), made.tokenizer.save_pretrained(folder)
+        ...     Pretrained(folder, layers=1).hidden_size
+        32
     """
 
     def __init__(
@@ -85,42 +88,25 @@ class Pretrained(Backbone):
     ):
         check_merge_into(merge_into)
         folder = locate(name)
-        if prefix is None and (folder / PREFIX_FILE).is_file():
-            raise UsageError(
-                f"{name} was exported with a prefix, which is no part of the network: it would be dropped. Set prefix for a new one, or "
-                "name another model."
-            )
-        learned_tokens = _learned_tokens(folder, name, learned_tokens)
+        if prefix is None:
+            Prefix.refuse_dropped(folder, name)
+        learned = LearnedTokens.of(folder, name, learned_tokens)
         weights = torch_dtype(dtype)
-        quantization = quantization_options(quantize, weights, trained=lora is None and prefix is None and not frozen)
-        implementation, reason = choose_attention(attention, weights)
         config = huggingface.load_config(folder, name, layers=layers, dropout=dropout)
-        bidirectional = _bidirectional(folder, config, bidirectional)
+        seen = uncovered_layers(folder, config, bidirectional)
+        modifiers = modifiers_of(seen, eos, learned, gradient_checkpointing, frozen, lora, prefix, quantize)
+        quantized = next((modifier for modifier in modifiers if isinstance(modifier, Quantized)), None)
+        quantization = None if quantized is None else quantized.loading(weights)
+        implementation, reason = choose_attention(attention, weights)
         if implementation == "flash_attention_2" and attention == "auto":
-            implementation, reason = unless_flash_unfit(huggingface.network_class(config), bidirectional, reason)
-        if quantization:
+            implementation, reason = unless_flash_unfit(huggingface.network_class(config), seen, reason)
+        if quantization is not None:
             refuse_unpackable(config)
         network = huggingface.load_network(folder, name, config, weights, implementation, quantization=quantization)
-        keep_exact(network)
         tokenizer = huggingface.load_tokenizer(folder)
         length = own_length(folder, tokenizer)
-        super().__init__(
-            network,
-            tokenizer,
-            name=str(name),
-            attention_reason=reason,
-            adapt=attention == "auto",
-            lora=lora,
-            frozen=frozen,
-            prefix=prefix,
-            gradient_checkpointing=gradient_checkpointing,
-            bidirectional=bidirectional,
-            eos=eos,
-            learned_tokens=learned_tokens,
-        )
-        if self.learned_tokens is not None and (folder / LEARNED).is_file():
-            load_module(self.learned_tokens, folder / LEARNED)
-        self.quantize = quantize
+        adapt = attention == "auto"
+        super().__init__(network, tokenizer, name=str(name), attention_reason=reason, adapt=adapt, modifiers=modifiers)
         self.merge_into = merge_into
         self.folder = folder
         self.own_length = length
@@ -150,6 +136,10 @@ class TinyRandom(Backbone):
         gradient_checkpointing: as in `Pretrained`.
         eos: as in `Pretrained`.
         learned_tokens: as in `Pretrained`.
+
+    Example:
+        >>> TinyRandom("qwen3", hidden_size=16).hidden_size
+        16
     """
 
     def __init__(
@@ -185,48 +175,12 @@ class TinyRandom(Backbone):
             max_length=max_length,
         )
         if dropout is not None:
-            huggingface.set_dropout(config, dropout)
+            set_dropout(config, dropout)
         network = huggingface.random_network(config, seed, weights, implementation)
-        super().__init__(
-            network,
-            tokenizer,
-            name=f"TinyRandom(kind={kind!r}, seed={seed})",
-            attention_reason=reason,
-            adapt=attention == "auto",
-            lora=lora,
-            frozen=frozen,
-            prefix=prefix,
-            gradient_checkpointing=gradient_checkpointing,
-            bidirectional=bidirectional,
-            eos=eos,
-            learned_tokens=learned_tokens,
-        )
-
-
-def _bidirectional(folder: Path, config: PretrainedConfig, asked: bool | int | None) -> bool | int:
-    """Return which layers of a network have no causal mask: those that are asked for, or those that its folder has without."""
-    from inbatch.models.record import RECORD, read_record
-
-    # All layers are in the network's own configuration, some are in the export's record.
-    found = read_record(folder)["base"]["bidirectional"] if (folder / RECORD).is_file() else False
-    found = found or getattr(config, "is_causal", None) is False
-    if asked is False and found:
-        which = "" if found is True else f" in its last {found} layers"
-        raise UsageError(
-            f"expected bidirectional as {folder} was trained, without causal mask{which}; got false. Leave it out, or start from the "
-            "network that it was made from."
-        )
-    return found if asked is None else asked
-
-
-def _learned_tokens(folder: Path, name: str, asked: int) -> int:
-    """Return how many learned tokens a backbone has: as many folder holds, or as many asked for."""
-    found = count_in(folder)
-    if found and asked not in (0, found):
-        raise UsageError(
-            f"expected learned_tokens of {found}, which {name} was exported with, or none; got {asked}. Set backbone.learned_tokens."
-        )
-    return found or asked
+        learned = LearnedTokens(learned_tokens) if learned_tokens else None
+        modifiers = modifiers_of(bidirectional, eos, learned, gradient_checkpointing, frozen, lora, prefix)
+        name, adapt = f"TinyRandom(kind={kind!r}, seed={seed})", attention == "auto"
+        super().__init__(network, tokenizer, name=name, attention_reason=reason, adapt=adapt, modifiers=modifiers)
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -234,6 +188,10 @@ def torch_dtype(name: str) -> torch.dtype:
 
     Raises:
         UsageError: if there is no such dtype for weights.
+
+    Example:
+        >>> torch_dtype("bfloat16")
+        torch.bfloat16
     """
     if name not in get_args(Dtype):
         raise UsageError(f"expected dtype to be one of {', '.join(get_args(Dtype))}; got {name!r}")

@@ -49,7 +49,12 @@ _AROUND: dict[str, tuple[str, str]] = {
 
 
 def tiny_tokenizer(kind: Kind, max_length: int, padding_side: str) -> PreTrainedTokenizerBase:
-    """Build a byte-level tokenizer: any text is one token a byte, between the special tokens of the kind's family."""
+    """Build a byte-level tokenizer: any text is one token a byte, between the special tokens of the kind's family.
+
+    Example:
+        >>> tiny_tokenizer("bert", 16, "right").tokenize("ab")
+        ['a', 'b']
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -88,7 +93,13 @@ def tiny_config(
     num_heads: int,
     max_length: int,
 ) -> PretrainedConfig:
-    """Build the configuration of a tiny backbone that fits a tiny tokenizer."""
+    """Build the configuration of a tiny backbone that fits a tiny tokenizer.
+
+    Example:
+        >>> tokenizer = tiny_tokenizer("bert", 16, "right")
+        >>> tiny_config("bert", tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=16).hidden_size
+        8
+    """
     from transformers import AutoConfig
 
     # RoBERTa counts positions from pad_token_id + 1.

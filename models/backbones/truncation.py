@@ -20,6 +20,11 @@ def own_length(folder: Path, tokenizer: Any) -> int | None:
     Args:
         folder: of a network.
         tokenizer: as it was loaded from there, before its first text, which replaces the truncation.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> own_length(Path("no export"), TinyRandom().tokenizer) is None
+        True
     """
     if (folder / RECORD).is_file():
         return read_json(folder / RECORD).get("max_length")

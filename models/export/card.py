@@ -18,7 +18,12 @@ _PACKAGES = ("inbatch", "torch", "transformers", "tokenizers", "peft")
 
 
 def package_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that embeddings depend on."""
+    """Return the installed versions of the packages that embeddings depend on.
+
+    Example:
+        >>> "torch" in package_versions()
+        True
+    """
     found = {}
     for name in _PACKAGES:
         try:
@@ -36,6 +41,12 @@ def model_card(encoder: Encoder, facts: dict[str, Any], obstacle: str | None) ->
         facts: how it was trained; ``data``, ``loss``, ``negatives``, ``scores`` (a mapping) and ``commit`` are named as not
             recorded where they are missing, others are added as they are.
         obstacle: why sentence-transformers cannot express the encoder; None if it can.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> "mean" in model_card(Encoder(TinyRandom()), {}, None)
+        True
     """
     return (
         "\n\n".join(
@@ -112,7 +123,12 @@ def _bidirectional(layers: bool | int) -> str:
 
 
 def expressible_prompts(prompts: dict[str, str]) -> dict[str, str]:
-    """Return the prompts that sentence-transformers knows by name: those without a place for an instruction."""
+    """Return the prompts that sentence-transformers knows by name: those without a place for an instruction.
+
+    Example:
+        >>> expressible_prompts({"query": "find: ", "task": "{instruction}: "})
+        {'query': 'find: '}
+    """
     return {name: prompt for name, prompt in prompts.items() if INSTRUCTION not in prompt}
 
 

@@ -23,6 +23,15 @@ class ExportedDense(Dense):
     Raises:
         MissingError: if it is not here and cannot be fetched.
         UsageError: if it has no dense head.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Encoder(TinyRandom(), head=Dense(32, 8)).save_pretrained(folder)
+        ...     ExportedDense(folder).out_features
+        8
     """
 
     def __init__(self, name: str) -> None:
@@ -46,6 +55,15 @@ class ExportedLatentAttention(LatentAttention):
     Raises:
         MissingError: if it is not here and cannot be fetched.
         UsageError: if it has no latent attention.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Encoder(TinyRandom(), latent=LatentAttention(32, latents=4)).save_pretrained(folder)
+        ...     ExportedLatentAttention(folder).latents.shape
+        torch.Size([4, 32])
     """
 
     def __init__(self, name: str) -> None:

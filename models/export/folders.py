@@ -22,6 +22,14 @@ def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``target`` to fill; at the end it is flushed to disk and takes the target's place.
 
     If the body raises, the temporary folder is removed and the target stays as it was.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "export") as temporary:
+        ...         _ = (temporary / "a.txt").write_text("new")
+        ...     (Path(folder) / "export" / "a.txt").read_text()
+        'new'
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)

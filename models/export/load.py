@@ -43,6 +43,14 @@ def load_encoder(
     Raises:
         MissingError: if a file or a base is not there.
         UsageError: if the folder holds what an `Encoder` cannot express, or ``pooling`` contradicts it.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Encoder(TinyRandom(), pooling="cls").save_pretrained(folder)
+        ...     load_encoder(folder).pooling
+        'cls'
     """
     folder = locate(name)
     kind = folder_kind(folder)
@@ -74,7 +82,12 @@ def load_encoder(
 
 
 def folder_kind(folder: Path) -> Kind:
-    """Say what a folder holds: our export, an adapter alone, a sentence-transformers folder, or a plain network."""
+    """Say what a folder holds: our export, an adapter alone, a sentence-transformers folder, or a plain network.
+
+    Example:
+        >>> folder_kind(Path("nothing"))
+        'plain'
+    """
     if (folder / RECORD).is_file():
         return read_record(folder)["kind"]
     if (folder / MODULES).is_file():

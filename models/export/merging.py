@@ -11,7 +11,7 @@ import torch
 
 from inbatch.models import huggingface
 from inbatch.models.adapters.lora import load_adapter
-from inbatch.models.adapters.quantization import plain_config
+from inbatch.models.adapters.quantization import Quantized, plain_config
 from inbatch.models.backbones.bidirectional import uncover
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 def merges_elsewhere(backbone: Backbone) -> bool:
-    """Say whether an export merges adapters into other weights than they were trained on, so that it embeds otherwise than in training."""
+    """Say whether an export merges adapters into other weights than they were trained on, so that it embeds otherwise than in training.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> merges_elsewhere(TinyRandom())
+        False
+    """
     return backbone.adapted and backbone.quantize is not None and backbone.merge_into == "unquantized"
 
 
@@ -35,16 +41,24 @@ def as_merged(backbone: Backbone, adapter: Path) -> Iterator[None]:
     Args:
         backbone: of the encoder that is exported.
         adapter: folder in which its adapter has been saved.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom()
+        >>> with as_merged(backbone, Path("adapter")):
+        ...     backbone.adapted
+        False
     """
     if not merges_elsewhere(backbone):
         yield
         return
-    live, quantize = backbone.model, backbone.quantize
-    backbone.model, backbone.quantize = _unquantized(backbone, adapter), None
+    live, modifiers = backbone.model, backbone.modifiers
+    backbone.model = _unquantized(backbone, adapter)
+    backbone.modifiers = [modifier for modifier in modifiers if not isinstance(modifier, Quantized)]
     try:
         yield
     finally:
-        backbone.model, backbone.quantize = live, quantize
+        backbone.model, backbone.modifiers = live, modifiers
 
 
 def _unquantized(backbone: Backbone, adapter: Path) -> PeftModel:

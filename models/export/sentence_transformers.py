@@ -46,6 +46,10 @@ class Layout:
         network: the sub-folder of the network, "" for the folder itself.
         default_prompt: name of the prompt put before every text that asks for none.
         similarity: the name of what sentence-transformers compares vectors by; None if it is not said.
+
+    Example:
+        >>> Layout("mean", True, 128, {}, None).network
+        ''
     """
 
     pooling: str
@@ -59,7 +63,14 @@ class Layout:
 
 
 def obstacle_of(encoder: Encoder) -> str | None:
-    """Say why this layout cannot express an encoder; None if it can."""
+    """Say why this layout cannot express an encoder; None if it can.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> obstacle_of(Encoder(TinyRandom())) is None
+        True
+    """
     if encoder.pooling not in EXPRESSIBLE:
         return f"it has no pooling `{encoder.pooling}`"
     if encoder.backbone.prefix is not None:
@@ -82,7 +93,15 @@ def obstacle_of(encoder: Encoder) -> str | None:
 
 
 def write_layout(folder: Path, layout: Layout, hidden_size: int) -> None:
-    """Write the files around a network that lies in ``folder`` itself."""
+    """Write the files around a network that lies in ``folder`` itself.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_layout(Path(folder), Layout("cls", True, 128, {}, None), 32)
+        ...     (Path(folder) / "modules.json").is_file()
+        True
+    """
     import transformers
 
     steps = [("", "Transformer"), ("1_Pooling", "Pooling")]
@@ -117,7 +136,15 @@ def write_layout(folder: Path, layout: Layout, hidden_size: int) -> None:
 
 
 def write_refusal(folder: Path) -> None:
-    """Keep sentence-transformers from loading a folder that it cannot express: it would take mean pooling and no prompts."""
+    """Keep sentence-transformers from loading a folder that it cannot express: it would take mean pooling and no prompts.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_refusal(Path(folder))
+        ...     refuses(Path(folder))
+        True
+    """
     write_json(folder / MODULES, [{"idx": 0, "name": "0", "path": "", "type": REFUSAL}])
 
 
@@ -131,6 +158,15 @@ def read_layout(folder: Path) -> Layout:
 
     Raises:
         UsageError: if the folder holds a module or a setting that an `Encoder` cannot express; it is named.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Encoder(TinyRandom(), pooling="cls").save_pretrained(folder)
+        ...     read_layout(Path(folder)).pooling
+        'cls'
     """
     steps = [(str(module.get("type", "")), str(module.get("path", ""))) for module in read_json(folder / MODULES)]
     kinds = [_kind(kind) for kind, _ in steps]
@@ -159,7 +195,15 @@ def read_layout(folder: Path) -> Layout:
 
 
 def write_dense(folder: Path, head: Dense) -> None:
-    """Write a head as a Dense module."""
+    """Write a head as a Dense module.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_dense(Path(folder) / "head", Dense(4, 2))
+        ...     read_dense(Path(folder) / "head").out_features
+        2
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
@@ -180,6 +224,13 @@ def read_dense(folder: Path) -> Dense:
     Raises:
         MissingError: if its weights are not there as safetensors.
         UsageError: if it does what `Dense` cannot, or its weights do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_dense(Path(folder) / "head", Dense(4, 2))
+        ...     read_dense(Path(folder) / "head").in_features
+        4
     """
     from safetensors.torch import load_file
 

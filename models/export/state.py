@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inbatch.models.adapters.learned_tokens import FILE as LEARNED
-from inbatch.models.adapters.prefix import FILE as PREFIX
+from inbatch.models.adapters.modifier import save_module
 from inbatch.models.adapters.prefix import Prefix
 from inbatch.models.heads.dense import MLMTransform
 from inbatch.models.heads.latent_attention import FILE as LATENT
@@ -16,8 +15,6 @@ from inbatch.models.heads.template_bias import TemplateBias
 from inbatch.models.record import load_module
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from inbatch.models.encoder import Encoder
 
 TRANSFORM = "mlm_transform.safetensors"
@@ -26,7 +23,14 @@ _PLAIN = ("default_prompt", "one_string_at_test", "period_at_test", "one_string"
 
 
 def describe_parts(encoder: Encoder) -> dict[str, Any]:
-    """Return the record's entries of these parts."""
+    """Return the record's entries of these parts.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> describe_parts(Encoder(TinyRandom("llama", learned_tokens=2)))["learned_tokens"]
+        2
+    """
     correction, head, prefix = encoder.correction, encoder.head, encoder.backbone.prefix
     learned = encoder.backbone.learned_tokens
     switches = ("template_bias_at_test", "after_head", "bias_gradient", "delta_positions")
@@ -43,31 +47,49 @@ def describe_parts(encoder: Encoder) -> dict[str, Any]:
 
 
 def write_parts(folder: Path, encoder: Encoder) -> None:
-    """Write the weights of these parts, where the encoder has them."""
-    backbone = encoder.backbone
-    for module, file in ((backbone.prefix_table, PREFIX), (backbone.learned_tokens, LEARNED), (encoder.latent, LATENT)):
-        if module is not None:
-            _save(module, folder / file)
+    """Write the weights of these parts, where the encoder has them.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_parts(Path(folder), Encoder(TinyRandom(prefix=Prefix(2))))
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['prefix.safetensors']
+    """
+    for modifier in encoder.backbone.modifiers:
+        modifier.save(encoder.backbone, folder)
+    if encoder.latent is not None:
+        save_module(encoder.latent, folder / LATENT)
     if isinstance(encoder.head, MLMTransform):
-        _save(encoder.head, folder / TRANSFORM)
+        save_module(encoder.head, folder / TRANSFORM)
 
 
 def read_prefix(record: dict[str, Any]) -> Prefix | None:
-    """Return the settings of a record's prefix; the table's weights follow by `read_parts`."""
+    """Return the settings of a record's prefix; the table's weights follow by `read_parts`.
+
+    Example:
+        >>> read_prefix({"prefix": {"length": 3}})
+        Prefix(length=3, dropout=None, projection=None)
+    """
     found = record.get("prefix")
     return None if found is None else Prefix(**found)
 
 
 def read_parts(folder: Path, record: dict[str, Any], backbone: Any) -> dict[str, Any]:
-    """Load the prefix into a backbone, and return the arguments of `Encoder` that the record holds beyond the plain ones.
+    """Load what the modifiers of a backbone wrote, and return the arguments of `Encoder` that the record holds beyond the plain ones.
 
     Raises:
         MissingError: if weights of the record are not there.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> read_parts(Path("export"), {"period_at_test": True}, TinyRandom())
+        {'period_at_test': True}
     """
-    if backbone.prefix_table is not None:
-        load_module(backbone.prefix_table, folder / PREFIX)
-    if backbone.learned_tokens is not None:
-        load_module(backbone.learned_tokens, folder / LEARNED)
+    for modifier in backbone.modifiers:
+        modifier.load(backbone, folder)
     found: dict[str, Any] = {name: record[name] for name in _PLAIN if name in record}
     if record.get("latent") is not None:
         found["latent"] = LatentAttention(**record["latent"])
@@ -78,10 +100,3 @@ def read_parts(folder: Path, record: dict[str, Any], backbone: Any) -> dict[str,
         found["head"] = MLMTransform(**record["mlm_transform"])
         load_module(found["head"], folder / TRANSFORM)
     return found
-
-
-def _save(module: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt"})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from inbatch.errors import InbatchError, UsageError
 from inbatch.models.adapters.lora import base_sha256, files_sha256, merged_state, save_adapter, without_adapter
 from inbatch.models.adapters.quantization import is_quantized, plain_network
 from inbatch.models.export.card import expressible_prompts, model_card, package_versions
+from inbatch.models.export.exact_arithmetic import exact_arithmetic
 from inbatch.models.export.folders import replacing
 from inbatch.models.export.load import load_encoder
 from inbatch.models.export.merging import as_merged
@@ -65,6 +64,10 @@ class Export:
             were merged into unquantized weights, the live encoder is that on those (`as_merged`).
         adapter_effect: the same between the encoder with and without its adapter; None without one. 0 means that the export
             equals its base.
+
+    Example:
+        >>> Export(Path("export"), None, 0.0, None).obstacle is None
+        True
     """
 
     folder: Path
@@ -88,6 +91,14 @@ def export(encoder: Encoder, folder: str | Path, facts: dict[str, Any] | None = 
     Raises:
         UsageError: if the folder holds something else.
         InbatchError: if the reloaded encoder differs.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export(Encoder(TinyRandom()), folder).difference < TOLERANCE
+        True
     """
     target = Path(folder).expanduser().absolute()
     _refuse_to_overwrite(target)
@@ -222,7 +233,14 @@ def _prompt_names(encoder: Encoder) -> list[str | None]:
 
 
 def probe(encoder: Encoder, prompt_name: str | None = None) -> Tensor:
-    """Embed the probes, with a prompt or with the first that the encoder can embed with."""
+    """Embed the probes, with a prompt or with the first that the encoder can embed with.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> probe(Encoder(TinyRandom())).shape
+        torch.Size([5, 32])
+    """
     texts = list(PROBES)
     prompt_name = prompt_name or _prompt_names(encoder)[0]
     name = prompt_name or encoder.default_prompt
@@ -240,18 +258,6 @@ def probe(encoder: Encoder, prompt_name: str | None = None) -> Tensor:
 def _difference(a: Tensor, b: Tensor) -> float:
     norm = a.norm(dim=1, keepdim=True).clamp(min=torch.finfo(a.dtype).tiny)
     return float(((a - b).abs() / norm).max())
-
-
-@contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Leave autocast and reduced float32 products aside, so that a difference shows the weights and not the arithmetic."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 def _portable_tokenizer(encoder: Encoder) -> Any:

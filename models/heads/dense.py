@@ -30,6 +30,10 @@ class Dense(nn.Module):
         UsageError: if activation or draw is unknown.
 
     Source: Gao et al. 2021, arXiv 2104.08821, section 6.1; ``MLPLayer`` of the released code.
+
+    Example:
+        >>> Dense(4, 2)(torch.ones(3, 4)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(
@@ -81,6 +85,10 @@ class MLMTransform(nn.Module):
         UsageError: if its head has no such transform, or another size.
 
     Source: Jiang et al. 2022, arXiv 2201.04337: ``org_mlp`` of the released code, which supervised PromptBERT keeps at test.
+
+    Example:
+        >>> MLMTransform(4)(torch.ones(3, 4)).shape
+        torch.Size([3, 4])
     """
 
     def __init__(self, in_features: int, name: str | None = None, eps: float = 1e-12) -> None:

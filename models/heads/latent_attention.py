@@ -28,6 +28,10 @@ class LatentAttention(nn.Module):
 
     Source: Lee et al. 2024, arXiv 2405.17428, section 3.1, eq. 1 and 2, with r = 512 and 8 heads for h = 4,096. The paper draws no
     residuals and no norms, the released code has both.
+
+    Example:
+        >>> LatentAttention(8, latents=4, heads=2)(torch.ones(2, 3, 8)).shape
+        torch.Size([2, 3, 8])
     """
 
     def __init__(self, hidden_size: int, latents: int = 512, heads: int = 8, mlp_ratio: int = 4) -> None:

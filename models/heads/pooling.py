@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -22,14 +22,29 @@ class States:
     Attributes:
         last: (b, L, h), output of the last layer.
         other: (b, L, h), output of another layer, for the poolings that `OTHER_LAYER` names; None unless it was asked for.
+        reads: what an objective reads beside them, by name; see `inbatch.models.reads.picked`.
+
+    Example:
+        >>> States(torch.ones(1, 2, 3)).other is None
+        True
     """
 
     last: Tensor
     other: Tensor | None = None
+    reads: dict[str, Tensor] = field(default_factory=dict)
 
 
 def mean(states: States, tokens: TokenBatch) -> Tensor:
-    """Average the last layer over the tokens, summed in at least float32; (b, h)."""
+    """Average the last layer over the tokens, summed in at least float32; (b, h).
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom()
+        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
+        >>> mean(backbone(tokens), tokens).shape
+        torch.Size([2, 32])
+    """
     return _average(states.last, tokens.attention_mask)
 
 
@@ -37,6 +52,14 @@ def first_last(states: States, tokens: TokenBatch) -> Tensor:
     """Average (h_1 + h_L) / 2 over the tokens, h_1 the output of the first layer; (b, h).
 
     Source: Su et al. 2021, arXiv 2103.15316; ``avg_first_last`` of SimCSE's code as it is now. See `first_last_h0`.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom()
+        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
+        >>> first_last(backbone(tokens, layer=1), tokens).shape
+        torch.Size([2, 32])
     """
     return _average_with(states, tokens, "first_last")
 
@@ -45,6 +68,14 @@ def first_last_h0(states: States, tokens: TokenBatch) -> Tensor:
     """Average (h_0 + h_L) / 2 over the tokens, h_0 the output of the embeddings, before any layer; (b, h).
 
     Source: ``avg_first_last`` of SimCSE's code at the time of the paper, and of DiffCSE's, PromCSE's and PromptBERT's.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom()
+        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
+        >>> first_last_h0(backbone(tokens, layer=0), tokens).shape
+        torch.Size([2, 32])
     """
     return _average_with(states, tokens, "first_last_h0")
 
@@ -55,23 +86,58 @@ def avg_top2(states: States, tokens: TokenBatch) -> Tensor:
     A decoder's h_L has passed its last norm, h_(L-1) has not.
 
     Source: ``avg_top2`` of SimCSE's released code.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom()
+        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
+        >>> avg_top2(backbone(tokens, layer=-2), tokens).shape
+        torch.Size([2, 32])
     """
     return _average_with(states, tokens, "avg_top2")
 
 
 def cls(states: States, tokens: TokenBatch) -> Tensor:
-    """Take the last layer at the first token that is not padding; (b, h)."""
+    """Take the last layer at the first token that is not padding; (b, h).
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom()
+        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
+        >>> cls(backbone(tokens), tokens).shape
+        torch.Size([2, 32])
+    """
     return _pick(states.last, tokens.attention_mask.int().argmax(1))
 
 
 def last(states: States, tokens: TokenBatch) -> Tensor:
-    """Take the last layer at the last token that is not padding; (b, h)."""
+    """Take the last layer at the last token that is not padding; (b, h).
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom()
+        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
+        >>> last(backbone(tokens), tokens).shape
+        torch.Size([2, 32])
+    """
     mask = tokens.attention_mask.int()
     return _pick(states.last, mask.shape[1] - 1 - mask.flip(1).argmax(1))
 
 
 def mask(states: States, tokens: TokenBatch) -> Tensor:
-    """Take the last layer at slot ``mask``; (b, h). See `with_mask_slot`."""
+    """Take the last layer at slot ``mask``; (b, h). See `with_mask_slot`.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom()
+        >>> tokens = tokenize(backbone.tokenizer, ["a text"], prompt="{text} is {mask}")
+        >>> mask(backbone(tokens), tokens).shape
+        torch.Size([1, 32])
+    """
     return _pick(states.last, tokens.slots["mask"])
 
 
@@ -81,6 +147,14 @@ def mean_text(states: States, tokens: TokenBatch) -> Tensor:
     In an echo these are the tokens of the last copy. A text that has none, as a blank, is pooled over all its tokens.
 
     Source: Lee et al. 2024, arXiv 2405.17428, section 4.2 (instructions masked out); Springer et al. 2024, arXiv 2402.15449.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom()
+        >>> tokens = tokenize(backbone.tokenizer, ["a text"], prompt="{text} is {mask}")
+        >>> mean_text(backbone(tokens), tokens).shape
+        torch.Size([1, 32])
     """
     start, stop = tokens.slots["text"].unbind(1)
     place = torch.arange(tokens.input_ids.shape[1], device=start.device)
@@ -92,13 +166,30 @@ def learned(states: States, tokens: TokenBatch) -> Tensor:
     """Average the last layer over slot ``learned``, the learned tokens behind the text; (b, h).
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom("llama", learned_tokens=2)
+        >>> tokens = tokenize(backbone.tokenizer, ["a text"], prompt="{text}{learned}")
+        >>> learned(backbone(tokens), tokens).shape
+        torch.Size([1, 32])
     """
     found = at_learned(states, tokens)
     return found.to(torch.promote_types(found.dtype, torch.float32)).mean(1)
 
 
 def at_learned(states: States, tokens: TokenBatch) -> Tensor:
-    """Take the last layer at slot ``learned``; (b, k, h)."""
+    """Take the last layer at slot ``learned``; (b, k, h).
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> backbone = TinyRandom("llama", learned_tokens=2)
+        >>> tokens = tokenize(backbone.tokenizer, ["a text"], prompt="{text}{learned}")
+        >>> at_learned(backbone(tokens), tokens).shape
+        torch.Size([1, 2, 32])
+    """
     place = tokens.slots["learned"].unsqueeze(-1).expand(-1, -1, states.last.shape[-1])
     return states.last.gather(1, place)
 
@@ -127,6 +218,11 @@ def with_mask_slot(tokens: TokenBatch, mask_token_id: int) -> TokenBatch:
 
     Raises:
         UsageError: if a text has no mask token, or several.
+
+    Example:
+        >>> tokens = TokenBatch(torch.tensor([[5, 9, 6]]), torch.ones(1, 3).long())
+        >>> with_mask_slot(tokens, 9).slots["mask"]
+        tensor([1])
     """
     if "mask" in tokens.slots:
         return tokens

@@ -15,6 +15,11 @@ class BatchNormProjector(nn.Module):
         in_features: the backbone's hidden size h.
 
     Source: Chuang et al. 2022, arXiv 2204.10298, appendix; weights are drawn from N(0, 0.02), as released.
+
+    Example:
+        >>> import torch
+        >>> BatchNormProjector(4)(torch.rand(3, 4)).shape
+        torch.Size([3, 4])
     """
 
     def __init__(self, in_features: int) -> None:

@@ -35,6 +35,14 @@ class TemplateBias(nn.Module):
         UsageError: if delta_positions is unknown.
 
     Source: Jiang et al. 2022, arXiv 2201.04337, section 4.2.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.text.templates import parse
+        >>> backbone = TinyRandom()
+        >>> template = parse(backbone.tokenizer, "{text} is {mask}")
+        >>> TemplateBias()(backbone, template, torch.tensor([3, 5])).shape
+        torch.Size([2, 32])
     """
 
     def __init__(

@@ -11,6 +11,8 @@ from inbatch.models import huggingface
 from inbatch.models.backbones.attention import Attention, choose_attention, unless_flash_unfit
 from inbatch.models.backbones.pretrained import Dtype, torch_dtype
 from inbatch.models.backbones.tiny import Kind, tiny_config, tiny_tokenizer
+from inbatch.models.dropout import drop_nothing
+from inbatch.models.layers import checkpoint_layers
 from inbatch.models.locate import locate
 from inbatch.views import TokenBatch
 
@@ -29,6 +31,10 @@ class Decoder(nn.Module):
             follows: without ``dropout`` its rates must be 0.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.2.
+
+    Example:
+        >>> TinyDecoder(max_length=64).max_positions
+        64
     """
 
     keeps_frozen = True
@@ -42,7 +48,7 @@ class Decoder(nn.Module):
         self.dropout = dropout
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
-            huggingface.checkpoint_layers(network)
+            checkpoint_layers(network)
         self.train()  # a trainer keeps the mode that it finds
 
     @property
@@ -99,7 +105,7 @@ class PretrainedDecoder(Decoder):
         implementation, reason = choose_attention(attention, torch_dtype(dtype))
         config = huggingface.load_config(folder, name, layers=None, dropout=None)
         if gradient_checkpointing and not dropout:
-            huggingface.drop_nothing(config)
+            drop_nothing(config)
         if implementation == "flash_attention_2" and attention == "auto":
             implementation, _ = unless_flash_unfit(huggingface.class_for(config, "causal_lm"), False, reason)
         network = huggingface.load_network(folder, name, config, torch_dtype(dtype), implementation, "causal_lm")
@@ -115,6 +121,10 @@ class TinyDecoder(Decoder):
         num_layers: of its network.
         seed: of the weights.
         max_length: positions.
+
+    Example:
+        >>> TinyDecoder(hidden_size=16).hidden_size
+        16
     """
 
     def __init__(

@@ -25,6 +25,11 @@ class Discriminator(nn.Module):
         UsageError: if the network has no such module.
 
     Source: Chuang et al. 2022, arXiv 2204.10298, section 3; class 1 is "replaced".
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> any(p.requires_grad for p in Discriminator(TinyRandom()).parameters())
+        True
     """
 
     def __init__(self, backbone: Backbone) -> None:

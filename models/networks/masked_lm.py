@@ -25,6 +25,10 @@ class Generator(nn.Module):
         tokenizer: its own.
         dropout: leave its dropout on while training, as released: DiffCSE's generator is frozen, and yet in train mode.
         sample: draw each token from the predicted distribution, as the paper says; False takes the most probable one, as released.
+
+    Example:
+        >>> any(p.requires_grad for p in TinyGenerator().parameters())
+        False
     """
 
     keeps_frozen = True
@@ -82,6 +86,15 @@ class EncoderGenerator(Generator):
 
     Raises:
         MissingError: if the model is not here and cannot be fetched.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Encoder(TinyRandom()).save_pretrained(folder)
+        ...     EncoderGenerator(folder).tokenizer.mask_token
+        '[MASK]'
     """
 
     def __init__(self, name: str, dropout: bool = True) -> None:
@@ -100,6 +113,10 @@ class TinyGenerator(Generator):
         seed: of the weights.
         dropout: as in `Generator`.
         sample: as in `Generator`.
+
+    Example:
+        >>> TinyGenerator("roberta").tokenizer.mask_token
+        '<mask>'
     """
 
     def __init__(
@@ -134,6 +151,10 @@ class MaskedLMHead(nn.Module):
 
     Raises:
         UsageError: if its head is not one module of the network, as it is in BERT and RoBERTa.
+
+    Example:
+        >>> TinyHead()(torch.ones(2, 32)).shape[0]
+        2
     """
 
     def __init__(self, network: Any, tokenizer: Any) -> None:
@@ -174,6 +195,10 @@ class TinyHead(MaskedLMHead):
         kind: bert or roberta.
         hidden_size: the backbone's.
         seed: of the weights.
+
+    Example:
+        >>> TinyHead("roberta").tokenizer.mask_token
+        '<mask>'
     """
 
     def __init__(self, kind: Kind = "bert", hidden_size: int = 32, seed: int = 2) -> None:

@@ -26,6 +26,15 @@ class Reference(nn.Module):
     Raises:
         MissingError: if the model is not here and cannot be fetched.
         UsageError: if it subtracts a template's bias.
+
+    Example:
+        >>> import tempfile
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Encoder(TinyRandom()).save_pretrained(folder)
+        ...     any(p.requires_grad for p in Reference(folder).parameters())
+        False
     """
 
     keeps_frozen = True

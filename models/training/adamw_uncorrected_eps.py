@@ -30,6 +30,14 @@ class AdamWUncorrectedEps(Optimizer):
         ValueError: if a number is out of range.
 
     Source: Loshchilov and Hutter 2019, arXiv 1711.05101; ``transformers.AdamW`` with ``correct_bias``, of version 4.2.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(1))
+        >>> optimizer = AdamWUncorrectedEps([weight], lr=0.1)
+        >>> weight.sum().backward()
+        >>> _ = optimizer.step()
+        >>> bool(weight < 1)
+        True
     """
 
     def __init__(

@@ -20,6 +20,14 @@ def kept_wide(module: nn.Module, holders: Iterable[nn.Module]) -> Iterator[None]
     Args:
         module: what is cast inside of the block.
         holders: parts of it whose own parameters and buffers are kept.
+
+    Example:
+        >>> import torch
+        >>> part = nn.ParameterList([nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(2))])
+        >>> with kept_wide(part, []):
+        ...     _ = part.half()
+        >>> [p.dtype for p in part]
+        [torch.float32, torch.float16]
     """
     found = [(table, name, table[name]) for table, name in _wide(module, {id(part) for part in holders})]
     held = [tensor.data for _, _, tensor in found]

@@ -54,7 +54,17 @@ def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int, pr
 
 
 def longest_prompt(encoder: Encoder, data: Any, side: str) -> str:
-    """Return the prompt of a side, ``query`` or ``document``, with the data's longest instruction where it has a place for one."""
+    """Return the prompt of a side, ``query`` or ``document``, with the data's longest instruction where it has a place for one.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> encoder = Encoder(TinyRandom(), prompts={"query": "{instruction}: "})
+        >>> data = SimpleNamespace(longest_instructions=lambda: ["find", "find all"])
+        >>> longest_prompt(encoder, data, "query")
+        'find all: '
+    """
     prompt, tokenizer = encoder.prompts[side], encoder.tokenizer
     if INSTRUCTION not in prompt:
         return prompt
@@ -63,7 +73,14 @@ def longest_prompt(encoder: Encoder, data: Any, side: str) -> str:
 
 
 def facts_of_batches(data: Any, ranks: int, precision: str) -> BatchFacts:
-    """Say what the batches of a data module are like."""
+    """Say what the batches of a data module are like.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> data = SimpleNamespace(roles=(1, False), batch_size=8, pair_ids=None, ids="text", repetition=None, max_length={})
+        >>> facts_of_batches(data, ranks=2, precision="32-true").rows
+        4
+    """
     negatives, scored = data.roles
     return BatchFacts(
         data.batch_size // ranks,

@@ -25,6 +25,10 @@ class Dev:
         training_tokens: texts are tokenized as in training: no full stop is added, and a template is filled in pieces unless training
             fills it as one string.
         max_length: tokens kept of each text; None keeps as many test.
+
+    Example:
+        >>> Dev(False, False, False, 64).max_length
+        64
     """
 
     projector: bool = False

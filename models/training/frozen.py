@@ -24,6 +24,12 @@ def without_frozen(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, 
 
     That is: frozen parameters inside of a module that says ``keeps_frozen = True``, such as backbones and decoders, unless an objective
     around it says ``moves_frozen = True``, as one does that lets a copy follow the encoder without a gradient.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom(frozen=True, learned_tokens=1)
+        >>> list(without_frozen(backbone, backbone.state_dict()))
+        ['learned_tokens.table']
     """
     frozen = {name for name, _ in _frozen(module)}
     # What packed weights need to be unpacked stands beside them, under their names.
@@ -39,6 +45,14 @@ def completed(module: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str, Ten
 
     Raises:
         UsageError: if the frozen parameters are others than those that the run was trained with.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom(frozen=True, learned_tokens=1)
+        >>> left = without_frozen(backbone, backbone.state_dict())
+        >>> found = completed(backbone, {"state_dict": left, "inbatch": {"frozen": fingerprint(backbone)}})
+        >>> found.keys() == dict(backbone.named_parameters()).keys()
+        True
     """
     state: dict[str, Tensor] = dict(checkpoint["state_dict"])
     written = checkpoint.get("inbatch", {}).get("frozen")
@@ -53,7 +67,13 @@ def completed(module: nn.Module, checkpoint: Mapping[str, Any]) -> dict[str, Ten
 
 
 def fingerprint(module: nn.Module) -> Tensor:
-    """Return `samples` of what a checkpoint leaves out."""
+    """Return `samples` of what a checkpoint leaves out.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> fingerprint(TinyRandom()).numel()
+        0
+    """
     return samples(tensor for _, tensor in _frozen(module))
 
 

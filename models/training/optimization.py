@@ -22,6 +22,10 @@ def warmup_of(warmup: int | float, total: int) -> int:
 
     Raises:
         UsageError: if a share is asked for and the run has no end, or the warm-up is longer than the run.
+
+    Example:
+        >>> warmup_of(0.1, 250)
+        25
     """
     if 0 < warmup < 1 and total < 1:
         raise UsageError(f"warmup_steps={warmup} is a share of all steps; the run has no end. Set trainer.max_steps.")
@@ -41,6 +45,10 @@ def learning_rate_factor(step: int, schedule: Schedule, warmup: int, total: int,
         total: where a decay ends.
         increase: ``linear``, ``step / warmup``; or ``logarithmic``, ``log(step) / log(warmup)``, as DeepSpeed's warm-up is where its type
             is not set: half of the rate comes with the first sqrt(warmup) steps. The first two steps are then taken at rate 0.
+
+    Example:
+        >>> [learning_rate_factor(step, "linear", 2, 4) for step in range(5)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     if step < warmup:
         if increase == "logarithmic":
@@ -57,6 +65,10 @@ def parameter_groups(module: nn.Module, decay_all: bool = False) -> list[dict[st
 
     Raises:
         UsageError: if there are none.
+
+    Example:
+        >>> [len(group["params"]) for group in parameter_groups(nn.Linear(2, 2))]
+        [1, 1]
     """
     trainable = [p for p in module.parameters() if p.requires_grad]
     if not trainable:

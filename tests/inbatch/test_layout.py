@@ -32,6 +32,7 @@ CONTRACTS = {
     "models/module.py": ("inbatch.losses.base", "inbatch.losses.refusals"),
     "models/training/data_checks.py": ("inbatch.losses.base",),
     "models/training/frozen.py": ("inbatch.losses.base",),
+    "models/training/embedding.py": ("inbatch.losses.base",),
 }
 
 

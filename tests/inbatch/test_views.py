@@ -151,6 +151,17 @@ def test_select_takes_rows_with_their_slots():
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
+def test_the_number_of_the_view_stays_with_its_rows(side: str):
+    one, two = (batch(*n, width=5, side=side, view=torch.tensor(v)) for n, v in (((3, 1), [0, 0]), ((2,), [1])))
+    merged = TokenBatch.cat([one, batch(2, width=9, side=side, view=torch.tensor([2])), two], side)
+    assert merged.view.tolist() == [0, 0, 2, 1]
+    assert merged.select(torch.tensor([3, 2])).trim().view.tolist() == [1, 2]
+    assert merged.to("meta").view.is_meta
+    with pytest.raises(ValueError, match="expected view in all batches or in none; 1 of 2 have it"):
+        TokenBatch.cat([one, batch(2)])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
 def test_seeds_stay_with_their_rows(side: str):
     one, two = (batch(*n, width=5, side=side, seeds=torch.tensor(s)) for n, s in (((3, 1), [70, 71]), ((2,), [72])))
     merged = TokenBatch.cat([one, batch(2, width=9, side=side, seeds=torch.tensor([73])), two], side)

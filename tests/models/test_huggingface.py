@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PretrainedConfig, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from inbatch.errors import MissingError, UsageError
 from inbatch.models.backbones.pretrained import Pretrained, TinyRandom
-from inbatch.models.huggingface import load_config, load_tokenizer, random_network, set_dropout
+from inbatch.models.huggingface import load_config, load_tokenizer, random_network
 from inbatch.text.tokens import tokenize
 
 
@@ -67,14 +67,6 @@ def test_dropout_is_set_everywhere(folder):
     rates = {m.p for m in Pretrained(str(folder), dropout=0.25).modules() if isinstance(m, torch.nn.Dropout)}
     assert rates == {0.25}
     assert TinyRandom("llama", dropout=0.25).config.attention_dropout == 0.25
-
-
-def test_dropout_that_cannot_be_set():
-    config = TinyRandom().config
-    with pytest.raises(UsageError, match=r"\[0, 1\)"):
-        set_dropout(config, 1.0)
-    with pytest.raises(UsageError, match="has none"):
-        set_dropout(PretrainedConfig(), 0.1)
 
 
 def test_an_encoder_decoder_gives_its_encoder(folder, texts):

@@ -31,7 +31,8 @@ def test_a_step_embeds_all_views_in_their_roles(chunk_tokens: int | None):
     (batch,) = batches(encoder, count=1, negatives=2)
     module.training_step(batch, 0)
     z, tokens, given = objective.seen
-    assert tokens is batch
+    assert [view.view.tolist() for view in tokens] == [[number] * 6 for number in range(4)]
+    assert all(view.input_ids is own.input_ids for view, own in zip(tokens, batch))
     assert given is encoder
     assert len(z) == 4
     for view, embedded in zip(batch, z):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
-from inbatch.models.adapters.learned_tokens import LearnedTokens, count_in
+from inbatch.models.adapters.learned_tokens import LearnedTable, count_in
 from inbatch.models.adapters.lora import Lora
 from inbatch.models.backbones.pretrained import Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
@@ -116,7 +116,7 @@ def test_refusals(texts):
     scattered = TinyRandom("llama").tokenizer
     scattered.add_tokens(["<EMBED1>", "between", "<EMBED0>"])
     with pytest.raises(UsageError, match="one after the other"):
-        LearnedTokens(2, TinyRandom("llama").network, scattered)
+        LearnedTable(2, TinyRandom("llama").network, scattered)
     unprompted = Encoder(TinyRandom("llama", learned_tokens=2), pooling="learned")
     with pytest.raises(UsageError, match=r"a prompt with \{learned\}; there is none"):
         unprompted.save_pretrained("nowhere")

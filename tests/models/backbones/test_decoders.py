@@ -131,7 +131,12 @@ def test_an_ensemble_gives_the_instruction_to_those_that_have_its_place(texts, t
     torch.testing.assert_close(found, (a + b) / 2)
     encoder.instruction = "Do it:"
     torch.testing.assert_close(encoder.encode(texts, prompt_name="both"), found)
+    encoder.instruction = {"b": "Do it:"}
+    torch.testing.assert_close(encoder.encode(texts, prompt_name="both"), found)
     encoder.save_pretrained(tmp_path / "export")
+    encoder.instruction = {"query": "Do it:"}
+    with pytest.raises(UsageError, match="expected an instruction and its place"):
+        encoder.encode(texts, prompt_name="b")
     with pytest.raises(UsageError, match="its place"):
         encoder.encode(texts, prompt_name="a", instruction="Do it:")
     for wrong in ({"both": []}, {"both": ["a", "c"]}, {"a": ["b"]}):

@@ -83,48 +83,6 @@ def test_other_layers_are_what_embeddings_and_layers_put_out(kind, prefix, texts
         assert torch.equal(found.last, backbone(tokens).last)
 
 
-def test_frozen_trains_nothing_and_keeps_dropout():
-    backbone = TinyRandom(frozen=True)
-    assert not any(p.requires_grad for p in backbone.parameters())
-    assert backbone.training
-
-
-def test_frozen_and_lora_refuse_each_other():
-    with pytest.raises(UsageError, match="frozen or lora"):
-        TinyRandom(frozen=True, lora=Lora())
-
-
-@pytest.mark.parametrize("lora", [None, Lora(rank=2)], ids=["full", "lora"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradient_checkpointing_changes_no_gradient(kind, lora, texts):
-    found = []
-    for checkpointing in (False, True):
-        torch.manual_seed(0)
-        backbone = TinyRandom(kind, lora=lora, dropout=0.0, gradient_checkpointing=checkpointing)
-        for name, parameter in backbone.named_parameters():
-            if "lora_B" in name:
-                parameter.data.fill_(0.01)
-        found.append(gradients(backbone, tokenize(backbone.tokenizer, texts, 16)))
-    plain, checkpointed = found
-    assert plain
-    assert plain.keys() == checkpointed.keys()
-    for name, gradient in plain.items():
-        torch.testing.assert_close(checkpointed[name], gradient, msg=name)
-
-
-def test_input_gradients_are_required_only_for_checkpointed_adapters(texts):
-    def embedded_gradient(**options):
-        backbone = TinyRandom(**options)
-        seen = []
-        backbone.network.get_input_embeddings().register_forward_hook(lambda m, a, out: seen.append(out.requires_grad))
-        backbone(tokenize(backbone.tokenizer, texts, 8))
-        return seen[0]
-
-    assert embedded_gradient(lora=Lora(), gradient_checkpointing=True)
-    assert not embedded_gradient(lora=Lora())
-    assert not embedded_gradient(frozen=True)
-
-
 def test_every_parameter_gets_a_gradient(texts):
     backbone = TinyRandom(dropout=0.0)
     found = gradients(backbone, tokenize(backbone.tokenizer, texts, 16))

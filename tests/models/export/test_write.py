@@ -19,7 +19,6 @@ from inbatch.models.backbones.pretrained import Backbone, Pretrained, TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.export import write as export_module
 from inbatch.models.export.sentence_transformers import refuses
-from inbatch.models.export.write import exact_arithmetic
 from inbatch.models.heads.dense import Dense
 
 ENCODERS = {
@@ -301,14 +300,3 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(UsageError, match="something else lies there"):
         Encoder(TinyRandom()).save_pretrained(tmp_path / "thesis.tex")
     assert os.listdir(tmp_path) == ["thesis.tex"]
-
-
-def test_the_comparison_is_made_in_full_precision():
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with torch.autocast("cpu", torch.bfloat16), exact_arithmetic(torch.device("cpu")):
-            assert torch.get_float32_matmul_precision() == "highest"
-            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision("highest")
