@@ -39,7 +39,9 @@ def quantization_options(quantize: Quantize | None, dtype: torch.dtype, trained:
     if quantize not in get_args(Quantize):
         raise UsageError(f"expected quantize to be nf4 or null; got {quantize!r}. Set backbone.quantize.")
     if trained:
-        raise UsageError("quantized weights cannot be trained. Set backbone.lora (or frozen), or quantize to null.")
+        raise UsageError(
+            "quantized weights cannot be trained. Set backbone.lora (or backbone.frozen), or backbone.quantize to null."
+        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(
             "quantize: nf4 expects bitsandbytes, which is not installed. `pip install 'inbatch[qlora]'`, or set backbone.quantize to null."

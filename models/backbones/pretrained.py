@@ -87,7 +87,7 @@ class Pretrained(Backbone):
         folder = locate(name)
         if prefix is None and (folder / PREFIX_FILE).is_file():
             raise UsageError(
-                f"{name} was exported with a prefix, which is no part of the network: it would be dropped. Set prefix for a new one, or "
+                f"{name} was exported with a prefix, which is no part of the network: it would be dropped. Set backbone.prefix for a new one, or "
                 "name another model."
             )
         learned_tokens = _learned_tokens(folder, name, learned_tokens)
