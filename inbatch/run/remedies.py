@@ -15,18 +15,21 @@ from inbatch.data.sources.sources import Source
 from inbatch.errors import InbatchError
 from inbatch.run.parser_errors import with_arguments
 
+_VERBS = "set|raise|lower|leave|give|look|check|choose|drop|use|keep|name|put|add|install"
+# In a sentence these may be other words, so only at the beginning of a clause, or before a setting.
 _REMEDY = re.compile(
-    r"(?:^|[.;:,] |\b(?:and|or|then) )(?:set|raise|lower|leave|give|look|check|choose|drop|use|keep|name|put|add|install)\b",
-    re.IGNORECASE,
+    rf"\b(?:{_VERBS.title()})\b|(?:[.;:,?] |\b(?:and|or|then) )(?:{_VERBS})\b|\b(?:{_VERBS}) (?=[a-z_]+\.[a-z_])"
 )
 # A value is one word, a number or a mapping; after `to a file of your own` and the like there is none.
 _VALUE = r"[A-Za-z][\w-]*(?:\.\w+)*(?=[.,;)]|$| or | and )|-?\d+(?:\.\d+)?|\{[^{}']*\}"
 _NAME = re.compile(
     rf"(?<![\w./-])(?P<owner>[a-z_]+)(?P<keys>(?:\.[a-z_]+)+(?:'s [a-z_]+)?)(?!\w|\.\w)(?: to (?P<value>{_VALUE}))?"
 )
+# Such as seed_everything; a name of one word, such as monitor, is a word of the language elsewhere.
+_TOP = re.compile(rf"(?<![\w./-])(?:(?<=[Ss]et )[a-z]+|[a-z]+(?:_[a-z]+)+)(?!\w|\.\w|[:=])(?: to (?P<value>{_VALUE}))?")
 _SETTING = r"[a-z_.]+(?:: (?:\w+|\{[^{}]*\}))?"
 _OF_SOURCE = re.compile(
-    rf"(?P<settings>{_SETTING}(?:(?:,|,? and|,? or) {_SETTING})*) (?:of|on) (?:(?:the|its) source|data\.sources)\b"
+    rf"(?<!the )(?<!a )(?<![\w.-])(?P<settings>{_SETTING}(?:(?:,|,? and|,? or) {_SETTING})*) (?:of|on) (?:(?:the|its) source|data\.sources)\b"
 )
 _FIELDS = {field.name for field in dataclasses.fields(Source)}
 
@@ -86,7 +89,7 @@ def typed(message: str, config: Any) -> str:
     wanted: dict[str, list[list[str]]] = {}
     for match in _NAME.finditer(remedy):
         wanted.setdefault(match["owner"], []).append(_keys(match))
-    chosen = {name: _choose(name, keys, message, config) for name, keys in wanted.items()}
+    chosen = {name: _choose(name, keys, said, config) for name, keys in wanted.items()}
 
     def option(match: re.Match[str]) -> str:
         keys = _keys(match)
@@ -99,7 +102,12 @@ def typed(message: str, config: Any) -> str:
         reached = None if owner is None else _follow(*owner, keys)
         return match[0] if reached is None else _option(reached[0], match["value"])
 
-    remedy = _NAME.sub(option, remedy)
+    def option_at_top(match: re.Match[str]) -> str:
+        name = match[0].split()[0]
+        there = name in _inside(config) and not _inside(_at(config, name))  # sections have options of their own
+        return _option(name, match["value"]) if there else match[0]
+
+    remedy = _TOP.sub(option_at_top, _NAME.sub(option, remedy))
     path = _at(config, "data", "sources")
     if isinstance(path, str) and "--data.sources.path=" not in remedy:
         # The parser asks for the file where a setting of it is typed.
@@ -173,19 +181,26 @@ def _follow(path: str, node: Any, keys: Sequence[str]) -> tuple[str, Any] | None
     return path, node
 
 
-def _choose(name: str, wanted: Sequence[Sequence[str]], message: str, config: Any) -> tuple[str, Any] | None:
+def _choose(name: str, wanted: Sequence[Sequence[str]], said: str, config: Any) -> tuple[str, Any] | None:
     """Return where the owner that a message means stands in a configuration, and its settings."""
+    got = said.partition("got ")[2]
 
     def fits(owner: tuple[str, Any]) -> tuple[int, bool, bool]:
         reached = [found for keys in wanted if (found := _follow(*owner, keys)) is not None]
         kind = str(_inside(owner[1]).get("class_path", "")).rpartition(".")[2]
-        return len(reached), bool(kind) and _says(message, kind), any(_says(message, value) for _, value in reached)
+        return (
+            len(reached),
+            bool(kind) and _says(said, kind),
+            any(_says(got, value) for _, value in reached if value is not None),
+        )
 
     return max(_owners(name, config), key=fits, default=None)  # the first of equals
 
 
 def _says(message: str, value: Any) -> bool:
-    return value is not None and re.search(rf"(?<![\w.]){re.escape(str(value))}(?!\w|\.\w)", message) is not None
+    """Say whether a message has a value, which the parser leaves a whole number where the class makes a fraction of it."""
+    words = {str(value), str(float(value))} if type(value) is int else {str(value)}
+    return any(re.search(rf"(?<![\w.]){re.escape(word)}(?!\w|\.\w)", message) for word in words)
 
 
 def _owners(name: str, config: Any) -> Iterator[tuple[str, Any]]:
