@@ -44,7 +44,7 @@ def set_dropout(config: PretrainedConfig, rate: float) -> None:
     names = _dropouts(config)
     if not names:
         raise UsageError(
-            f"expected a backbone with dropout to set; {type(config).__name__} has none. Set dropout to null."
+            f"expected a backbone with dropout to set; {type(config).__name__} has none. Set backbone.dropout to null."
         )
     for name in names:
         setattr(config, name, float(rate))

@@ -184,7 +184,8 @@ class Encoder(nn.Module):
 
     def _states(self, tokens: TokenBatch, reads: Collection[str] = ()) -> States:
         """Run the backbone and what stands between it and the pooling."""
-        states = self.backbone(tokens, layer=OTHER_LAYER.get(self.pooling), reads=reads)
+        asked: dict[str, Any] = {"reads": reads} if reads else {}  # a backbone of one's own may know none
+        states = self.backbone(tokens, layer=OTHER_LAYER.get(self.pooling), **asked)
         return states if self.latent is None else replace(states, last=self.latent(states.last))
 
     def _vectors(self, states: States, tokens: TokenBatch, bias: Tensor | None, normalize: bool = True) -> Tensor:

@@ -45,8 +45,8 @@ def check_parts(backbone: Backbone, pooling: str, head: Any, latent: LatentAtten
         )
     if latent is not None and (pooling == "learned" or pooling in OTHER_LAYER):
         raise UsageError(
-            f"latent attention expects pooling by mean, mean_text, last, cls or mask; got {pooling}. Set encoder.pooling, or latent to "
-            "null."
+            f"latent attention expects pooling by mean, mean_text, last, cls or mask; got {pooling}. Set encoder.pooling, or "
+            "encoder.latent to null."
         )
     if backbone.brings_latent and latent is None:
         raise UsageError(
@@ -116,10 +116,10 @@ def check_correction(correction: TemplateBias, pooling: str, prompts: dict[str, 
         )
     if any(p.count(SLOT) > 1 or INSTRUCTION in p for p in prompts.values()):
         raise UsageError(
-            f"a template's bias expects templates with {SLOT} once and without {INSTRUCTION}. Set encoder.prompts, or correction to "
-            "null."
+            f"a template's bias expects templates with {SLOT} once and without {INSTRUCTION}. Set encoder.prompts, or "
+            "encoder.correction to null."
         )
     if correction.after_head and head is None:
         raise UsageError(
-            "correction.after_head expects a head to come after. Set encoder.head, or after_head to false."
+            "correction.after_head expects a head to come after. Set encoder.head, or correction.after_head to false."
         )

@@ -51,12 +51,18 @@ def plan_run(arguments: Sequence[str], given_gib: float | None = None) -> tuple[
     """
     from inbatch.run.config import locate_configs
     from inbatch.run.options import FitCLI
+    from inbatch.run.remedies import said_as_typed
 
     if given_gib is not None and not (math.isfinite(given_gib) and given_gib > 0):
         raise UsageError(f"expected --memory as GiB, a positive number; got {given_gib}")
     silence()
     located, _ = locate_configs(arguments)
     cli = FitCLI(located)
+    with said_as_typed(cli.config, arguments):
+        return _plan(cli, located, given_gib)
+
+
+def _plan(cli: FitCLI, located: Sequence[str], given_gib: float | None) -> tuple[dict[str, Any], list[Finding]]:
     cli.build()
     trainer: Any = cli.instantiate_trainer(logger=False, enable_progress_bar=False)
     device: torch.device = trainer.strategy.root_device

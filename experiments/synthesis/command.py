@@ -18,6 +18,7 @@ from inbatch.experiments.output import prepare_file
 
 if TYPE_CHECKING:
     from inbatch.losses.generative.reference_scores import ReferenceScores
+    from inbatch.run.options import FitCLI
 
 DESCRIPTION = """Compute once, before a training, what it needs.
 
@@ -63,14 +64,21 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
         MissingError: if a file, data set or model is not there.
     """
     from inbatch.experiments.doctor.rehearsal import silence
-    from inbatch.losses.generative.distribution_alignment import DistributionAlignment
-    from inbatch.losses.generative.reference_scores import ReferenceScores
-    from inbatch.models.training.data_checks import facts_of_batches
     from inbatch.run.config import locate_configs
     from inbatch.run.options import FitCLI
+    from inbatch.run.remedies import said_as_typed
 
     silence()
     cli = FitCLI(locate_configs(arguments)[0])
+    with said_as_typed(cli.config, arguments):
+        return _reference_scores(cli, fresh)
+
+
+def _reference_scores(cli: FitCLI, fresh: bool) -> tuple[ReferenceScores, int]:
+    from inbatch.losses.generative.distribution_alignment import DistributionAlignment
+    from inbatch.losses.generative.reference_scores import ReferenceScores
+    from inbatch.models.training.data_checks import facts_of_batches
+
     cli.build()
     module: Any = cli.model
     data: Any = cli.datamodule

@@ -33,9 +33,9 @@ from inbatch.run.config import locate_configs
 from inbatch.run.finish import describe_result, finish
 from inbatch.run.lightning_words import silence_lightning
 from inbatch.run.options import FitCLI
-from inbatch.run.parser_errors import with_arguments
 from inbatch.run.provenance import provenance
 from inbatch.run.registry import asks_for_list, list_objectives
+from inbatch.run.remedies import said_as_typed
 from inbatch.run.trainer_options import as_list
 from inbatch.run_folder import RunFolder
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     stop_outside_of_training()
     shown = rank_zero_only.rank == 0 and cli.config.trainer.enable_progress_bar is not False
     try:
-        with nullcontext() if shown else quiet():
+        with nullcontext() if shown else quiet(), said_as_typed(cli.config, arguments):
             try:
                 train(cli, folder, arguments)
             except Exception as error:
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0  # what stopped the run is told once, by rank 0
     except InbatchError as error:
         folder.discard_if_new(keep=error.exit_code not in (2, 3))
-        raise with_arguments(error, arguments) from error.__cause__
+        raise
     except MisconfigurationException as error:
         folder.discard_if_new()
         raise UsageError(" ".join(str(error).split())) from error

@@ -22,6 +22,7 @@ from inbatch.run.config import keep_path, read_configs
 from inbatch.run.nested_options import keep_values, refuse_nulls
 from inbatch.run.parser_errors import explain, in_a_run
 from inbatch.run.registry import objectives, wrong_objective
+from inbatch.run.remedies import said_as_typed
 from inbatch.run.trainer_options import check_trainer
 
 DESCRIPTION = """Train a model. Later --config files and options win over earlier ones. Every option is a parameter of a class:
@@ -122,15 +123,8 @@ class FitCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except argparse.ArgumentError as error:
             raise wrong_objective(error) or explain(error, [action.dest for action in parser._actions]) from None
-        check_trainer(self.config)
-        refuse_nulls(self.config)
-        trainer = self.config.trainer
-        if trainer.max_steps == -1 and trainer.max_epochs is None and trainer.max_time is None:
-            raise UsageError(
-                "expected an end of the training; got none. Set trainer.max_steps (or trainer.max_epochs)."
-            )
-        if self.config.checkpoint_every < 1:
-            raise UsageError(f"expected checkpoint_every >= 1; got {self.config.checkpoint_every}.")
+        with said_as_typed(self.config):
+            _check(self.config)
 
     def instantiate_classes(self) -> None:
         """Build nothing yet: the run's folder has its say first."""
@@ -150,6 +144,16 @@ class FitCLI(LightningCLI):
         """Return the resolved configuration as YAML that ``--config`` takes again; classes of this package by their names."""
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         return yaml.safe_dump(shortened(resolved), sort_keys=False, allow_unicode=True, width=140)
+
+
+def _check(config: Any) -> None:
+    check_trainer(config)
+    refuse_nulls(config)
+    trainer = config.trainer
+    if trainer.max_steps == -1 and trainer.max_epochs is None and trainer.max_time is None:
+        raise UsageError("expected an end of the training; got none. Set trainer.max_steps (or trainer.max_epochs).")
+    if config.checkpoint_every < 1:
+        raise UsageError(f"expected checkpoint_every >= 1; got {config.checkpoint_every}.")
 
 
 def _fixed_seed(seed: bool | int) -> int:

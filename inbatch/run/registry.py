@@ -53,7 +53,7 @@ def wrong_objective(error: argparse.ArgumentError) -> UsageError | None:
     if match := re.search(r"objective\"?: Expected a dot import path string: (\w+)", text):
         known = objectives()
         hint = suggest(match[1], known) or f". There are {', '.join(known)}."
-        return UsageError(f"there is no objective {match[1]}{hint} Set model.objective.")
+        return UsageError(f"there is no objective {match[1]}{hint} Set --model.objective.")
     if match := re.search(r"(Import path \S+ does not correspond to a subclass of Objective)", text):
-        return UsageError(f"{match[1]}. There are {', '.join(objectives())}. Set model.objective.")
+        return UsageError(f"{match[1]}. There are {', '.join(objectives())}. Set --model.objective.")
     return None

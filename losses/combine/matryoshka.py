@@ -44,7 +44,7 @@ class Matryoshka(Objective):
             if part.projector is not None or not part.takes_prefixes:
                 raise UsageError(
                     f"expected an objective of prefixes of the embedding, without a projector; got {type(part).__name__}"
-                    f"{' with one' if part.takes_prefixes else ''}. Set its projector to null, or add it beside Matryoshka in a WeightedSum."
+                    f"{' with one' if part.takes_prefixes else ''}. Set objective.projector to null, or add it beside Matryoshka in a WeightedSum."
                 )
         self.objective = objective
         self.dims = list(dims)

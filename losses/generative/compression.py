@@ -48,7 +48,7 @@ class InformationCompression(Objective):
 
     def attach(self, encoder: object) -> None:
         """See `Objective.attach`."""
-        self.learned = require_decoder(self.decoder, encoder, "the decoder")
+        self.learned = require_decoder(self.decoder, encoder, "objective.decoder")
 
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""

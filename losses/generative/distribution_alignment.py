@@ -83,7 +83,7 @@ class DistributionAlignment(Objective):
 
     def attach(self, encoder: object) -> None:
         """See `Objective.attach`."""
-        self.learned = require_decoder(self.decoder, encoder, "the decoder")
+        self.learned = require_decoder(self.decoder, encoder, "objective.decoder")
         self.made_with = facts_of(encoder, self.decoder)
 
     def prepare(self, batch: BatchFacts) -> None:

@@ -46,11 +46,11 @@ class MaskedTokens(Objective):
     def attach(self, encoder: Any) -> None:
         """See `Objective.attach`."""
         require_mask_token(encoder.tokenizer)
-        require_same_tokens(self.head, encoder, "the masked-token head")
+        require_same_tokens(self.head, encoder, "objective.head")
         if self.same_prefix_dropout and encoder.backbone.prefix is None:
             raise UsageError(
-                "same_prefix_dropout expects an encoder with a prefix; it has none. Set the term's same_prefix_dropout to false, or "
-                "backbone.prefix."
+                "same_prefix_dropout expects an encoder with a prefix; it has none. Set objective.same_prefix_dropout to false, "
+                "or backbone.prefix."
             )
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: Any) -> LossOutput:
@@ -102,7 +102,7 @@ def checked_rate(rate: float) -> float:
         UsageError: if it is not in (0, 1).
     """
     if not 0 < rate < 1:
-        raise UsageError(f"expected masking_rate in (0, 1); got {rate}. Set masking_rate, e.g. 0.15.")
+        raise UsageError(f"expected masking_rate in (0, 1); got {rate}. Set objective.masking_rate, e.g. 0.15.")
     return rate
 
 

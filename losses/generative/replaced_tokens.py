@@ -55,8 +55,8 @@ class ReplacedTokens(Objective):
     def attach(self, encoder: Any) -> None:
         """See `Objective.attach`."""
         require_mask_token(encoder.tokenizer)
-        require_same_tokens(self.generator, encoder, "the generator")
-        require_same_tokens(self.discriminator, encoder, "the discriminator")
+        require_same_tokens(self.generator, encoder, "objective.generator")
+        require_same_tokens(self.discriminator, encoder, "objective.discriminator")
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: Any) -> LossOutput:
         """Edit all views, and detect the edits; see `Objective.forward`."""

@@ -106,7 +106,7 @@ class Prefix(Modifier):
         """
         if (folder / FILE).is_file():
             raise UsageError(
-                f"{name} was exported with a prefix, which is no part of the network: it would be dropped. Set prefix for a new one, or "
+                f"{name} was exported with a prefix, which is no part of the network: it would be dropped. Set backbone.prefix for a new one, or "
                 "name another model."
             )
 

@@ -51,7 +51,9 @@ class Quantized(Modifier):
         """Refuse to be trained itself; see `Modifier.refuses`."""
         if any(other.freezes for other in others):
             return None
-        return "quantized weights cannot be trained. Set backbone.lora (or frozen), or quantize to null."
+        return (
+            "quantized weights cannot be trained. Set backbone.lora (or backbone.frozen), or backbone.quantize to null."
+        )
 
     def loading(self, dtype: torch.dtype) -> dict[str, Any]:
         """Return what transformers' loader needs.

@@ -45,7 +45,9 @@ def choose_attention(attention: Attention, dtype: torch.dtype) -> tuple[str | No
     if obstacle is None:
         return "flash_attention_2", "as asked" if attention == "flash" else "flash-attn and a fitting GPU are there"
     if attention == "flash":
-        raise UsageError(f"attention `flash` cannot run: {obstacle}. Set attention to auto or sdpa, or mend that.")
+        raise UsageError(
+            f"attention `flash` cannot run: {obstacle}. Set backbone.attention to auto or sdpa, or mend that."
+        )
     if obstacle == _NO_GPU:
         return None, f"PyTorch's own, as {_NO_GPU}; eager where a CPU computes in bfloat16"
     return None, f"no flash: {obstacle}; eager where a CPU computes in bfloat16"

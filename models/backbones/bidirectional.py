@@ -89,7 +89,7 @@ def uncover(network: PreTrainedModel, layers: bool | int = True) -> None:
     if layers is False or (whole and getattr(network.config, "is_causal", None) is False):
         return
     if network.config._attn_implementation == "flash_attention_2":
-        raise UsageError("bidirectional attention runs with sdpa or eager only. Set attention to sdpa.")
+        raise UsageError("bidirectional attention runs with sdpa or eager only. Set backbone.attention to sdpa.")
     if any(sees_ahead(network)):
         raise UsageError(f"expected a decoder to make bidirectional; {name} is bidirectional already. Drop the option.")
     if whole:

@@ -85,6 +85,8 @@ def obstacle_of(encoder: Encoder) -> str | None:
         return "it has no place for an instruction in a default prompt"
     if encoder.ensembles:
         return "it has no mean over prompts"
+    if encoder.period_at_test:
+        return "it ends no text with a full stop"
     if any(is_template(prompt) for prompt in encoder.prompts.values()):
         return "it has prefixes in front of a text, no templates around it"
     if encoder.backbone.bidirectional:

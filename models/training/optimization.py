@@ -73,7 +73,7 @@ def parameter_groups(module: nn.Module, decay_all: bool = False) -> list[dict[st
     trainable = [p for p in module.parameters() if p.requires_grad]
     if not trainable:
         raise UsageError(
-            "nothing is trainable: every parameter is frozen. Set model.encoder's backbone to train or add lora."
+            "nothing is trainable: every parameter is frozen. Set backbone.frozen to false, or add backbone.lora."
         )
     if decay_all:
         return [{"params": trainable}]

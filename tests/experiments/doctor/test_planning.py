@@ -219,7 +219,7 @@ def test_nonsense_memory_is_refused(config: Path, memory: float):
             "--model.objective.class_path=EnergyHinge",
             "expects a hard negative in every row",
         ),
-        ("--data.max_length=600", "Set data.max_length"),
+        ("--data.max_length=600", "Set --data.max_length"),
     ],
 )
 def test_wrong_options_and_data_are_told_as_fit_would(config: Path, option: str, words: str):

@@ -181,7 +181,7 @@ def test_scores_of_other_lengths_or_another_decoder_are_refused(change, word, tm
         (["--model.objective=inbatch.losses.contrastive.infonce.InfoNCE"], "DistributionAlignment; got InfoNCE"),
         (["--trainer.devices=2", "--trainer.strategy=ddp"], "by one process; got 2 ranks"),
         (["--model.objective.init_args.reference=scores.json"], "ends in .safetensors"),
-        (["--data.ids=position"], "Set data.ids to text"),
+        (["--data.ids=position"], "Set --data.ids=text"),
     ],
 )
 def test_refusals(options, words, tmp_path, monkeypatch):

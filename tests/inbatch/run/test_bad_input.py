@@ -36,13 +36,13 @@ MISTAKES = [
     (["--model.chunk_tokens=0"], 2, "expected chunk_tokens >= 1 or null; got 0"),
     (["--checkpoint_every=0"], 2, "expected checkpoint_every >= 1; got 0"),
     (["--seed_everything=true"], 2, "expected seed_everything to be a number"),
-    (["--trainer.max_steps=-1"], 2, "Set trainer.max_steps"),
+    (["--trainer.max_steps=-1"], 2, "Set --trainer.max_steps"),
     (["--model.encoder.init_args.backbone.init_args.frozen=true", "--model.objective.init_args.learn_temperature=false"],
      2, "nothing is trainable"),
     (["--trainer.devices=2", "--trainer.strategy=nonsense"], 2, "the trainer refuses its settings: You selected an invalid strategy name"),
     # Evaluation.
-    (["--evaluate_every=2"], 2, "as evaluate_every is set; got none. Set evaluators, or set evaluate_every to null."),
-    (["--evaluate_first=true"], 2, "Set evaluators, or set evaluate_first to false."),
+    (["--evaluate_every=2"], 2, "as evaluate_every is set; got none. Set --evaluators, or set --evaluate_every=null."),
+    (["--evaluate_first=true"], 2, "Set --evaluators, or set --evaluate_first=false."),
     (["--evaluators.a.class_path=fit_parts.Similarity", "--evaluate_every=0"], 2, "expected evaluate_every >= 1"),
     (["--evaluators.dev.class_path=Sts", "--evaluators.dev.init_args.data_dir=nowhere", "--evaluate_every=2"],
      3, "then give that folder as --evaluators.dev.init_args.data_dir."),
@@ -263,9 +263,15 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_best(fit: Callable[..., Any
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--data.repetition.rate=1.5", "a repetition rate in (0, 1]; got 1.5. Set data.repetition.rate."),
-        ("--model.encoder.init_args.backbone.init_args.prefix.length=0", "got 0. Set prefix.length."),
-        ("--model.encoder.init_args.backbone.init_args.lora.rank=0", "got 0. Set lora.rank."),
+        ("--data.repetition.rate=1.5", "a repetition rate in (0, 1]; got 1.5. Set --data.repetition.rate."),
+        (
+            "--model.encoder.init_args.backbone.init_args.prefix.length=0",
+            "got 0. Set --model.encoder.init_args.backbone.init_args.prefix.length.",
+        ),
+        (
+            "--model.encoder.init_args.backbone.init_args.lora.rank=0",
+            "got 0. Set --model.encoder.init_args.backbone.init_args.lora.rank.",
+        ),
     ],
 )
 def test_a_setting_that_may_be_null_is_refused_in_its_own_words(

@@ -266,7 +266,7 @@ def test_a_run_that_is_out_of_time_goes_on_with_more(fit: Callable[..., Any], ru
 def test_texts_longer_than_the_backbone_are_refused_before_the_first_step(fit: Callable[..., Any]):
     refused = fit("--run_dir=run", "--data.max_length=100000")
     assert refused.code == 2
-    assert "Set data.max_length." in refused.err
+    assert "Set --data.max_length." in refused.err
     assert not Path("run").exists()
 
 

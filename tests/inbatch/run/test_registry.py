@@ -65,7 +65,7 @@ def test_the_list_says_what_each_does():
     [
         (
             'Parser key "model.objective":\n  Expected a dot import path string: InfoNC',
-            "there is no objective InfoNC. Did you mean InfoNCE? Set model.objective.",
+            "there is no objective InfoNC. Did you mean InfoNCE? Set --model.objective.",
         ),
         (
             'Parser key "model.objective":\n  Expected a dot import path string: MultipleNegativesRankingLoss',

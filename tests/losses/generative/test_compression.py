@@ -121,7 +121,7 @@ def test_refusals():
         objective.attach(Encoder(TinyRandom("llama"), pooling="last"))
     with pytest.raises(UsageError, match="hidden size 32, the encoder's; got 16"):
         InformationCompression(TinyDecoder(hidden_size=16)).attach(encoder_of())
-    with pytest.raises(UsageError, match="the decoder to read the encoder's tokens"):
+    with pytest.raises(UsageError, match="objective.decoder to read the encoder's tokens"):
         InformationCompression(TinyDecoder("opt")).attach(encoder_of())
     endless = TinyDecoder()
     endless.tokenizer.eos_token = None

@@ -141,7 +141,7 @@ def test_what_cannot_be_masked_is_refused():
         MaskedTokens(TinyHead(), masking_rate=0.0)
     with pytest.raises(UsageError, match="a tokenizer with a mask token"):
         MaskedTokens(TinyHead()).attach(Encoder(TinyRandom("llama"), pooling="last"))
-    with pytest.raises(UsageError, match="expected the masked-token head to read the encoder's tokens"):
+    with pytest.raises(UsageError, match="expected objective.head to read the encoder's tokens"):
         MaskedTokens(TinyHead("roberta")).attach(Encoder(TinyRandom("bert"), pooling="cls"))
     with pytest.raises(UsageError, match="same_prefix_dropout expects an encoder with a prefix"):
         MaskedTokens(TinyHead(), same_prefix_dropout=True).attach(Encoder(TinyRandom("bert"), pooling="cls"))

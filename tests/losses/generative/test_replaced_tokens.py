@@ -163,7 +163,7 @@ def test_a_side_network_of_another_vocabulary_is_refused(side):
     encoder = Encoder(TinyRandom("bert"), pooling="cls")
     kinds = {"generator": "bert", "discriminator": "bert", side: "roberta"}
     term = ReplacedTokens(TinyGenerator(kinds["generator"]), Discriminator(TinyRandom(kinds["discriminator"])))
-    with pytest.raises(UsageError, match=f"expected the {side} to read the encoder's tokens"):
+    with pytest.raises(UsageError, match=f"expected objective.{side} to read the encoder's tokens"):
         term.attach(encoder)
 
 
