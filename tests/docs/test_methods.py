@@ -38,6 +38,7 @@ def test_the_readme_counts_them(page):
 def test_the_readme_has_the_numbers_of_the_laptop(page):
     (row,) = re.findall(rf"^\|[^|]*\({page}\)[^|]*\|.*$", read("README.md"), re.MULTILINE)
     recipes = dict(listed([method for words, _ in TABLES[page] for method in words.split()]))
-    claimed = [recipe.claims for name, recipe in recipes.items() if name.endswith("/cpu-minilm.yaml")]
+    laptop = [recipe.claims for name, recipe in recipes.items() if name.endswith("/cpu-minilm.yaml")]
+    claimed = [claims for claims in laptop if "val/sts/STS-B-dev" in claims]
     found = re.findall(r"→ ([\d.]+)", row)
     assert found == [f"{claims['val/sts/STS-B-dev']:.2f}" for claims in claimed]

@@ -238,7 +238,7 @@ TABLE: list[tuple[list[str], list[str | None]]] = [
     ([objective("InformationCompression", "decoder: {class_path: TinyDecoder, init_args: {hidden_size: 64}}"), *LEARNED], ["{class_path: TinyDecoder, init_args: {hidden_size: 32}}"]),
     ([align(", beta: 0"), *ALIGN], ["0.1", None]),
     ([align(), *ALIGN, "--data.ids=position"], ["text"]),
-    ([align(), *ALIGN, "--data.repetition.rate=0.2"], ["null"]),
+    ([align(), *ALIGN, "--data.repetition.rate=0.2"], ["null", "null"]),
 ]  # fmt: skip
 
 
