@@ -42,9 +42,10 @@ class Matryoshka(Objective):
             )
         for part in parts(objective):
             if part.projector is not None or not part.takes_prefixes:
+                remedy = "Set objective.projector to null, or add" if part.takes_prefixes else "Add"
                 raise UsageError(
                     f"expected an objective of prefixes of the embedding, without a projector; got {type(part).__name__}"
-                    f"{' with one' if part.takes_prefixes else ''}. Set objective.projector to null, or add it beside Matryoshka in a WeightedSum."
+                    f"{' with one' if part.takes_prefixes else ''}. {remedy} it beside Matryoshka in a WeightedSum."
                 )
         self.objective = objective
         self.dims = list(dims)

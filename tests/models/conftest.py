@@ -27,6 +27,12 @@ def texts() -> list[str]:
     return list(TEXTS)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Draw the same weights in every test, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def stir() -> Callable[[Encoder], Encoder]:
     """Return a function that draws an encoder's LoRA B matrices, which start at zero and so have no effect."""

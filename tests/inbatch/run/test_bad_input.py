@@ -152,7 +152,7 @@ def test_a_mistake_that_shows_after_steps_keeps_what_they_measured(fit: Callable
     )
     assert outcome.code == 2
     assert "expected monitor to be one of val/a/cosine; got 'val/a/cosin'" in outcome.err
-    assert "Did you mean val/a/cosine? Set monitor." in outcome.err
+    assert "Did you mean val/a/cosine? Set --monitor." in outcome.err
     assert '"train/loss"' in (run_folder / "run" / "metrics.jsonl").read_text()
 
 

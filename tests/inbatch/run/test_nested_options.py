@@ -100,7 +100,7 @@ def test_a_null_where_none_may_be_is_refused_by_name(run_folder: Path, name: str
     for key in reversed(name.split(".")):
         nested = {key: nested}
     (run_folder / "more.yaml").write_text(yaml.safe_dump(nested))
-    with pytest.raises(UsageError, match=f"got null. Set {name}, or leave it out."):
+    with pytest.raises(UsageError, match=f"got null. Set --{name}, or leave it out."):
         parsed(f"--{name}=null" if form == "option" else "--config=more.yaml")
 
 

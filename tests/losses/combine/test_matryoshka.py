@@ -36,7 +36,9 @@ def test_a_projector_and_too_long_a_prefix_are_refused():
     ):
         with pytest.raises(UsageError, match="without a projector; got InfoNCE with one"):
             Matryoshka(objective, [2])
-    with pytest.raises(UsageError, match="an objective of prefixes of the embedding.*; got MomentumQueue. Set its"):
+    with pytest.raises(
+        UsageError, match="an objective of prefixes of the embedding.*; got MomentumQueue. Add it beside"
+    ):
         Matryoshka(WeightedSum({"a": MomentumQueue(4)}), [2])
     with pytest.raises(UsageError, match="dims of at most 32, the embedding's size; got 64"):
         Matryoshka(InfoNCE(), [64]).attach(Encoder(TinyRandom()))
