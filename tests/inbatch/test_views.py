@@ -150,25 +150,18 @@ def test_select_takes_rows_with_their_slots():
         assert at_slot(chosen) == [at_slot(b)[i] for i in expected]
 
 
+@pytest.mark.parametrize("name", ["seeds", "view"])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_the_number_of_the_view_stays_with_its_rows(side: str):
-    one, two = (batch(*n, width=5, side=side, view=torch.tensor(v)) for n, v in (((3, 1), [0, 0]), ((2,), [1])))
-    merged = TokenBatch.cat([one, batch(2, width=9, side=side, view=torch.tensor([2])), two], side)
-    assert merged.view.tolist() == [0, 0, 2, 1]
-    assert merged.select(torch.tensor([3, 2])).trim().view.tolist() == [1, 2]
-    assert merged.to("meta").view.is_meta
-    with pytest.raises(ValueError, match="expected view in all batches or in none; 1 of 2 have it"):
-        TokenBatch.cat([one, batch(2)])
+def test_seeds_and_the_number_of_the_view_stay_with_their_rows(side: str, name: str):
+    def rows(*lengths: int, width: int, of: list[int]) -> TokenBatch:
+        return batch(*lengths, width=width, side=side, **{name: torch.tensor(of)})
 
-
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_seeds_stay_with_their_rows(side: str):
-    one, two = (batch(*n, width=5, side=side, seeds=torch.tensor(s)) for n, s in (((3, 1), [70, 71]), ((2,), [72])))
-    merged = TokenBatch.cat([one, batch(2, width=9, side=side, seeds=torch.tensor([73])), two], side)
-    assert merged.seeds.tolist() == [70, 71, 73, 72]
-    assert merged.select(torch.tensor([3, 1])).trim().seeds.tolist() == [72, 71]
-    assert merged.to("meta").seeds.is_meta
-    with pytest.raises(ValueError, match="expected seeds in all batches or in none; 1 of 2 have it"):
+    one, two = rows(3, 1, width=5, of=[70, 71]), rows(2, width=5, of=[72])
+    merged = TokenBatch.cat([one, rows(2, width=9, of=[73]), two], side)
+    assert getattr(merged, name).tolist() == [70, 71, 73, 72]
+    assert getattr(merged.select(torch.tensor([3, 1])).trim(), name).tolist() == [72, 71]
+    assert getattr(merged.to("meta"), name).is_meta
+    with pytest.raises(ValueError, match=f"expected {name} in all batches or in none; 1 of 2 have it"):
         TokenBatch.cat([one, batch(2)])
 
 

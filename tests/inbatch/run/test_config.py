@@ -9,6 +9,8 @@ from inbatch.errors import MissingError, UsageError
 from inbatch.recipes import methods
 from inbatch.run.config import keep_path, locate_configs, read_configs
 
+INFONCE = "inbatch.losses.contrastive.infonce.InfoNCE"
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -57,11 +59,10 @@ def test_a_file_is_read_behind_what_it_stands_on():
         "extends: [shared.yaml]\nrecipe: {title: mine, status: starting point}\nmodel: {objective: {class_path: InfoNCE}}"
     )
     found = settings(["--config", "mine.yaml"])
-    dotted = "inbatch.losses.contrastive.infonce.InfoNCE"
     assert found == [
         {"trainer": {"max_steps": 1}},
         {"seed_everything": 3},
-        {"model": {"objective": {"class_path": dotted}}},
+        {"model": {"objective": {"class_path": INFONCE}}},
     ]
     # A command that names all of them goes on to mean the same, in any order of its options.
     assert read_configs(["--config", "base.yaml", "--config=shared.yaml", "-c", "mine.yaml"])[:3] == read_configs(
@@ -88,7 +89,7 @@ def test_settings_in_the_place_of_a_file_are_left_as_they_are():
     [
         (["--evaluators.dev.class_path=Retrieval"], "=inbatch.experiments.evaluation.retrieval.Retrieval"),
         (["--evaluators.dev.class_path", "Retrieval"], "inbatch.experiments.evaluation.retrieval.Retrieval"),
-        (["--model.objective={class_path: InfoNCE}"], "{class_path: InfoNCE}"),
+        (["--model.objective={class_path: InfoNCE}"], f"{{class_path: {INFONCE}}}"),
         (["--model.objective=InfoNCE"], "--model.objective=InfoNCE"),
         (["--model.objective", "InfoNCE"], "InfoNCE"),
         (["--data.sources=class_path.csv"], "--data.sources=class_path.csv"),

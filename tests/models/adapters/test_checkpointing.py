@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from modules import gradients
 
 from inbatch.models.adapters.lora import Lora
 from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.text.tokens import tokenize
-
-
-def gradients(backbone, tokens):
-    """Return the gradients of a fixed function of the states, by parameter, in training mode without dropout."""
-    last = backbone(tokens).last
-    (last * torch.linspace(-1, 1, last.shape[-1])).masked_fill(
-        tokens.attention_mask[..., None] == 0, 0
-    ).sum().backward()
-    return {name: p.grad for name, p in backbone.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2)], ids=["full", "lora"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from modules import gradients
 
 from inbatch.errors import UsageError
 from inbatch.models.adapters.lora import Lora
@@ -13,15 +14,6 @@ from inbatch.models.backbones.pretrained import Backbone, Pretrained, TinyRandom
 from inbatch.text.tokens import tokenize
 
 KINDS = ["bert", "roberta", "llama"]
-
-
-def gradients(backbone, tokens):
-    """Return the gradients of a fixed function of the states, by parameter, in training mode without dropout."""
-    last = backbone(tokens).last
-    (last * torch.linspace(-1, 1, last.shape[-1])).masked_fill(
-        tokens.attention_mask[..., None] == 0, 0
-    ).sum().backward()
-    return {name: p.grad for name, p in backbone.named_parameters() if p.grad is not None}
 
 
 def test_a_backbone_starts_in_training_mode(minilm):
