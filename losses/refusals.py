@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, Objective
@@ -70,6 +70,19 @@ def refuse_scores(scored: bool, objective: Objective) -> None:
             f"{type(objective).__name__} takes every pair as a positive one, but a column of the source was read as scores. Keep the "
             "rows that are positives, then set view: pair and columns: {anchor: NAME, positive: NAME} on the source; or take InfoNCE "
             "with positive_score, from which on a row is a positive."
+        )
+
+
+def refuse_several_scores(score: Tensor | None, objective: Objective) -> None:
+    """Refuse a score for each candidate where a row has one.
+
+    Raises:
+        UsageError: if scores are (b, 1+k).
+    """
+    if score is not None and score.ndim > 1:
+        raise UsageError(
+            f"{type(objective).__name__} expects one score a row, that of anchor and positive; got {score.shape[1]}. Set columns.score to "
+            "one column of numbers on the source."
         )
 
 

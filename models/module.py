@@ -220,7 +220,7 @@ class EmbeddingModule(LightningModule):
         )  # for callbacks that monitor it; the loggers get theirs after the step
         self.samples_seen += rows
         self._sentences += rows * max(1, embedded.count)
-        seen = contrasted_views(self.objective, len(batch))
+        seen = contrasted_views(self.objective, 2 + len(batch.negatives))
         candidates = {"negatives_per_anchor": rows * (seen - 1) - 1} if seen else {}
         found = dict(zip(output.logs, logs))
         self._pending.append({"loss": loss, **candidates, **found})

@@ -98,7 +98,7 @@ def layers(backbone: Any) -> str:
 def batch_lines(trainer: Trainer, module: Any, batch: Any) -> dict[str, str]:
     """Count what one optimizer step sees."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    rows, keys = data.batch_size, len(batch) - 1
+    rows, keys = data.batch_size, 1 + len(batch.negatives)
     chunks = "the whole batch at once" if module.chunk_tokens is None else f"chunks of {module.chunk_tokens:,} tokens"
     accumulation = trainer.accumulate_grad_batches
     return {

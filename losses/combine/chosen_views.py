@@ -27,7 +27,7 @@ def choose(views: Views[Any], chosen: Sequence[str] | None) -> Views[Any]:
     """
     if chosen is None or views is None:
         return views
-    payloads = dict(zip(names(len(views) - 2), views))
+    payloads = dict(zip(views.names, views))
     anchor, positive, *negatives = (payloads[name] for name in chosen)
     score = views.score if set(chosen[:2]) == {"anchor", "positive"} else None
     ids = None if views.ids is None else choose(views.ids, chosen)

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, project
 from inbatch.losses.contrastive.contrast import contrast
-from inbatch.losses.refusals import refuse_batch_norm_of_one_row, refuse_scores, require_negatives
+from inbatch.losses.refusals import (
+    refuse_batch_norm_of_one_row,
+    refuse_scores,
+    refuse_several_scores,
+    require_negatives,
+)
 from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
 
@@ -115,6 +120,7 @@ class InfoNCE(Objective):
             UsageError: if the rows carry scores, which would be ignored: a pair of score 0 would be trained as a positive.
         """
         self._check_scores(z.score is not None)
+        refuse_several_scores(z.score, self)
         z = unit(project(z, self.projector))
         scale = self.scale()
         logs: dict[str, Tensor | float] = {}

@@ -12,6 +12,7 @@ from inbatch.kernels import gather
 from inbatch.kernels.rows import take
 from inbatch.losses.base import BatchFacts, LossOutput, Objective
 from inbatch.losses.contrastive.infonce import unit
+from inbatch.losses.refusals import refuse_several_scores
 from inbatch.views import TokenBatch, Views
 
 
@@ -50,6 +51,7 @@ class CoSENT(Objective):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Rank the pairs of all ranks; see `Objective.forward`."""
         similarity = gather(self.similarity(z))[0]
+        refuse_several_scores(z.score, self)
         return LossOutput(ranking(similarity, gather(z.score)[0], self.scale))
 
 

@@ -77,7 +77,7 @@ def facts_of_batches(data: Any, ranks: int, precision: str) -> BatchFacts:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> data = SimpleNamespace(roles=(1, False), batch_size=8, pair_ids=None, ids="text", repetition=None, max_length={})
+        >>> data = SimpleNamespace(roles=(1, False), batch_size=8, pair_ids=None, ids="text", edits=[], max_length={})
         >>> facts_of_batches(data, ranks=2, precision="32-true").rows
         4
     """

@@ -14,7 +14,14 @@ from inbatch.losses.base import Objective
 
 @runtime_checkable
 class KeepsFrozen(Protocol):
-    """A network whose frozen parameters come from its name, if it says so: backbones, decoders, references."""
+    """A network whose frozen parameters come from its name, if it says so: backbones, decoders, references.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> kept: KeepsFrozen = TinyRandom(frozen=True)
+        >>> kept.keeps_frozen
+        True
+    """
 
     keeps_frozen: bool
 

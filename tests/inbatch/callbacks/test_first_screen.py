@@ -17,6 +17,7 @@ from inbatch.models.adapters.prefix import Prefix
 from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
 from inbatch.models.module import EmbeddingModule
+from inbatch.views import Views
 
 
 def module(**options: Any) -> Any:
@@ -34,13 +35,13 @@ def trainer(**given: Any) -> Any:
 def test_it_is_printed_once_and_by_rank_0_only(capsys: pytest.CaptureFixture[str]):
     screen = FirstScreen(["run folder  here"], "auto: it is fast")
     for _ in range(2):
-        screen.on_train_batch_start(trainer(), module(), (1, 2), 0)
+        screen.on_train_batch_start(trainer(), module(), Views(1, 2), 0)
     out = capsys.readouterr().out
     assert out.count("run folder  here") == 1
     assert "2 ranks, precision 32-true (auto: it is fast)\n" in out
     assert out.endswith("pairs.csv: 100 rows\n")
     FirstScreen(["run folder  here"], "auto: it is fast").on_train_batch_start(
-        trainer(is_global_zero=False), module(), (1, 2), 0
+        trainer(is_global_zero=False), module(), Views(1, 2), 0
     )
     assert capsys.readouterr().out == ""
 
@@ -75,7 +76,7 @@ def test_the_parts_of_a_method_are_named():
     ],
 )
 def test_negatives_are_counted_over_all_ranks_and_views(views: int, negatives: str):
-    assert batch_lines(trainer(), module(), range(views))["negatives"].startswith(negatives)
+    assert batch_lines(trainer(), module(), Views(0, 1, tuple(range(views - 2))))["negatives"].startswith(negatives)
 
 
 def test_the_operator_is_named_where_it_is_used_only():
@@ -92,10 +93,12 @@ def test_negatives_are_those_that_the_objective_has():
 
 
 def test_accumulation_and_chunks_are_named():
-    lines = batch_lines(trainer(accumulate_grad_batches=4), module(chunk_tokens=4096), range(2))
+    lines = batch_lines(trainer(accumulate_grad_batches=4), module(chunk_tokens=4096), Views(0, 1))
     assert lines["batch"] == "64 rows over all ranks x 4 accumulated"
     assert lines["memory"].startswith("chunks of 4,096 tokens")
-    assert batch_lines(trainer(), module(chunk_tokens=None), range(2))["memory"].startswith("the whole batch at once")
+    assert batch_lines(trainer(), module(chunk_tokens=None), Views(0, 1))["memory"].startswith(
+        "the whole batch at once"
+    )
 
 
 def test_what_a_decoder_sees_and_ends_in_is_said():
