@@ -31,7 +31,9 @@ def lay_out(methods: Sequence[str] = ()) -> str:
     for (name, recipe), row in zip(found, rows):
         method = name.split("/")[0] if "/" in name else ""
         if not lines or (method and not any(line.startswith(f"  {method}/") for line in lines)):
-            lines.append(f"{method or 'this machine'}{_paper(recipe, method, found)}")
+            lines.append(
+                textwrap.shorten(f"{method or 'this machine'}{_paper(recipe, method, found)}", 118, placeholder=" ...")
+            )
         lines.append("  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]))
     example = next((name for name, recipe in found if not recipe.stage_after), found[0][0])
     return "\n".join(

@@ -26,7 +26,7 @@ DESCRIPTION = """Compute once, before a training, what it needs.
                                                            with its positives and hard negatives by the model as it starts, and
                                                            keeps the scores by text in the file of objective.reference"""
 EPILOG = """example:
-  inbatch synthesize reference-scores --config base.yaml --config autoregembed/shared.yaml --config autoregembed/cpu-stage2.yaml
+  inbatch synthesize reference-scores --config autoregembed/cpu-stage2.yaml
 
 The same command goes on where it was stopped, and adds what is missing after the data has grown."""
 KINDS = ("reference-scores",)
