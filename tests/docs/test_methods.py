@@ -6,7 +6,6 @@ import pytest
 from pages import DOCS, read
 
 from inbatch.recipe_list import as_markdown, listed
-from inbatch.recipes import methods
 
 MARKED = re.compile(r"^<!-- recipes: ([\w -]+?) -->\n(.*?)^<!-- end -->$", re.DOTALL | re.MULTILINE)
 TABLES = {page: MARKED.findall(read(page)) for page in DOCS if page.startswith("docs/methods/")}
@@ -20,18 +19,6 @@ def test_tables_are_those_of_the_recipes(page):
             f"the table of {page} is not that of the recipes; put what this command prints between the markers: "
             f"inbatch recipes {words} --markdown"
         )
-
-
-def test_every_method_has_a_page():
-    shown = [method for tables in TABLES.values() for words, _ in tables for method in words.split()]
-    assert sorted(shown) == sorted({*methods()} - {"own"})
-
-
-@pytest.mark.parametrize("page", TABLES)
-def test_the_readme_counts_them(page):
-    (row,) = re.findall(rf"^\|[^|]*\({page}\)[^|]*\|.*$", read("README.md"), re.MULTILINE)
-    wanted = len(list(listed([method for words, _ in TABLES[page] for method in words.split()])))
-    assert row.split("|")[3].strip() == str(wanted)
 
 
 @pytest.mark.parametrize("page", TABLES)

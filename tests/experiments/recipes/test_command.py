@@ -9,7 +9,7 @@ import yaml
 
 from inbatch.cli import main
 from inbatch.experiments.recipes.command import show
-from inbatch.recipes import chain, find_config, read
+from inbatch.recipes import chain, find_config, methods, read
 
 
 def test_the_list_needs_nothing_heavy():
@@ -33,7 +33,7 @@ def test_lists(capsys: pytest.CaptureFixture[str]):
     ("words", "code", "said"),
     [
         (["gces"], 2, "there are no recipes of gces. Did you mean gcse?"),
-        (["zzzzzz"], 2, "there are no recipes of zzzzzz. There are angle, "),
+        (["zzzzzz"], 2, f"there are no recipes of zzzzzz. There are {', '.join(methods())}."),
         (["show"], 2, "expected one name after show, such as `inbatch recipes show simcse/unsup-bert-base.yaml`."),
         (["show", "simcse/unsup-bert-bse.yaml"], 3, "Did you mean simcse/unsup-bert-base.yaml?"),
     ],
