@@ -6,6 +6,7 @@ import yaml
 from inbatch.errors import MissingError
 from inbatch.experiments import quickstart
 from inbatch.experiments.budget import Plan, Rates
+from inbatch.recipes import find_config, read
 
 CHOSEN = ["--data.batch_size=640", "--trainer.max_steps=4"]
 
@@ -103,9 +104,7 @@ def test_the_plan_is_made_from_this_machine_and_this_corpus(minilm, monkeypatch)
 
 
 def test_lengths_are_those_of_the_configuration():
-    from importlib import resources
-
-    config = yaml.safe_load((resources.files("inbatch.experiments") / quickstart.CONFIG).read_text("utf-8"))
+    config = read(find_config(quickstart.CONFIG))
     assert config["data"]["max_length"] == quickstart.LENGTHS
 
 

@@ -20,7 +20,7 @@ MISTAKES = [
     (["--model.optimizer.init_args.wd=1"], 2, "AdamW has no option wd. It has "),
     (["--model.objective.class_path=InfoNC"], 2, "Did you mean InfoNCE?"),
     (["--model.objective.class_path=inbatch.losses.infonc.InfoNCE"], 2, "Write class_path: InfoNCE."),
-    (["--model.objective=MultipleNegativesRankingLoss"], 2, "There are Angle, CoSENT, DCLR"),
+    (["--model.objective=MultipleNegativesRankingLoss"], 2, "There are Angle, CoSENT, DCL, "),
     (["--model.objective=InfoNC"], 2, "Did you mean InfoNCE?"),
     (["--model.objective.class_path=fit_parts.NotAnObjective"], 2, "not correspond to a subclass of Objective"),
     # Values.
