@@ -20,14 +20,14 @@ def foreign_leaf(value: Tensor, known: Sequence[Tensor]) -> Tensor | None:
         return None
     if value.is_leaf:
         return value if value.requires_grad else None
-    todo, seen = [value.grad_fn], set()
-    while todo:
-        node = todo.pop()
+    pending, seen = [value.grad_fn], set()
+    while pending:
+        node = pending.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
         if leaf is not None and not any(leaf is other for other in known):
             return leaf
-        todo += [other for other, _ in node.next_functions]
+        pending += [other for other, _ in node.next_functions]
     return None
