@@ -144,5 +144,4 @@ TestContract = contract(
         "terms": {"contrast": {"class_path": "InfoNCE"}, "hinge": {"class_path": "EnergyHinge"}},
         "views": {"contrast": ["anchor", "positive"]},
     },
-    checks=("ranks", "chunks", "data", "yaml"),
 )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contract import CHECKS, FROZEN, Table, contract
+from contract import FROZEN, Table, contract
 from torch.nn.functional import cross_entropy, normalize
 
 from inbatch.errors import UsageError
@@ -81,10 +81,8 @@ def test_a_reference_of_other_tokens_is_refused():
         DCLR(Encoder(TinyRandom("roberta"))).attach(Encoder(TinyRandom("bert")))
 
 
-QUIET = tuple(check for check in CHECKS if check != "memory")
 TestContract = contract(
     lambda: DCLR(Table(9), threshold=0.3, noise_ratio=0.0, temperature=0.1),
     settings={"reference": FROZEN},
-    checks=QUIET,
 )
 TestNoise = contract(lambda: DCLR(Table(9), threshold=0.3, noise_ratio=0.5), checks=("memory",))

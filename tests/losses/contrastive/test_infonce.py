@@ -129,8 +129,5 @@ def test_data_that_an_option_cannot_use_are_refused_before_the_first_step():
         InfoNCE(positive_score=0.5).check(BatchFacts(rows=8, negatives=0, scored=False))
 
 
-WITHOUT_MEMORY = ("ranks", "chunks", "data", "yaml")
 TestContract = contract(lambda: InfoNCE(0.1, hard_negative_weight=0.5))
-TestScoredPairs = contract(
-    lambda: InfoNCE(0.1, positive_score=0.5), scored=True, settings={"positive_score": 0.5}, checks=WITHOUT_MEMORY
-)
+TestScoredPairs = contract(lambda: InfoNCE(0.1, positive_score=0.5), scored=True, settings={"positive_score": 0.5})
