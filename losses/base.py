@@ -45,6 +45,7 @@ class Encoded:
             - ``tokens``: (b, L, h), the states that the encoder pools.
             - ``attentions:k``: (b, heads, L, L), how much each token (of the third axis) looks at each (of the fourth) in the layer that
               puts out ``layer:k``.
+            - ``states_at_learned``: (b, k, h), the states that the encoder pools at its k learned tokens, one by one.
         lengths: (b,) int64, the number of tokens of each text.
     """
 
@@ -111,7 +112,6 @@ class Objective(nn.Module):
         in_batch: whether rows of the batch are negatives of each other.
         takes_prefixes: whether prefixes of the embeddings would do in their place, as `Matryoshka` gives them.
         takes_projected: whether what a `WeightedSum` has projected would do.
-        takes_states: whether the embeddings are to be the states at the encoder's learned tokens, (b, k, h) each, in place of (b, d).
         encoded: how many of the views the encoder embeds, in their order; None for all, 0 for none. The others reach the objective as tokens
             only.
         passes: in words, what runs through networks besides the encoder's one pass over all views; empty for nothing.
@@ -128,7 +128,6 @@ class Objective(nn.Module):
     in_batch: bool = False
     takes_prefixes: bool = True
     takes_projected: bool = True
-    takes_states: bool = False
     encoded: int | None = None
     passes: str = ""
     reads: frozenset[str] = frozenset()

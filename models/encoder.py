@@ -146,7 +146,7 @@ class Encoder(nn.Module):
         return self._vectors(self._states(tokens), tokens, bias, normalize)
 
     def read(
-        self, tokens: TokenBatch, reads: Collection[str], bias: Tensor | None = None, at_learned: bool = False
+        self, tokens: TokenBatch, reads: Collection[str], bias: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Embed tokens as `forward` does, and return beside the embeddings what is read of that pass.
 
@@ -154,7 +154,6 @@ class Encoder(nn.Module):
             tokens: b texts.
             reads: names, see `inbatch.losses.base.Encoded`; ``inbatch.models.reads.check_reads`` says which there are.
             bias: as in `forward`.
-            at_learned: give what `at_learned` does in place of the embeddings.
 
         Example:
             >>> from inbatch.models.backbones.pretrained import TinyRandom
@@ -166,9 +165,11 @@ class Encoder(nn.Module):
         """
         tokens = self._slotted(tokens)
         states = self._states(tokens, reads)
-        found = {**states.reads, **({"tokens": states.last} if "tokens" in reads else {})}
-        if at_learned:
-            return at_learned_tokens(states, tokens), found
+        found = dict(states.reads)
+        if "tokens" in reads:
+            found["tokens"] = states.last
+        if "states_at_learned" in reads:
+            found["states_at_learned"] = at_learned_tokens(states, tokens)
         return self._vectors(states, tokens, bias), found
 
     def _slotted(self, tokens: TokenBatch) -> TokenBatch:

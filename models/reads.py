@@ -25,7 +25,8 @@ def check_reads(reads: Iterable[str], owner: str, backbone: Backbone) -> None:
         backbone: n layers.
 
     Raises:
-        UsageError: if a name is unknown or its number out of range, or attention maps are read behind a prefix.
+        UsageError: if a name is unknown or its number out of range, or the backbone has no learned tokens whose states could be read, or
+            attention maps are read behind a prefix.
 
     Example:
         >>> from inbatch.models.backbones.pretrained import TinyRandom
@@ -34,8 +35,8 @@ def check_reads(reads: Iterable[str], owner: str, backbone: Backbone) -> None:
         'eager'
         >>> check_reads({"layer:3"}, "Mine", backbone)
         Traceback (most recent call last):
-        inbatch.errors.UsageError: Mine expects reads of layers, layer:k with k in [-3, 2], tokens, or attentions:k with k in [-2, 2] \
-except 0; got 'layer:3'. Set its reads.
+        inbatch.errors.UsageError: Mine expects reads of layers, layer:k with k in [-3, 2], tokens, states_at_learned, or attentions:k \
+with k in [-2, 2] except 0; got 'layer:3'. Set its reads.
     """
     total = backbone.config.get_text_config().num_hidden_layers
     for name in sorted(reads):
@@ -44,13 +45,18 @@ except 0; got 'layer:3'. Set its reads.
         known = {
             "layers": not numbered,
             "tokens": not numbered,
+            "states_at_learned": not numbered,
             "layer": numbered and -total - 1 <= number <= total,  # type: ignore[operator]
             "attentions": numbered and 1 <= abs(number) <= total,  # type: ignore[arg-type]
         }
         if not known.get(kind, False):
             raise UsageError(
-                f"{owner} expects reads of layers, layer:k with k in [{-total - 1}, {total}], tokens, or attentions:k with k in "
-                f"[{-total}, {total}] except 0; got {name!r}. Set its reads."
+                f"{owner} expects reads of layers, layer:k with k in [{-total - 1}, {total}], tokens, states_at_learned, or attentions:k "
+                f"with k in [{-total}, {total}] except 0; got {name!r}. Set its reads."
+            )
+        if kind == "states_at_learned" and backbone.learned_tokens is None:
+            raise UsageError(
+                f"{owner} reads the states at learned tokens; the backbone has none. Set backbone.learned_tokens."
             )
         if kind == "attentions" and backbone.prefix is not None:
             raise UsageError(
@@ -96,6 +102,8 @@ def picked(reads: Iterable[str], output: Any) -> dict[str, Tensor]:
     found = {}
     for name in reads:
         kind, number = _parsed(name)
+        if kind == "states_at_learned":
+            continue  # the encoder takes them, behind whatever stands between the network and its pooling
         if kind == "layers":
             found[name] = torch.stack(list(output.hidden_states), 1)
         elif kind == "tokens":
@@ -114,7 +122,7 @@ def padded(name: str, read: Tensor, tokens: TokenBatch, length: int, side: str) 
 
     Args:
         name: of the read.
-        read: (b, l, h), (b, n + 1, l, h) or (b, heads, l, l).
+        read: (b, l, h), (b, n + 1, l, h) or (b, heads, l, l); ``states_at_learned`` have no length and stay as they are.
         tokens: (b, l), of the chunk.
         length: L of the batch.
         side: of the padding.
@@ -127,6 +135,8 @@ def padded(name: str, read: Tensor, tokens: TokenBatch, length: int, side: str) 
         >>> padded("tokens", torch.ones(1, 2, 1), tokens, 3, "right").flatten().tolist()
         [1.0, 0.0, 0.0]
     """
+    if name == "states_at_learned":
+        return read
     own = tokens.attention_mask.bool()
     missing = (length - read.shape[-2], 0) if side == "left" else (0, length - read.shape[-2])
     if _parsed(name)[0] == "attentions":
@@ -143,6 +153,8 @@ def cut(name: str, read: Tensor, length: int, side: str) -> Tensor:
         >>> cut("tokens", torch.tensor([[[1.0], [2.0], [0.0]]]), 2, "right").flatten().tolist()
         [1.0, 2.0]
     """
+    if name == "states_at_learned":
+        return read
     for axis in (-2, -1) if _parsed(name)[0] == "attentions" else (-2,):
         read = read.narrow(axis, read.shape[axis] - length if side == "left" else 0, length)
     return read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +55,8 @@ class WeightedSum(Objective):
 
     Raises:
         UsageError: if there are no terms with a weight other than 0, or a weight or views name no term, or a projector is given to
-            a term that must have its own, or a term reads learned tokens, or views are none that a row may have; before the first
-            step, if they are none that the rows have.
+            a term that must have its own, or views are none that a row may have; before the first step, if they are
+            none that the rows have.
 
     Example:
         >>> from inbatch.losses import EnergyHinge, InfoNCE
@@ -88,11 +90,6 @@ class WeightedSum(Objective):
                 f"expected a term with a weight other than 0; got {', '.join(terms) or 'no terms'}. Set objective.terms and "
                 "objective.weights."
             )
-        alone = [name for name in self.weights if any(part.takes_states for part in parts(terms[name]))]
-        if alone:
-            raise UsageError(
-                f"the term {alone[0]} reads the learned tokens one by one, and no other term can. Make it the objective by itself."
-            )
         whole = [name for name in self.weights if not all(part.takes_projected for part in parts(terms[name]))]
         if projector is not None and whole:
             raise UsageError(
@@ -125,9 +122,25 @@ class WeightedSum(Objective):
             weight: Any = self.weights[name]
             if isinstance(weight, Decay):
                 weight = logs[f"{name}/weight"] = weight(self.step)
-            output: LossOutput = term(*(choose(each, self.views.get(name)) for each in (z, tokens)), encoder)
+            seen = self.views.get(name)
+            with _seeing(term, seen):
+                output: LossOutput = term(choose(z, seen), choose(tokens, seen), encoder)
             total = weight * output.loss if total is None else total + weight * output.loss
             logs[f"{name}/loss"] = output.loss.detach()
             logs |= {f"{name}/{tag}": value for tag, value in output.logs.items()}
         assert total is not None, "there is at least one term"
         return LossOutput(total, logs)
+
+
+@contextmanager
+def _seeing(term: Objective, chosen: Sequence[str] | None) -> Iterator[None]:
+    """Let what a term and those inside of it read be that of its own views."""
+    readers = [part for part in parts(term) if chosen is not None and part.encodings is not None]
+    whole = [part.encodings for part in readers]
+    for part in readers:
+        part.encodings = choose(part.encodings, chosen)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for part, encodings in zip(readers, whole):
+            part.encodings = encodings

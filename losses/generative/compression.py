@@ -36,9 +36,9 @@ class InformationCompression(Objective):
 
     takes_prefixes = False
     takes_projected = False
-    takes_states = True
     encoded = 1
     passes = "the decoder, over the positives"
+    reads = frozenset({"states_at_learned"})
 
     def __init__(self, decoder: nn.Module, mean_by_rank: bool = False) -> None:
         super().__init__()
@@ -58,7 +58,9 @@ class InformationCompression(Objective):
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Decode the positives in chunks; see `Objective.forward`."""
         targets = targets_of(tokens.positive, self.decoder)
-        likelihood = likelihoods(self.decoder, z.anchor, targets, self.chunk_tokens)
+        assert self.encodings is not None
+        states = self.encodings.anchor.reads["states_at_learned"]
+        likelihood = likelihoods(self.decoder, states, targets, self.chunk_tokens)
         total, count = -likelihood.sum(), targets.attention_mask.sum()
         return LossOutput(total / count if self.mean_by_rank else mean_over_ranks(total, count))
 

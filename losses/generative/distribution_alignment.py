@@ -48,9 +48,9 @@ class DistributionAlignment(Objective):
 
     takes_prefixes = False
     takes_projected = False
-    takes_states = True
     encoded = 2
     passes = "the decoder, over positives (twice) and hard negatives"
+    reads = frozenset({"states_at_learned"})
 
     def __init__(
         self,
@@ -115,14 +115,16 @@ class DistributionAlignment(Objective):
         """Score positives and negatives in chunks and align; see `Objective.forward`."""
         assert tokens.ids is not None, "the data module gives ids"
         texts = [tokens.positive, tokens.positive, *tokens.negatives]
-        states = [z.anchor, z.positive, *[z.anchor] * len(tokens.negatives)]
+        assert self.encodings is not None
+        query, itself = (e.reads["states_at_learned"] for e in (self.encodings.anchor, self.encodings.positive))
+        states = [query, itself, *[query] * len(tokens.negatives)]
         targets = TokenBatch.cat([targets_of(view, self.decoder) for view in texts])
         scored = likelihoods(self.decoder, torch.cat(states), targets, self.chunk_tokens)
-        positive, itself, *negatives = scored.chunk(len(texts))
+        positive, behind_itself, *negatives = scored.chunk(len(texts))
         reference = self._read().of(tokens.ids, tokens.instructions).to(scored.device)
         losses = alignment_loss(
             positive,
-            itself,
+            behind_itself,
             torch.stack(negatives, 1),
             reference[:, 0],
             reference[:, 1:],
@@ -131,7 +133,7 @@ class DistributionAlignment(Objective):
             sign=self.reference_sign,
             joint=self.joint_negatives,
         )
-        gap = (positive - itself).abs().mean().detach()
+        gap = (positive - behind_itself).abs().mean().detach()
         margin = (positive[:, None] - torch.stack(negatives, 1)).mean().detach()
         loss = mean_over_ranks(losses.sum(), losses.new_tensor(len(losses)))
         return LossOutput(loss, {"distance": gap, "margin": margin, "likelihood": positive.mean().detach()})

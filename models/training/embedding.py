@@ -60,7 +60,7 @@ def embed_views(encoder: Encoder, objective: Objective, batch: Views[TokenBatch]
     """Embed all views in one pass, as chunks of gradient caching.
 
     What is read lies in memory from here to the end of the backward pass, with its gradient: b L h numbers for ``tokens`` or
-    ``layer:k``, (n + 1) times as many for ``layers``, b heads L² for ``attentions:k``, with b all texts of the batch and L the longest.
+    ``layer:k``, (n + 1) times as many for ``layers``, b heads L² for ``attentions:k``, b k h for ``states_at_learned``, with b all texts of the batch and L the longest.
 
     Args:
         encoder: the live one.
@@ -90,13 +90,12 @@ def embed_views(encoder: Encoder, objective: Objective, batch: Views[TokenBatch]
     padding = padding_share(merged.lengths, budget)
     sizes = [len(view) for view in views]
     if not names:
-        embed = encoder.at_learned if objective.takes_states else encoder
-        z = map_in_chunks(embed, merged, *given, budget=budget)
+        z = map_in_chunks(encoder, merged, *given, budget=budget)
         return Embedded(batch.replace_payloads([*z.split(sizes), *rest]), None, len(views), padding)
     side, length = tokenizer.padding_side, merged.input_ids.shape[1]
 
     def read(tokens: TokenBatch, bias: Tensor | None = None) -> tuple[Tensor, ...]:
-        vector, found = encoder.read(tokens, names, bias, at_learned=objective.takes_states)
+        vector, found = encoder.read(tokens, names, bias)
         return (vector, *(padded(name, found[name], tokens, length, side) for name in names))
 
     vectors, *found = map_in_chunks(read, merged, *given, budget=budget)

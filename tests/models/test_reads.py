@@ -68,6 +68,12 @@ def test_unknown_reads_are_refused(name):
         check_reads({name}, "Mine", TinyRandom(num_layers=2))
 
 
+def test_states_at_learned_tokens_are_refused_where_there_are_none():
+    check_reads({"states_at_learned"}, "Mine", TinyRandom("llama", learned_tokens=2))
+    with pytest.raises(UsageError, match=r"Mine reads the states at learned tokens.* Set backbone.learned_tokens"):
+        check_reads({"states_at_learned"}, "Mine", TinyRandom())
+
+
 def test_attention_maps_behind_a_prefix_are_refused():
     check_reads({"layer:1"}, "Mine", TinyRandom(prefix=Prefix(2)))
     with pytest.raises(UsageError, match="Mine reads attentions:1, attention among a text's tokens; backbone.prefix"):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from inbatch.errors import UsageError
-from inbatch.losses.base import BatchFacts
+from inbatch.losses.base import BatchFacts, Encoded
 from inbatch.losses.combine.weighted import WeightedSum
+from inbatch.losses.contrastive.infonce import InfoNCE
 from inbatch.losses.generative.compression import InformationCompression, sequence_log_likelihood, targets_of
 from inbatch.models.backbones.pretrained import TinyRandom
 from inbatch.models.encoder import Encoder
@@ -62,8 +63,10 @@ def test_one_mean_over_all_target_tokens_conditioned_on_the_states_alone():
     encoder, decoder = encoder_of().eval(), TinyDecoder()
     objective = InformationCompression(decoder)
     batch = batch_of(encoder)
-    states = encoder.at_learned(batch.anchor)
-    loss = objective(Views(states, states), batch, encoder).loss
+    z, reads = encoder.read(batch.anchor, objective.reads)
+    states = reads["states_at_learned"]
+    objective.encodings = Views(Encoded(z, reads, batch.anchor.lengths), None)
+    loss = objective(Views(z, None), batch, encoder).loss
     total, count = 0.0, 0
     for row in range(len(states)):
         text = targets_of(batch.positive.select(slice(row, row + 1)).trim(), decoder).input_ids[0]
@@ -133,5 +136,19 @@ def test_refusals():
         objective.check(BatchFacts(4, 0, False, lengths={"document": 510}))
     with pytest.raises(UsageError, match="in a template"):
         targets_of(tokenize(TinyRandom("llama").tokenizer, ["x"]), TinyDecoder())
-    with pytest.raises(UsageError, match="the term compress reads the learned tokens one by one"):
-        WeightedSum({"compress": objective})
+
+
+def test_a_sum_with_a_contrast_is_the_sum_of_both():
+    """Each of them alone, on the same batch; the encoder runs once for both."""
+    found = []
+    for weights in ({}, {"contrast": 0.0}, {"compress": 0.0}):
+        encoder = encoder_of(dropout=0.0)
+        objective = WeightedSum({"compress": InformationCompression(TinyDecoder()), "contrast": InfoNCE()}, weights)
+        module = EmbeddingModule(encoder, objective, lambda groups: torch.optim.SGD(groups), chunk_tokens=80)
+        loss = module.training_step(batch_of(encoder), 0)
+        loss.backward()
+        found.append((loss.detach(), torch.cat([p.grad.flatten() for p in encoder.parameters()])))
+    (both, gradient), *alone = found
+    torch.testing.assert_close(both, sum(loss for loss, _ in alone))
+    expected = sum(gradient for _, gradient in alone)
+    assert (gradient - expected).abs().max() <= 1e-6 * expected.abs().max()

@@ -10,7 +10,7 @@ import torch
 from torch import tensor
 
 from inbatch.errors import MissingError, UsageError
-from inbatch.losses.base import BatchFacts
+from inbatch.losses.base import BatchFacts, Encoded
 from inbatch.losses.generative.distribution_alignment import DistributionAlignment, alignment_loss, facts_of
 from inbatch.losses.generative.reference_scores import ReferenceScores, pair_keys
 from inbatch.models.backbones.pretrained import TinyRandom
@@ -124,8 +124,11 @@ def test_each_text_is_scored_behind_the_right_states(tmp_path):
     decoder = TinyDecoder()
     objective = DistributionAlignment(decoder, scores_for(batch, encoder, tmp_path / "s.safetensors"))
     objective.attach(encoder)
-    z = [encoder.at_learned(view) for view in (batch.anchor, batch.positive)]
-    output = objective(Views(z[0], z[1], (None, None)), batch, encoder)
+    read = [encoder.read(view, objective.reads) for view in (batch.anchor, batch.positive)]
+    z = [reads["states_at_learned"] for _, reads in read]
+    encoded = [Encoded(vector, reads, batch.anchor.lengths) for vector, reads in read]
+    objective.encodings = Views(*encoded, (None, None))
+    output = objective(Views(*(e.vector for e in encoded), (None, None)), batch, encoder)
 
     def score(states, view):
         total = []

@@ -104,11 +104,26 @@ def test_states_at_learned_tokens_and_reads_come_from_one_pass(texts: list[str])
     backbone = TinyRandom("llama", learned_tokens=2, dtype="float64")
     encoder = Encoder(backbone, "learned", prompts=prompts).eval()
     tokens = tokenize(encoder.tokenizer, texts, 20, prompts["query"])
-    objective = Reading("tokens")
-    objective.takes_states = True
-    found = embed_views(encoder, objective, Views(tokens, tokens), 50)
-    torch.testing.assert_close(found.z.anchor, encoder.at_learned(tokens))
-    assert torch.equal(found.encodings.positive.vector, found.z.positive)  # type: ignore[union-attr]
+    found = embed_views(encoder, Reading("tokens", "states_at_learned"), Views(tokens, tokens), 50)
+    assert found.encodings is not None
+    encoded = found.encodings.positive
+    torch.testing.assert_close(encoded.reads["states_at_learned"], encoder.at_learned(tokens))
+    torch.testing.assert_close(encoded.vector, encoder(tokens))
+    assert torch.equal(encoded.vector, found.z.positive)
+
+
+def test_a_term_reads_of_the_views_that_it_sees(texts: list[str]):
+    first, second, inner = Reading("tokens"), Reading("tokens"), Reading("tokens")
+    nested = WeightedSum({"inner": inner}, views={"inner": ["positive", "anchor"]})
+    terms, views = {"first": first, "second": second, "nested": nested}, ["negative_1", "positive"]
+    encoder = encoder_of()
+    step(encoder, WeightedSum(terms, views={"first": views, "nested": views}), views_of(encoder, texts), 70)
+    whole, (seen,) = second.seen[0], first.seen
+    assert len(seen) == 2
+    for mine, view in zip(seen, (whole.negatives[0], whole.positive)):
+        assert torch.equal(mine.reads["tokens"], view.reads["tokens"])
+    assert torch.equal(inner.seen[0].anchor.reads["tokens"], whole.positive.reads["tokens"])
+    assert torch.equal(inner.seen[0].positive.reads["tokens"], whole.negatives[0].reads["tokens"])
 
 
 def test_nothing_is_kept_when_nothing_is_asked_for(texts: list[str]):
