@@ -24,10 +24,10 @@ def open_saved(path: Path, split: str | None) -> Dataset:
 
     Example:
         >>> from datasets import Dataset, DatasetDict
-        >>> parts = {name: Dataset.from_dict({"drink": [name]}) for name in ("train", "test")}
-        >>> DatasetDict(parts).save_to_disk("drinks")
+        >>> drinks = {"train": Dataset.from_dict({"drink": ["tea"]}), "test": Dataset.from_dict({"drink": ["milk"]})}
+        >>> DatasetDict(drinks).save_to_disk("drinks")
         >>> open_saved(Path("drinks"), None)[0], open_saved(Path("drinks"), "test")[0]
-        ({'drink': 'train'}, {'drink': 'test'})
+        ({'drink': 'tea'}, {'drink': 'milk'})
     """
     from datasets import DatasetDict, load_from_disk
 
