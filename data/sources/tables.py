@@ -93,7 +93,7 @@ def make_table(
         rows: the columns that ``roles`` names.
         roles: which column plays which role.
         view: as in `inbatch.data.sources.sources.Source`; ``auto`` takes every role.
-        negatives: hard negatives a row to draw from a column of lists; None: as many row has.
+        negatives: hard negatives a row to draw from a column of lists; None: as many as every row has.
         keep_empty: keep rows with an empty text.
 
     Raises:
