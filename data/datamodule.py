@@ -27,7 +27,7 @@ _LONGEST_EXAMPLE = 100
 
 
 class EmbeddingDataModule(LightningDataModule):
-    """Yields `Views` of tokens, with ids, and scores where there are any.
+    r"""Yields `Views` of tokens, with ids, and scores where there are any.
 
     The order of the rows follows from the seed and the trainer's step alone. A resumed run goes on with the batch that would have come
     next, and nothing about the order is in the checkpoint.
@@ -47,6 +47,18 @@ class EmbeddingDataModule(LightningDataModule):
         cut_first: cut each text to max_length by itself, decode it and put the string into its template, as PromptEOL's release does; a
             template in one string else keeps a text that is longer by what a token has in common with the template.
         edits: changes of the texts of some views, one after the other: ``[{class_path: …, init_args: {…}}]``, an `Edit` each.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows = {"question": ["When are you open?", "Do you ship?"], "answer": ["From 9 to 5.", "Yes, by mail."]}
+        >>> Dataset.from_dict(rows).save_to_disk("questions")
+        >>> print(*EmbeddingDataModule("questions", batch_size=2).describe(), sep="\n")
+        questions: 2 rows
+          anchor = question; positive = answer (by name)
+          1. question: When are you open?
+          1. answer: From 9 to 5.
+          2. question: Do you ship?
+          2. answer: Yes, by mail.
     """
 
     def __init__(
@@ -220,6 +232,11 @@ class PositionedLoader(DataLoader[Any]):
     """A loader that needs no state of its own to resume: its sampler asks the trainer where training stands.
 
     The two methods say so to the trainer, which else warns that the loader cannot resume inside of an epoch.
+
+    Example:
+        >>> loader = PositionedLoader(["red shoes", "blue hat"], batch_size=None)
+        >>> list(loader), loader.state_dict()
+        (['red shoes', 'blue hat'], {})
     """
 
     def state_dict(self) -> dict[str, Any]:

@@ -30,6 +30,13 @@ class Collate:
         one_string: as in `inbatch.text.filling.fill`.
         spans: as in `tokenize`.
         cut_first: cut a text to max_length by itself and decode it, before its prompt is put around it; see `inbatch.text.filling.cut`.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> collate = Collate(TinyRandom().tokenizer, {"query": "q: "}, {"query": 16, "document": 8})
+        >>> tokens = collate(Views(["red shoes"], ["shoes of red leather"]))
+        >>> tokens.anchor.lengths, tokens.positive.lengths  # a token a byte, and two special ones: 3 + 9 + 2, and cut to 8
+        (tensor([14]), tensor([8]))
     """
 
     tokenizer: Any
@@ -83,6 +90,10 @@ def lengths_by_side(max_length: int | Mapping[str, int]) -> dict[str, int]:
 
     Raises:
         UsageError: if a length is missing, has another name, or is less than 2.
+
+    Example:
+        >>> lengths_by_side(64)
+        {'query': 64, 'document': 64}
     """
     lengths: dict[str, int] = dict.fromkeys(_SIDES, max_length) if isinstance(max_length, int) else dict(max_length)
     if set(lengths) != set(_SIDES) or any(not isinstance(n, int) or n < 2 for n in lengths.values()):

@@ -24,6 +24,10 @@ def quotas(sizes: Sequence[int], weights: Sequence[float], temperature: float = 
 
     Raises:
         UsageError: if a number is not positive, or a source would get no row.
+
+    Example:
+        >>> quotas([900, 100], [1, 1]), quotas([900, 100], [1, 1], temperature=2)  # of square roots, 30 and 10
+        ([900, 100], [750, 250])
     """
     if not all(0 < weight < np.inf for weight in weights) or not 0 < temperature < np.inf:
         raise UsageError(
@@ -55,6 +59,11 @@ def epoch_rows(size: int, quota: int, seed: int, source: int, epoch: int) -> np.
 
     Returns:
         (quota,) int64, in [0, size).
+
+    Example:
+        >>> epochs = [epoch_rows(6, 3, seed=0, source=0, epoch=epoch).tolist() for epoch in (0, 1)]
+        >>> sorted(epochs[0] + epochs[1])  # two epochs of three of the six rows: each once
+        [0, 1, 2, 3, 4, 5]
     """
     first, last = epoch * quota, (epoch + 1) * quota
     rounds = range(first // size, -(-last // size))

@@ -22,6 +22,12 @@ class Draw(NamedTuple):
     Attributes:
         position: rows that all ranks together have drawn before the first of these since training began; batches count as full.
         rows: row numbers, counted through all sources.
+
+    Example:
+        >>> order = BatchOrder([8], batch_size=4, seed=0)
+        >>> draws = [next(iter(StepSampler(order, rank, world_size=2, steps=2, first=lambda: 3))) for rank in (0, 1)]
+        >>> [draw.position for draw in draws]  # three batches of 4 were drawn before; the second rank reads behind the first
+        [12, 14]
     """
 
     position: int
@@ -45,6 +51,13 @@ class BatchOrder:
 
     Raises:
         UsageError: if a batch is larger than the data, or has fewer than two rows.
+
+    Example:
+        >>> order = BatchOrder([5], batch_size=3, seed=0)
+        >>> [len(order.batch(step)) for step in range(order.steps_per_epoch)]
+        [3, 2]
+        >>> sorted(order.batch(0).tolist() + order.batch(1).tolist())
+        [0, 1, 2, 3, 4]
     """
 
     def __init__(
@@ -115,7 +128,12 @@ class BatchOrder:
 
 
 def rank_slice(count: int, rank: int, world_size: int) -> slice:
-    """Return which of ``count`` rows a rank takes: slices follow one another in rank order and differ by one row at most."""
+    """Return which of ``count`` rows a rank takes: slices follow one another in rank order and differ by one row at most.
+
+    Example:
+        >>> [list(range(5))[rank_slice(5, rank, world_size=2)] for rank in (0, 1)]
+        [[0, 1], [2, 3, 4]]
+    """
     return slice(count * rank // world_size, count * (rank + 1) // world_size)
 
 
@@ -131,6 +149,14 @@ class StepSampler(Sampler[Draw]):
 
     Raises:
         UsageError: if some batch has fewer rows than there are ranks.
+
+    Example:
+        >>> order = BatchOrder([9], batch_size=3, seed=0)
+        >>> sampler = StepSampler(order, rank=0, world_size=1, steps=3, first=lambda: 4)  # resumed inside of the second epoch
+        >>> [draw.position for draw in sampler]
+        [12, 15]
+        >>> len(sampler)
+        3
     """
 
     def __init__(self, order: BatchOrder, rank: int, world_size: int, steps: int, first: Callable[[], int]) -> None:
@@ -170,6 +196,10 @@ def batches_done(global_step: int, accumulation: int | Mapping[int, int], steps:
         global_step: optimizer steps done.
         accumulation: batches an optimizer step, or those from each epoch on, from epoch 0.
         steps: batches an epoch.
+
+    Example:
+        >>> [batches_done(step, 4, steps=10) for step in range(5)]  # the third step takes the last 2 batches of the first epoch
+        [0, 4, 8, 10, 14]
     """
     schedule = {0: accumulation} if isinstance(accumulation, int) else accumulation
     before, left = 0, global_step

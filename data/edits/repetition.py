@@ -25,6 +25,14 @@ class Repetition:
         alike: a positive that is the anchor's own text stays so: it gets the anchor's repetitions.
 
     Source: Wu et al. 2022, arXiv 2109.04380, section 3.1 (on sub-words there, on words between blanks here).
+
+    Example:
+        >>> how = Repetition(rate=0.2, alike=True)
+        >>> how.describe()
+        'words are repeated in anchor, at most 20% of them or 2'
+        >>> views = how(Views(["red shoes"] * 50, ["red shoes"] * 50), keys=[str(row) for row in range(50)])
+        >>> sorted(set(zip(views.anchor, views.positive)))
+        [('red red shoes', 'red red shoes'), ('red shoes', 'red shoes')]
     """
 
     rate: float = 0.32
@@ -66,6 +74,10 @@ def repeat_words(text: str, key: str, how: Repetition) -> str:
         text: words between single blanks.
         key: decides what is drawn.
         how: the numbers.
+
+    Example:
+        >>> sorted({repeat_words("red leather shoes", str(key), Repetition(most=1)) for key in range(50)})
+        ['red leather leather shoes', 'red leather shoes', 'red red leather shoes']
     """
     words = text.split(" ")
     bound = max(2, int(how.rate * len(words)))

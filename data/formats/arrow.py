@@ -31,7 +31,12 @@ _NUMBERS = (_is.is_integer, _is.is_floating, _is.is_decimal, _is.is_boolean)
 
 
 def arrow_kind(arrow: Any) -> str:
-    """Name what an Arrow type holds, as `inbatch.data.formats.columns` does."""
+    """Name what an Arrow type holds, as `inbatch.data.formats.columns` does.
+
+    Example:
+        >>> [arrow_kind(kind) for kind in (pa.large_string(), pa.list_(pa.string()), pa.bool_(), pa.date32())]
+        ['text', 'list of texts', 'number', 'neither text nor number']
+    """
     arrow = _stored(arrow)
     if any(fits(arrow) for fits in _TEXTS):
         return TEXT
@@ -41,7 +46,12 @@ def arrow_kind(arrow: Any) -> str:
 
 
 def schema_kinds(schema: pa.Schema) -> dict[str, str]:
-    """Name what each column holds, and behind it what its fields hold, by dotted names."""
+    """Name what each column holds, and behind it what its fields hold, by dotted names.
+
+    Example:
+        >>> schema_kinds(pa.schema({"translation": pa.struct({"en": pa.string(), "de": pa.string()})}))
+        {'translation': 'neither text nor number', 'translation.en': 'text', 'translation.de': 'text'}
+    """
     found: dict[str, str] = {}
     for field in schema:
         found[field.name] = arrow_kind(field.type)
@@ -51,7 +61,14 @@ def schema_kinds(schema: pa.Schema) -> dict[str, str]:
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the names of the classes whose numbers a column holds, where the library `datasets` has written them down."""
+    """Return the names of the classes whose numbers a column holds, where the library `datasets` has written them down.
+
+    Example:
+        >>> from datasets import ClassLabel, Features, Value
+        >>> features = Features({"review": Value("string"), "stars": ClassLabel(names=["bad", "good"])})
+        >>> class_names(features.arrow_schema)
+        {'stars': ['bad', 'good']}
+    """
     if b"huggingface" not in (schema.metadata or {}):
         return {}
     from datasets import ClassLabel, Features
@@ -64,7 +81,12 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def cells_of(table: Any) -> dict[str, list[Any]]:
-    """Return the cells of columns that hold texts or numbers themselves, as Python's values."""
+    """Return the cells of columns that hold texts or numbers themselves, as Python's values.
+
+    Example:
+        >>> cells_of(pa.table({"question": ["Do you ship?", None], "votes": [3, 1], "answers": [["Yes."], []]}))
+        {'question': ['Do you ship?', None], 'votes': [3, 1]}
+    """
     return {
         name: _values(table.column(name), None)
         for name in dict.fromkeys(table.schema.names)
@@ -73,13 +95,24 @@ def cells_of(table: Any) -> dict[str, list[Any]]:
 
 
 def tops(wanted: Iterable[str], names: Sequence[str]) -> list[str]:
-    """Return the columns, out of ``names``, that the wanted ones are or begin with by a dotted name, each once."""
+    """Return the columns, out of ``names``, that the wanted ones are or begin with by a dotted name, each once.
+
+    Example:
+        >>> tops(["translation.en", "translation.de", "v1.2"], ["v1.2", "translation"])
+        ['translation', 'v1.2']
+    """
     starts = ([name, *(name[:place] for place, letter in enumerate(name) if letter == ".")] for name in wanted)
     return list(dict.fromkeys(next(start for start in each if start in names) for each in starts))
 
 
 def is_plain(schema: pa.Schema, wanted: Mapping[str, str]) -> bool:
-    """Say whether the wanted columns need no conversion."""
+    """Say whether the wanted columns need no conversion.
+
+    Example:
+        >>> schema = pa.schema({"question": pa.string(), "votes": pa.int64()})
+        >>> is_plain(schema, {"question": "text", "votes": "number"}), is_plain(schema, {"votes": "text"})
+        (True, False)
+    """
     labels = class_names(schema)
     plain = {TEXT: (pa.string(), pa.large_string()), TEXTS: (pa.list_(pa.string()),), NUMBER: ()}
     for name, kind in wanted.items():
@@ -96,7 +129,13 @@ def is_plain(schema: pa.Schema, wanted: Mapping[str, str]) -> bool:
 
 
 def is_valid(table: Any, names: Iterable[str]) -> bool:
-    """Say whether all texts of some columns are UTF-8: other programs' tables may hold halves of surrogate pairs."""
+    """Say whether all texts of some columns are UTF-8: other programs' tables may hold halves of surrogate pairs.
+
+    Example:
+        >>> drinks = pa.table({"name": pa.array([b"tea", "café".encode("cp1252")]).view(pa.string())})
+        >>> is_valid(drinks[:1], ["name"]), is_valid(drinks, ["name"])
+        (True, False)
+    """
     try:
         for name in names:
             table.column(name).validate(full=True)
@@ -119,6 +158,12 @@ def convert(
 
     Raises:
         UsageError: at the first cell that cannot be read as what is wanted.
+
+    Example:
+        >>> table = pa.table({"question": ["Do you ship?", None], "votes": [3, 1], "page": [7, 8]})
+        >>> wanted, schema = {"question": "text", "votes": "text"}, pa.schema({"question": pa.string(), "votes": pa.string()})
+        >>> [batch.to_pylist() for batch in convert("faq.parquet", iter([table]), table.schema, wanted, schema)]
+        [[{'question': 'Do you ship?', 'votes': '3'}, {'question': None, 'votes': '1'}]]
     """
     labels, done = class_names(whole), 0
     for table in tables:
@@ -140,6 +185,12 @@ def open_parquet(path: Path) -> Any:
 
     Raises:
         UsageError: if it is none, or is compressed as a whole and larger than `LARGEST_COMPRESSED`.
+
+    Example:
+        >>> import pyarrow.parquet as pq
+        >>> pq.write_table(pa.table({"question": ["Do you ship?"], "votes": [3]}), "faq.parquet")
+        >>> open_parquet(Path("faq.parquet")).schema_arrow.names
+        ['question', 'votes']
     """
     import pyarrow.parquet as pq
 

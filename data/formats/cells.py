@@ -25,11 +25,24 @@ Row = tuple[int, dict[str, Any]]
 
 
 class Literal(str):
-    """A number as its file writes it, so that it can be read as a number and as a text."""
+    """A number as its file writes it, so that it can be read as a number and as a text.
+
+    Example:
+        >>> price = Literal("2.50")
+        >>> as_text(price), as_number(price)
+        ('2.50', 2.5)
+    """
 
 
 class MixedColumn(Exception):
-    """A column holds lists of texts, and the rows that were looked at held single ones; ``name`` is the column."""
+    """A column holds lists of texts, and the rows that were looked at held single ones; ``name`` is the column.
+
+    Example:
+        >>> rows = iter([(1, {"capital": "Rome"}), (2, {"capital": ["La Paz", "Sucre"]})])
+        >>> list(batches("capitals.jsonl", rows, {"capital": TEXT}, pa.schema({"capital": pa.string()}), "line", str))
+        Traceback (most recent call last):
+        inbatch.data.formats.cells.MixedColumn: capital
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -42,6 +55,10 @@ def as_text(value: Any) -> str | None:
     Raises:
         TypeError: if it is anything else.
         ValueError: if it is bytes that are no UTF-8.
+
+    Example:
+        >>> [as_text(value) for value in ("tea", 2.5, True, None, Literal("NaN"))]
+        ['tea', '2.5', 'true', None, None]
     """
     if value is None or isinstance(value, str):
         return (None if value == "NaN" else str(value)) if isinstance(value, Literal) else value and mended(value)
@@ -60,6 +77,10 @@ def as_texts(value: Any) -> list[str | None] | None:
     Raises:
         TypeError: if it or an item is anything else.
         ValueError: if an item is bytes that are no UTF-8.
+
+    Example:
+        >>> as_texts(["La Paz", 7, None]), as_texts("Rome")
+        (['La Paz', '7', None], ['Rome'])
     """
     if isinstance(value, list):
         return [as_text(item) for item in value]
@@ -73,6 +94,10 @@ def as_number(value: Any) -> float:
     Raises:
         TypeError: if it is neither number nor text.
         ValueError: if the text is no number, or the number is not finite.
+
+    Example:
+        >>> as_number("2,5"), as_number("-3"), as_number(7)
+        (2.5, -3.0, 7.0)
     """
     number = number_of(value) if isinstance(value, str) else float(value)
     if not math.isfinite(number):
@@ -88,6 +113,10 @@ def kind_of(values: list[Any]) -> str:
 
     Numbers in texts, with blank ones among them or not, are `DIGITS`. Where texts stand among numbers or other things, the column is one of texts, and where lists of
     texts do, one of lists: what cannot be read as such is refused with its place.
+
+    Example:
+        >>> [kind_of(cells) for cells in ([2.5, None], ["2.5", " "], ["tea", 7], ["Rome", ["La Paz", "Sucre"]])]
+        ['number', 'number as text', 'text', 'list of texts']
     """
     present = [value for value in values if value is not None]
     lists = [value for value in present if isinstance(value, list)]
@@ -128,6 +157,13 @@ def batches(
     Raises:
         MixedColumn: at a list where a text is wanted.
         UsageError: at any other cell that cannot be read as what is wanted.
+
+    Example:
+        >>> rows = iter([(1, {"drink": "tea", "price": "2,5"}), (2, {"drink": "milk", "price": "cheap"})])
+        >>> wanted, schema = {"drink": TEXT, "price": NUMBER}, pa.schema({"drink": pa.string(), "price": pa.float64()})
+        >>> list(batches("menu.csv", rows, wanted, schema, "line", "Mend line {}.".format))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: menu.csv, line 2, column price: expected a number; got 'cheap'. Mend line 2.
     """
     while part := list(islice(rows, ROWS_A_BATCH)):
         columns: dict[str, list[Any]] = {name: [] for name in wanted}

@@ -58,6 +58,13 @@ def resolve(
     Raises:
         UsageError: if a named column is missing, a column's content does not fit its role, or the roles cannot be decided; then the lines
             that decide them are said (`Doubt`).
+
+    Example:
+        >>> kinds = {"nr": "number", "Question": "text", "Answer": "text"}
+        >>> print(resolve(kinds, None, "faq.csv", ids={"nr": "ids"}))
+        anchor = Question; positive = Answer (by name; left out as identifiers: nr)
+        >>> print(resolve(kinds, {"anchor": "Answer"}, "faq.csv"))
+        anchor = Answer; positive = the same text (as set)
     """
     ids = ids or {}
     if columns is not None:
@@ -110,14 +117,24 @@ def _others(given: Any, where: str) -> dict[str, str]:
 
 
 def read_as(kind: str, score: bool) -> str:
-    """Say as what a column is read: a score as a number, scores in lists as the texts that their file writes, other numbers as texts."""
+    """Say as what a column is read: a score as a number, scores in lists as the texts that their file writes, other numbers as texts.
+
+    Example:
+        >>> read_as(DIGITS, score=True), read_as(NUMBER, score=False), read_as(TEXTS, score=False)
+        ('number', 'text', 'list of texts')
+    """
     if score:
         return TEXTS if kind in (TEXTS, OTHER) else NUMBER
     return TEXT if kind == NUMBER else kind
 
 
 def role_of(name: str) -> str | None:
-    """Return the role that a name is known for."""
+    """Return the role that a name is known for.
+
+    Example:
+        >>> [role_of(name) for name in ("Query", "answer", "neg_2", "price")]
+        ['anchor', 'positive', 'negatives', None]
+    """
     name = name.strip().lower()
     return "negatives" if _NUMBERED.fullmatch(name) else _ROLE.get(name)
 

@@ -28,12 +28,18 @@ _LONGEST_EXAMPLE = 40
 
 @dataclass(frozen=True)
 class Coding:
-    """How the bytes of a text file are read.
+    r"""How the bytes of a text file are read.
 
     Attributes:
         name: of the encoding, as Python has it.
         ends: what ends a line: a line feed, with or without a carriage return before it, or a carriage return alone.
         set: whether the user named the encoding.
+
+    Example:
+        >>> print(Coding("utf-8", ends="\r"))
+        UTF-8, lines that end in a carriage return alone
+        >>> Coding("utf-16-le").around("sort")
+        ['iconv -f utf-16le -t utf-8', 'sort']
     """
 
     name: str = "utf-8"
@@ -72,7 +78,7 @@ class Coding:
 
 
 def find_coding(file: io.BufferedReader[Any], path: Path, encoding: str | None = None) -> Coding:
-    """Find how a text file is to be read, from its first bytes, and stay before them.
+    r"""Find how a text file is to be read, from its first bytes, and stay before them.
 
     A byte order mark names UTF-8, UTF-16 or UTF-32; without one a file is UTF-8. A file that has carriage returns and no line feed is one
     of old Macs.
@@ -85,24 +91,42 @@ def find_coding(file: io.BufferedReader[Any], path: Path, encoding: str | None =
     Raises:
         UsageError: if there is no such encoding, the mark contradicts it, it is UTF-16 or UTF-32 without a mark that says the order of the
             bytes, or the bytes hold NULs as only these have them; then the line that names it is said (`Doubt`).
+
+    Example:
+        >>> path = Path("menu.txt")
+        >>> _ = path.write_bytes("\ufefftea\nmilk\n".encode("utf-16-be"))
+        >>> with open_bytes(path) as file:
+        ...     print(find_coding(file, path))
+        UTF-16-BE
     """
     return _coding(file.peek(_HEAD_BYTES + 1)[: _HEAD_BYTES + 1], str(path), encoding)
 
 
 def lines(path: Path, coding: Coding) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file, numbered from 1, each with its end; byte order marks at their beginnings are left out.
+    r"""Yield the lines of a file, numbered from 1, each with its end; byte order marks at their beginnings are left out.
 
     Only a line feed ends a line (a carriage return where ``coding`` says so): other marks inside of a sentence stay there.
 
     Raises:
         UsageError: at the first line that is not in the encoding, holds a NUL, or holds a line feed where carriage returns end lines.
+
+    Example:
+        >>> _ = Path("menu.txt").write_bytes("tea\u2028green\r\nmilk".encode())
+        >>> list(lines(Path("menu.txt"), Coding()))
+        [(1, 'tea\u2028green\r\n'), (2, 'milk')]
     """
     with open_bytes(path) as file:
         yield from lines_in(file, path, coding)
 
 
 def lines_in(file: io.BufferedReader[Any], path: Path, coding: Coding) -> Iterator[tuple[int, str]]:
-    """Yield what `lines` does from a file that was just opened."""
+    r"""Yield what `lines` does from a file that was just opened.
+
+    Example:
+        >>> file = io.BufferedReader(io.BytesIO(b"tea\rmilk\r"))
+        >>> list(lines_in(file, Path("menu.txt"), Coding(ends="\r")))
+        [(1, 'tea\r'), (2, 'milk\r')]
+    """
     if coding.ends == "\n" and coding.like_ascii:
         for number, line in enumerate(file, 1):
             yield number, _line(line, number, path, coding)
@@ -119,7 +143,7 @@ def lines_in(file: io.BufferedReader[Any], path: Path, coding: Coding) -> Iterat
 
 
 def decode(content: bytes, path: str) -> tuple[list[str], Coding]:
-    """Decode a whole text, as `lines` does, into lines without their ends; a blank line counts, the end of the last is no line.
+    r"""Decode a whole text, as `lines` does, into lines without their ends; a blank line counts, the end of the last is no line.
 
     Args:
         content: decompressed.
@@ -127,6 +151,11 @@ def decode(content: bytes, path: str) -> tuple[list[str], Coding]:
 
     Raises:
         UsageError: if it is not UTF-8, has no byte order mark of another encoding, or is what `lines` refuses; it says what mends it.
+
+    Example:
+        >>> found, coding = decode("\ufefftea\r\n\r\nmilk\n".encode("utf-16-le"), "menu.txt")
+        >>> found, coding.name
+        (['tea', '', 'milk'], 'utf-16-le')
     """
     where = "stdin" if path == "-" else path
     coding = Coding()
@@ -151,7 +180,14 @@ def decode(content: bytes, path: str) -> tuple[list[str], Coding]:
 
 
 def reason(error: UnicodeError) -> str:
-    """Say why bytes could not be decoded; some decoders tell no place."""
+    r"""Say why bytes could not be decoded; some decoders tell no place.
+
+    Example:
+        >>> reason(UnicodeDecodeError("utf-8", b"caf\xe9", 3, 4, "unexpected end of data"))
+        'unexpected end of data'
+        >>> reason(UnicodeError("the stream does not begin with a mark"))
+        'the stream does not begin with a mark'
+    """
     return getattr(error, "reason", None) or str(error)
 
 

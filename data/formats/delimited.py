@@ -43,6 +43,10 @@ class Layout:
         names: of the columns; numbers from 0 where there is no such line.
         marked: whether a line ``sep=`` of Excel stands before all others.
         watched: whether nothing in the first rows says what quotes mean, so that later rows may.
+
+    Example:
+        >>> print(Layout(Coding(), delimiter=";", quotes="double", header=True, names=("question", "answer")))
+        UTF-8; semicolon between cells; quotes enclose cells; names in the first line
     """
 
     coding: Coding
@@ -64,7 +68,15 @@ class Layout:
 
 
 class Broken(ValueError):
-    """A row that the csv rules do not allow, with the number of its line."""
+    """A row that the csv rules do not allow, with the number of its line.
+
+    Example:
+        >>> try:
+        ...     list(cells_of([(7, 'tea,"green" leaves')], ",", "double"))
+        ... except Broken as error:
+        ...     print("line", error.number)
+        line 7
+    """
 
     def __init__(self, number: int, why: str) -> None:
         super().__init__(why)
@@ -72,12 +84,17 @@ class Broken(ValueError):
 
 
 def name_of(delimiter: str) -> str:
-    """Return the name under which a delimiter is set: a word for those that a shell or YAML would misread."""
+    r"""Return the name under which a delimiter is set: a word for those that a shell or YAML would misread.
+
+    Example:
+        >>> name_of("\t"), name_of("@")
+        ('tab', '@')
+    """
     return next((name for name, character in (DELIMITERS | UNUSUAL).items() if character == delimiter), delimiter)
 
 
 def cells_of(numbered: Iterable[tuple[int, str]], delimiter: str, quotes: Quotes) -> Iterator[tuple[int, list[str]]]:
-    """Split lines into rows of cells, each with the number of the line that it starts on; blank lines are none.
+    r"""Split lines into rows of cells, each with the number of the line that it starts on; blank lines are none.
 
     Args:
         numbered: lines with their numbers and ends.
@@ -86,6 +103,12 @@ def cells_of(numbered: Iterable[tuple[int, str]], delimiter: str, quotes: Quotes
 
     Raises:
         Broken: at a quotation mark where none may stand.
+
+    Example:
+        >>> list(cells_of([(1, 'tea,"green, loose"\n'), (2, "\n"), (3, "milk,cold\n")], ",", "double"))
+        [(1, ['tea', 'green, loose']), (3, ['milk', 'cold'])]
+        >>> list(cells_of([(1, 'tea,"green, loose"\n')], ",", "text"))
+        [(1, ['tea', '"green', ' loose"'])]
     """
     csv.field_size_limit(2**31 - 1)  # the module's own limit, 131,072 characters, is shorter than some documents
     special = {"double": '"', "backslash": '"\\', "text": ""}[quotes]
@@ -114,12 +137,22 @@ def _hide_returns(line: str) -> str:
 
 
 def needs_quotes(cell: str) -> bool:
-    """Whether a cell, split at delimiters alone, is one that a writer enclosed because of what it holds: doubled quotes, or a line end."""
+    """Whether a cell, split at delimiters alone, is one that a writer enclosed because of what it holds: doubled quotes, or a line end.
+
+    Example:
+        >>> needs_quotes('"a 5"" plate"'), needs_quotes('"tea"')
+        (True, False)
+    """
     return bool(_ENCLOSED.fullmatch(cell)) and ('""' in cell[1:-1] or "\r" in cell)
 
 
 def is_enclosed(cell: str) -> bool:
-    """Whether quotes stand around a cell, split at delimiters alone, and all others inside are doubled."""
+    """Whether quotes stand around a cell, split at delimiters alone, and all others inside are doubled.
+
+    Example:
+        >>> is_enclosed('"tea"'), is_enclosed('"green" tea')
+        (True, False)
+    """
     return bool(_ENCLOSED.fullmatch(cell))
 
 
@@ -128,12 +161,21 @@ def number_of(cell: str) -> float:
 
     Raises:
         ValueError: if it is none.
+
+    Example:
+        >>> number_of("2,50"), number_of("-3")
+        (2.5, -3.0)
     """
     return float(cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell.strip()) else cell)
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell holds a number."""
+    """Whether a cell holds a number.
+
+    Example:
+        >>> is_number("2,50"), is_number("1,000"), is_number("three")  # 1,000 may be a thousand
+        (True, False, False)
+    """
     try:
         number_of(cell)
     except ValueError:
@@ -142,10 +184,15 @@ def is_number(cell: str) -> bool:
 
 
 def rows(path: Path, layout: Layout) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows of a file, each with the number of the line that it starts on.
+    r"""Yield the rows of a file, each with the number of the line that it starts on.
 
     Raises:
         UsageError: at the first row with another number of cells, or with quotation marks that do not fit.
+
+    Example:
+        >>> _ = Path("menu.csv").write_text("drink;price\ntea;2,50\nmilk;1,20\n")
+        >>> list(rows(Path("menu.csv"), Layout(Coding(), ";", "double", header=True, names=("drink", "price"))))
+        [(2, {'drink': 'tea', 'price': '2,50'}), (3, {'drink': 'milk', 'price': '1,20'})]
     """
     numbered = lines(path, layout.coding)
     for _ in range(layout.marked):

@@ -41,7 +41,7 @@ def find_layout(
     header: bool | None = None,
     suffix: str = ".csv",
 ) -> Layout:
-    """Decide how a file is laid out; what is given is not decided again.
+    r"""Decide how a file is laid out; what is given is not decided again.
 
     Args:
         path: the file.
@@ -55,6 +55,11 @@ def find_layout(
     Raises:
         UsageError: if the file has no row, or a setting does not fit it.
         Doubt: if it can be read in several ways.
+
+    Example:
+        >>> _ = Path("faq.csv").write_text('question;answer\n"Tea; milk?";Both.\n')
+        >>> print(find_layout(Path("faq.csv")))
+        UTF-8; semicolon between cells; quotes enclose cells; names in the first line
     """
     with open_bytes(path) as file:
         coding = find_coding(file, path, encoding)

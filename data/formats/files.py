@@ -37,6 +37,12 @@ class Json:
     Attributes:
         coding: how its bytes are.
         stream: whether value by value, and not line by line.
+
+    Example:
+        >>> _ = Path("faq.json").write_text('[{"question": "Do you ship?"}]')
+        >>> _ = Path("faq.jsonl").write_text('{"question": "Do you ship?"}')
+        >>> look(Path("faq.json")).stream, look(Path("faq.jsonl")).stream
+        (True, False)
     """
 
     coding: Coding
@@ -48,7 +54,15 @@ class Json:
 
 @dataclass(frozen=True)
 class Parquet:
-    """A parquet file that was opened once; there is nothing to say about how it is read."""
+    """A parquet file that was opened once; there is nothing to say about how it is read.
+
+    Example:
+        >>> import pyarrow.parquet as pq
+        >>> pq.write_table(pa.table({"question": ["Do you ship?"]}), "questions.parquet")
+        >>> reading = look(Path("questions.parquet"))
+        >>> reading, reading.file.schema_arrow.names
+        (Parquet(), ['question'])
+    """
 
     file: Any = field(repr=False)
 
@@ -61,7 +75,7 @@ Reading = Layout | Json | Coding | Parquet
 
 
 def look(path: Path, columns: Mapping[str, Any] | None = None, **given: Any) -> Reading:
-    """Decide how a file is read, from its first bytes and rows.
+    r"""Decide how a file is read, from its first bytes and rows.
 
     Args:
         path: a file with one of `SUFFIXES`.
@@ -70,6 +84,14 @@ def look(path: Path, columns: Mapping[str, Any] | None = None, **given: Any) -> 
 
     Raises:
         UsageError: if a setting is not one of this kind of file, or what `inbatch.data.formats.dialect.find_layout` refuses.
+
+    Example:
+        >>> _ = Path("faq.tsv").write_text("question\tanswer\nDo you ship?\tYes.\n")
+        >>> print(look(Path("faq.tsv")))
+        UTF-8; tab between cells; quotes are text; names in the first line
+        >>> look(Path("menu.txt"), delimiter="tab")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: menu.txt: delimiter is a setting of csv and tsv files. Remove it from this source.
     """
     suffix = suffix_of(path)
     allowed = {".parquet": ()}.get(suffix, ("encoding", "delimiter", "quotes", "header"))
@@ -88,7 +110,7 @@ def look(path: Path, columns: Mapping[str, Any] | None = None, **given: Any) -> 
 
 
 def peek(path: Path, reading: Reading) -> tuple[dict[str, str], dict[str, list[Any]]]:
-    """Find what each column of a file holds, from its first rows or its schema.
+    r"""Find what each column of a file holds, from its first rows or its schema.
 
     Args:
         path: a file with one of `SUFFIXES`.
@@ -100,6 +122,12 @@ def peek(path: Path, reading: Reading) -> tuple[dict[str, str], dict[str, list[A
 
     Raises:
         UsageError: if the file is empty, is not in its encoding, or is not what its suffix says.
+
+    Example:
+        >>> path = Path("votes.jsonl")
+        >>> _ = path.write_text('{"question": "Do you ship?", "votes": 3}\n')
+        >>> peek(path, look(path))
+        ({'question': 'text', 'votes': 'number'}, {'question': ['Do you ship?'], 'votes': ['3']})
     """
     if isinstance(reading, Parquet):
         batch = next(reading.file.iter_batches(_ROWS_PEEKED), None)
@@ -119,7 +147,7 @@ def peek(path: Path, reading: Reading) -> tuple[dict[str, str], dict[str, list[A
 def read(
     path: Path, kinds: Mapping[str, str], roles: Roles, reading: Reading, na_as_empty: bool = False
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Read the columns that have a role.
+    r"""Read the columns that have a role.
 
     Args:
         path: a file with one of `SUFFIXES`.
@@ -134,6 +162,14 @@ def read(
     Raises:
         UsageError: while the batches are read: at the first row with another number of columns, or a cell of another kind.
         MixedColumn: while the batches are read: at the first list where the rows that `peek` saw have single texts.
+
+    Example:
+        >>> path, roles = Path("scored.csv"), Roles("question", "answer", score="score")
+        >>> _ = path.write_text("question,answer,score\nDo you ship?,Yes.,3\n")
+        >>> reading = look(path)
+        >>> schema, found = read(path, peek(path, reading)[0], roles, reading)
+        >>> [batch.to_pylist() for batch in found]
+        [[{'question': 'Do you ship?', 'answer': 'Yes.', 'score': 3.0}]]
     """
     wanted = wanted_kinds(kinds, roles)
     schema = pa.schema({name: ARROW[kind] for name, kind in wanted.items()})
@@ -157,7 +193,12 @@ def read(
 
 
 def wanted_kinds(kinds: Mapping[str, str], roles: Roles) -> dict[str, str]:
-    """Say as what each column with a role is read: the score as numbers, numbers in another role as texts."""
+    """Say as what each column with a role is read: the score as numbers, numbers in another role as texts.
+
+    Example:
+        >>> wanted_kinds({"drink": "text", "size": "number", "votes": "number as text"}, Roles("drink", "size", score="votes"))
+        {'drink': 'text', 'size': 'text', 'votes': 'number'}
+    """
     return {name: read_as(kinds[name], name in roles.scores) for name in roles.used}
 
 

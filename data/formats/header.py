@@ -41,12 +41,25 @@ def find_names(
     Raises:
         UsageError: if two columns have one name.
         Doubt: if the first row may be names, or a row.
+
+    Example:
+        >>> find_names("faq.csv", [["question", "answer"], ["Do you ship?", "Yes."]], None, None)
+        (True, ('question', 'answer'))
+        >>> find_names("faq.csv", [["Do you ship?", "Yes."]], None, header=False)
+        (False, ('0', '1'))
     """
     return _First(where, cells, columns).find(header)
 
 
 def width(cells: Cells) -> int:
-    """Return the number of cells of every row, 0 where they differ; a first row may lack the name of a running number, as R writes it."""
+    """Return the number of cells of every row, 0 where they differ; a first row may lack the name of a running number, as R writes it.
+
+    Example:
+        >>> width([["drink", "price"], ["tea", "2.50"]]), width([["drink", "price"], ["tea"]])
+        (2, 0)
+        >>> width([["drink", "price"], ["1", "tea", "2.50"], ["2", "milk", "1.20"]])  # R counts the rows
+        3
+    """
     widths = {len(row) for row in cells}
     if len(widths) == 1:
         return widths.pop()

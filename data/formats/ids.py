@@ -38,6 +38,10 @@ def likeness(name: str, cells: Sequence[Any]) -> Likeness | None:
 
     Returns:
         ``ids``, ``maybe ids``, or None for what is none: numbers with repetitions or decimals, and texts.
+
+    Example:
+        >>> likeness("doc_id", [17, 4]), likeness("votes", [17, 4]), likeness("votes", [4, 4])
+        ('ids', 'maybe ids', None)
     """
     filled = [cell for cell in cells if cell is not None and str(cell).strip()]
     if not filled:
@@ -66,7 +70,12 @@ def likeness(name: str, cells: Sequence[Any]) -> Likeness | None:
 
 
 def find_ids(columns: Mapping[str, Sequence[Any]]) -> dict[str, Likeness]:
-    """Return the columns, out of the first cells of each, that hold identifiers or may."""
+    """Return the columns, out of the first cells of each, that hold identifiers or may.
+
+    Example:
+        >>> find_ids({"doc_id": [17, 4], "question": ["Do you ship?", "When are you open?"], "votes": [4, 4]})
+        {'doc_id': 'ids'}
+    """
     found: dict[str, Likeness] = {}
     for name, cells in columns.items():
         alike = likeness(name, cells)
@@ -76,5 +85,10 @@ def find_ids(columns: Mapping[str, Sequence[Any]]) -> dict[str, Likeness]:
 
 
 def is_nameless(name: str) -> bool:
-    """Whether a column has no name, or the one that pandas gives to such columns."""
+    """Whether a column has no name, or the one that pandas gives to such columns.
+
+    Example:
+        >>> is_nameless(""), is_nameless("Unnamed: 0"), is_nameless("doc_id")
+        (True, True, False)
+    """
     return bool(re.fullmatch(r"|Unnamed: \d+", name.strip()))

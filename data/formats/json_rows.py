@@ -35,6 +35,11 @@ def is_stream(path: Path, file: io.BufferedReader[Any], coding: Coding) -> bool:
         path: of the file.
         file: just opened.
         coding: how it is decoded.
+
+    Example:
+        >>> array, line = (io.BufferedReader(io.BytesIO(text)) for text in (b'[{"drink": "tea"}]', b'{"drink": "tea"}'))
+        >>> is_stream(Path("menu.jsonl"), array, Coding()), is_stream(Path("menu.jsonl"), line, Coding())
+        (True, False)
     """
     if suffix_of(path) == ".json":
         return True
@@ -47,6 +52,11 @@ def line_rows(path: Path, lines: Iterable[tuple[int, str]], coding: Coding) -> I
 
     Raises:
         UsageError: at a line that is none of these.
+
+    Example:
+        >>> found = ['{"drink": "tea"}', '["tea", "milk"]', '"tea"']
+        >>> list(line_rows(Path("menu.jsonl"), enumerate(found, 1), Coding()))
+        [(1, {'drink': 'tea'}), (2, {'0': 'tea', '1': 'milk'}), (3, {'text': 'tea'})]
     """
     for number, line in lines:
         if not line.strip():
@@ -62,12 +72,17 @@ def line_rows(path: Path, lines: Iterable[tuple[int, str]], coding: Coding) -> I
 
 
 def stream_rows(path: Path, coding: Coding) -> Iterator[Row]:
-    """Read the items of an array, or values that follow one another; the number of each is that of the line it begins on.
+    r"""Read the items of an array, or values that follow one another; the number of each is that of the line it begins on.
 
     Memory holds a row at a time, however long the array is.
 
     Raises:
         UsageError: if the file is no such thing, or an item is neither object, nor list, nor text.
+
+    Example:
+        >>> _ = Path("menu.json").write_text('[{"drink": "tea"},\n {"drink":\n "milk"}]')
+        >>> list(stream_rows(Path("menu.json"), Coding()))
+        [(1, {'drink': 'tea'}), (2, {'drink': 'milk'})]
     """
     values = _Values(path, io.TextIOWrapper(open_bytes(path), coding.name, newline=""))
     array = values.next() == "["
@@ -101,6 +116,13 @@ def check_whole(path: Path, rows: list[dict[str, Any]], coding: Coding) -> None:
 
     Raises:
         UsageError: with the line that writes its rows as a file.
+
+    Example:
+        >>> try:
+        ...     check_whole(Path("menu.json"), [{"drinks": [{"name": "tea"}, {"name": "milk"}]}], Coding())
+        ... except UsageError as error:
+        ...     print(str(error).split(" Write them out")[0])
+        menu.json: expected one object a row; got a single object with the rows under 'drinks'.
     """
     if len(rows) != 1:
         return
@@ -122,7 +144,12 @@ def check_whole(path: Path, rows: list[dict[str, Any]], coding: Coding) -> None:
 
 
 def without_line(path: Path, number: int, coding: Coding) -> str:
-    """Give the command that writes a file of lines without one of them."""
+    """Give the command that writes a file of lines without one of them.
+
+    Example:
+        >>> without_line(Path("menu.jsonl"), 3, Coding())
+        'sed 3d < menu.jsonl > mended-menu.jsonl'
+    """
     return through(path, *coding.around_lines(f"sed {number}d"))
 
 

@@ -38,6 +38,11 @@ def kinds_of(rows: Sequence[dict[str, Any]], kind_of: Callable[[list[Any]], str]
     Args:
         rows: a key may be missing in some.
         kind_of: names what cells hold.
+
+    Example:
+        >>> from inbatch.data.formats.cells import kind_of
+        >>> kinds_of([{"translation": {"en": "tea", "de": "Tee"}, "votes": 3}], kind_of)
+        {'translation': 'neither text nor number', 'translation.en': 'text', 'translation.de': 'text', 'votes': 'number'}
     """
     found: dict[str, str] = {}
     names = dict.fromkeys(name for row in rows for name in row)
@@ -58,6 +63,10 @@ def offered(kinds: Mapping[str, str]) -> dict[str, str]:
 
     A nested column plays no role itself. Its fields do where it is the only column, or is called ``translation``, as data sets of the
     hub call it, and stands alone or beside an ``id``.
+
+    Example:
+        >>> offered({"id": "number", "translation": OTHER, "translation.en": TEXT, "translation.de": TEXT})
+        {'translation.en': 'text', 'translation.de': 'text'}
     """
     top = [name for name in kinds if not _parent(name, kinds)]
     nested = [name for name in top if fields_of(name, kinds)]
@@ -72,7 +81,13 @@ def offered(kinds: Mapping[str, str]) -> dict[str, str]:
 
 
 def spelled(columns: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Name the field in place of its column, where a set column has one field of texts and no more."""
+    """Name the field in place of its column, where a set column has one field of texts and no more.
+
+    Example:
+        >>> kinds = {"question": TEXT, "answers": OTHER, "answers.text": TEXTS, "answers.start": OTHER}
+        >>> spelled({"anchor": "question", "positive": "answers"}, kinds)
+        {'anchor': 'question', 'positive': 'answers.text'}
+    """
 
     def field(name: Any) -> Any:
         texts = [inner for inner in fields_of(str(name), kinds) if kinds[inner] in (TEXT, TEXTS)]
@@ -85,7 +100,13 @@ def spelled(columns: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, A
 
 
 def fields_of(name: str, kinds: Mapping[str, str]) -> list[str]:
-    """Return the dotted names inside of a column; none where it holds texts or numbers itself."""
+    """Return the dotted names inside of a column; none where it holds texts or numbers itself.
+
+    Example:
+        >>> kinds = {"question": TEXT, "answers": OTHER, "answers.text": TEXTS, "answers.start": OTHER}
+        >>> fields_of("answers", kinds), fields_of("question", kinds)
+        (['answers.text', 'answers.start'], [])
+    """
     return [key for key in kinds if key.startswith(f"{name}.")] if kinds.get(name) == OTHER else []
 
 

@@ -33,12 +33,22 @@ def suffix_of(path: str | Path) -> str:
 
 
 def compression_of(path: str | Path) -> str | None:
-    """Return the compression that a file's name says: gzip, zstd, bz2 or None."""
+    """Return the compression that a file's name says: gzip, zstd, bz2 or None.
+
+    Example:
+        >>> compression_of("faq.csv.GZ"), compression_of("faq.jsonl.zst"), compression_of("faq.csv")
+        ('gzip', 'zstd', None)
+    """
     return COMPRESSIONS.get(Path(path).suffix.lower(), (None,))[0]
 
 
 def unpacked(path: str | Path) -> Path:
-    """Return a path without the ending of a compression."""
+    """Return a path without the ending of a compression.
+
+    Example:
+        >>> unpacked("faq.csv.gz").name, unpacked("faq.csv").name
+        ('faq.csv', 'faq.csv')
+    """
     path = Path(path)
     return path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
 
@@ -72,6 +82,13 @@ def open_bytes(path: str | Path) -> io.BufferedReader[Any]:
 
     Raises:
         UsageError: if name and content differ about the compression; while it is read, if the compressed file is cut off or damaged.
+
+    Example:
+        >>> import gzip
+        >>> _ = Path("menu.txt.gz").write_bytes(gzip.compress(b"tea and milk"))
+        >>> with open_bytes("menu.txt.gz") as file:
+        ...     file.read()
+        b'tea and milk'
     """
     path = Path(path)
     file: io.BufferedReader[Any] = io.BufferedReader(io.FileIO(path), _BLOCK)

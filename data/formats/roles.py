@@ -25,6 +25,13 @@ class Roles:
         left_out: columns of identifiers, which are not read.
         label: the column of classes, integers or words; only where it is set.
         others: columns of further texts by the name of the text, as in `inbatch.views.Views`; only where they are set.
+
+    Example:
+        >>> roles = Roles("question", "answer", ("neg_1", "neg_2"), how="by name")
+        >>> print(roles)
+        anchor = question; positive = answer; negatives = neg_1, neg_2 (by name)
+        >>> roles.setting
+        {'anchor': 'question', 'positive': 'answer', 'negatives': ['neg_1', 'neg_2']}
     """
 
     anchor: str
@@ -79,19 +86,34 @@ class Roles:
 
 
 def flat(columns: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Put the columns of the others beside the rest, as what looks for all columns that are named needs them."""
+    """Put the columns of the others beside the rest, as what looks for all columns that are named needs them.
+
+    Example:
+        >>> flat({"anchor": "question", "others": {"context": "page"}})
+        {'anchor': 'question', 'context': 'page'}
+    """
     if columns is None or not isinstance(others := columns.get("others"), Mapping):
         return None if columns is None else dict(columns)
     return {role: name for role, name in columns.items() if role != "others"} | dict(others)
 
 
 def by_number(columns: Any) -> Any:
-    """Make numbers of the columns that are named by digits."""
+    """Make numbers of the columns that are named by digits.
+
+    Example:
+        >>> by_number({"anchor": "0", "negatives": ["2", "3"]})
+        {'anchor': 0, 'negatives': [2, 3]}
+    """
     if isinstance(columns, Mapping):
         return {role: by_number(name) for role, name in columns.items()}
     return [by_number(name) for name in columns] if isinstance(columns, list) else int(columns)
 
 
 def listed(columns: Any) -> list[Any]:
-    """Return one column, or several, as a list."""
+    """Return one column, or several, as a list.
+
+    Example:
+        >>> listed("question"), listed(("neg_1", "neg_2"))
+        (['question'], ['neg_1', 'neg_2'])
+    """
     return list(columns) if isinstance(columns, (list, tuple)) else [columns]

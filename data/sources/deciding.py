@@ -30,11 +30,18 @@ Look = tuple[Reading, dict[str, str], dict[str, list[Any]]]
 
 
 def look_at(path: Path, source: Source) -> Look:
-    """Decide from its first rows how a file is read, and what its columns hold.
+    r"""Decide from its first rows how a file is read, and what its columns hold.
 
     Raises:
         UsageError: if the settings of the source do not fit the file, or its first rows are wrong.
         Doubt: if it can be read in several ways.
+
+    Example:
+        >>> from inbatch.data.sources import Source
+        >>> _ = Path("faq.csv").write_text("question;answer\nDo you ship?;Yes.\n")
+        >>> layout, kinds, cells = look_at(Path("faq.csv"), Source("faq.csv"))
+        >>> layout.delimiter, kinds, cells["answer"]
+        (';', {'question': 'text', 'answer': 'text'}, ['Yes.'])
     """
     columns = flat(source.columns)
     numbered = {isinstance(i, int) for value in (columns or {}).values() for i in listed(value)}
@@ -47,10 +54,17 @@ def look_at(path: Path, source: Source) -> Look:
 
 
 def decide(path: Path, source: Source, choose: Choose | None = None) -> tuple[*Look, Roles]:
-    """Decide what `look_at` does, and which column plays which role.
+    r"""Decide what `look_at` does, and which column plays which role.
 
     Raises:
         UsageError: as `look_at` does, or if the roles cannot be decided.
+
+    Example:
+        >>> from inbatch.data.sources import Source
+        >>> _ = Path("faq.csv").write_text("question;answer\nDo you ship?;Yes.\n")
+        >>> *_, roles = decide(Path("faq.csv"), Source("faq.csv"))
+        >>> print(roles)
+        anchor = question; positive = answer (by name)
     """
     reading, kinds, cells = look_at(path, source)
     return reading, kinds, cells, find_roles(kinds, source, cells, choose)
@@ -69,6 +83,14 @@ def find_roles(
 
     Raises:
         UsageError: if the roles cannot be decided, as `inbatch.data.formats.columns.resolve` does.
+
+    Example:
+        >>> from inbatch.data.sources import Source
+        >>> kinds, cells = {"doc_id": "number", "en": "text", "de": "text"}, {"doc_id": [7], "en": ["tea"], "de": ["Tee"]}
+        >>> print(find_roles(kinds, Source("drinks.csv"), cells))
+        anchor = en; positive = de (by order; left out as identifiers: doc_id)
+        >>> print(find_roles(kinds, Source("drinks.csv", columns={"anchor": "de"}), cells))
+        anchor = de; positive = the same text (as set)
     """
     if source.columns is not None:
         said = spelled(source.columns, kinds)
@@ -90,7 +112,16 @@ def find_roles(
 def worked_out(
     source: Source, meanings: Sequence[Meaning], choose: Choose | None = None, depth: int = 3
 ) -> list[Meaning]:
-    """Add to each meaning what else has to be said before its line can be read, and leave out those that cannot."""
+    r"""Add to each meaning what else has to be said before its line can be read, and leave out those that cannot.
+
+    Example:
+        >>> from inbatch.data.sources import Source
+        >>> _ = Path("menu.csv").write_text("green tea,250\ncold milk,120\n")
+        >>> for meaning in worked_out(Source("menu.csv"), [("if the first line is a row", {"header": False})]):
+        ...     print(*meaning)
+        if the first line is a row and 1 holds identifiers {'header': False, 'columns': {'anchor': 0}}
+        if the first line is a row and there are no identifiers {'header': False, 'columns': {'anchor': 0, 'positive': 1}}
+    """
     path = Path(source.path).expanduser()
     if not path.is_file():
         return list(meanings)

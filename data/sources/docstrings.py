@@ -32,7 +32,7 @@ _NO_SUMMARY = re.compile(
 
 
 def read_pairs(path: str) -> list[tuple[str, int, str, str]]:
-    """Read the functions and methods of one file whose docstring says in words what they do.
+    r"""Read the functions and methods of one file whose docstring says in words what they do.
 
     Args:
         path: a Python file, in any encoding that it declares.
@@ -42,6 +42,12 @@ def read_pairs(path: str) -> list[tuple[str, int, str, str]]:
         code is without indentation, blank lines and the docstring, and with decorators. Empty where the file does not parse.
         Left out: functions inside functions, summaries of fewer than three words or that list arguments, and bodies that hold
         nothing but ``pass``, ``...`` or ``raise``.
+
+    Example:
+        >>> with open("shapes.py", "w") as file:
+        ...     print("def area(width, height):\n    '''Return the area of a rectangle.'''\n    return width * height", file=file)
+        >>> read_pairs("shapes.py")
+        [('area', 1, 'Return the area of a rectangle.', 'def area(width, height):\n    return width * height')]
     """
     try:
         with tokenize.open(path) as file:
@@ -65,7 +71,14 @@ def read_pairs(path: str) -> list[tuple[str, int, str, str]]:
 
 
 def summarize(docstring: str) -> str | None:
-    """Return the first paragraph of a docstring on one line; None where it does not describe anything."""
+    r"""Return the first paragraph of a docstring on one line; None where it does not describe anything.
+
+    Example:
+        >>> summarize("Return the area\n    of a rectangle.\n\n    Args:\n        width: in metres.")
+        'Return the area of a rectangle.'
+        >>> summarize(":param width: in metres of the plan") is None
+        True
+    """
     paragraph = inspect.cleandoc(docstring).split("\n\n", 1)[0]
     if len(_WORD.findall(paragraph)) < _LEAST_WORDS or _NO_SUMMARY.match(paragraph.split("\n", 1)[0]):
         return None
@@ -103,7 +116,16 @@ def _is_constant(node: ast.stmt) -> bool:
 
 
 def main() -> None:
-    """Answer each path on the standard input with its pairs, one JSON list a line."""
+    r"""Answer each path on the standard input with its pairs, one JSON list a line.
+
+    Example:
+        >>> import subprocess
+        >>> with open("volumes.py", "w") as file:
+        ...     print("def volume(side):\n    '''Return the volume of a cube.'''\n    return side**3", file=file)
+        >>> answer = subprocess.run([sys.executable, "-I", __file__], input='"volumes.py"', capture_output=True, text=True).stdout
+        >>> json.loads(answer)
+        [['volume', 1, 'Return the volume of a cube.', 'def volume(side):\n    return side**3']]
+    """
     gc.disable()  # syntax trees are freed by their reference counts; scanning them for cycles costs a third of the time
     for line in sys.stdin:
         sys.stdout.write(json.dumps(read_pairs(json.loads(line))) + "\n")

@@ -57,7 +57,7 @@ def environment_pairs(
     roots: Sequence[Path] | None = None,
     progress: bool = True,
 ) -> Dataset:
-    """Pairs of docstring summary (anchor) and code without docstring (positive) of the packages installed here.
+    r"""Pairs of docstring summary (anchor) and code without docstring (positive) of the packages installed here.
 
     The standard library and site-packages are read; nothing is imported. Of pairs with equal summaries or equal code the first is
     kept, in the order of the paths. Pairs joined by a chain of equal summaries or code, dropped pairs included, are in the same
@@ -77,6 +77,16 @@ def environment_pairs(
 
     Raises:
         UsageError: if the split is unknown, or there are fewer than ``3 * held_out`` pairs.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> Path("shop").mkdir(exist_ok=True)
+        >>> code = "def {0}(item):\n    '''Return the {0} price of it.'''\n    return item.{0}\n\n"
+        >>> _ = Path("shop/prices.py").write_text("".join(map(code.format, ("net", "gross", "list", "last", "best"))))
+        >>> with patch.dict("os.environ", INBATCH_CACHE="cache"):  # the folder that keeps the table
+        ...     pairs = environment_pairs("train", roots=[Path("shop")], held_out=1, progress=False)
+        >>> len(pairs), pairs[0]["anchor"], pairs[0]["positive"]  # of five pairs one is held out for validation, one for test
+        (3, 'Return the net price of it.', 'def net(item):\n    return item.net')
     """
     if split not in SPLITS:
         raise UsageError(f"expected split to be one of {', '.join(SPLITS)} for the source environment; got {split!r}.")
@@ -110,6 +120,12 @@ def with_neighbours(pairs: Dataset) -> Dataset:
 
     Args:
         pairs: what `environment_pairs` returns.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> pairs = {"anchor": ["Open a file.", "Close a file.", "Add two numbers."], "module": ["files", "files", "sums"]}
+        >>> list(with_neighbours(Dataset.from_dict(pairs))["neighbour"])
+        ['Close a file.', 'Open a file.', 'Open a file.']
     """
     modules = np.asarray(pairs["module"])
     starts = np.flatnonzero(np.r_[True, modules[1:] != modules[:-1]])
@@ -122,7 +138,12 @@ def with_neighbours(pairs: Dataset) -> Dataset:
 
 
 def package_roots() -> list[Path]:
-    """Return the folders of the standard library and of the installed packages, without repetitions."""
+    """Return the folders of the standard library and of the installed packages, without repetitions.
+
+    Example:
+        >>> any(Path(json.__file__).resolve().is_relative_to(root) for root in package_roots())
+        True
+    """
     paths = sysconfig.get_paths()
     # lib64 is a link to lib on some systems.
     return list(dict.fromkeys(Path(paths[name]).resolve() for name in ("stdlib", "purelib", "platlib")))

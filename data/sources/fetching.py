@@ -21,6 +21,13 @@ def open_saved(path: Path, split: str | None) -> Dataset:
 
     Raises:
         UsageError: if it is none, or has no such split.
+
+    Example:
+        >>> from datasets import Dataset, DatasetDict
+        >>> drinks = {"train": Dataset.from_dict({"drink": ["tea"]}), "test": Dataset.from_dict({"drink": ["milk"]})}
+        >>> DatasetDict(drinks).save_to_disk("drinks")
+        >>> open_saved(Path("drinks"), None)[0], open_saved(Path("drinks"), "test")[0]
+        ({'drink': 'tea'}, {'drink': 'milk'})
     """
     from datasets import DatasetDict, load_from_disk
 
@@ -49,6 +56,16 @@ def open_hub(name: str, subset: str | None, split: str | None) -> Dataset:
     Raises:
         MissingError: if it is neither; the message names the command that fetches it.
         UsageError: if it has no such subset or split.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> offline = patch("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        >>> with offline, patch("datasets.load_dataset", side_effect=OSError("no network")):
+        ...     open_hub("shop/questions", None, "train")
+        Traceback (most recent call last):
+        inbatch.errors.MissingError: shop/questions is neither a file or folder here nor a data set that can be fetched now
+        (OSError: no network). Where there is a network, fetch it with:
+        python -c "from datasets import load_dataset; load_dataset('shop/questions')"
     """
     from datasets import load_dataset
 
@@ -73,6 +90,12 @@ def fetch_file(address: str) -> Path:
     Raises:
         MissingError: if it is neither there nor on this machine; the message names the command that fetches it.
         UsageError: if the address is no such thing.
+
+    Example:
+        >>> fetch_file("hf://datasets/shop/questions")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected hf://datasets/OWNER/NAME/FILE; got hf://datasets/shop/questions.
+        A whole data set is written OWNER/NAME.
     """
     from huggingface_hub import hf_hub_download
 

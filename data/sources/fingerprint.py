@@ -25,6 +25,12 @@ def fingerprint(rows: Dataset) -> str:
 
     Args:
         rows: the table, in columns that are read.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows, turned = Dataset.from_dict({"drink": ["tea", "milk"]}), Dataset.from_dict({"drink": ["milk", "tea"]})
+        >>> fingerprint(rows) == fingerprint(turned), fingerprint(rows) == fingerprint(turned.select([1, 0]))
+        (False, True)
     """
     arrow = rows.with_format("arrow")
     digest = hashlib.blake2b(f"{sorted(rows.column_names)} {len(rows)}".encode(), digest_size=8)
@@ -40,7 +46,15 @@ def fingerprint(rows: Dataset) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Return 16 hexadecimal digits of a file's size and content: all of it up to 64 MiB, of a larger one evenly spaced pieces."""
+    """Return 16 hexadecimal digits of a file's size and content: all of it up to 64 MiB, of a larger one evenly spaced pieces.
+
+    Example:
+        >>> names = ("tea.txt", "copy.txt", "coffee.txt")
+        >>> _ = [Path(name).write_text(text) for name, text in zip(names, ("tea", "tea", "coffee"))]
+        >>> tea, copy, coffee = (file_fingerprint(Path(name)) for name in names)
+        >>> tea == copy, tea == coffee, len(tea)
+        (True, False, 16)
+    """
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=8)
     with path.open("rb") as file:

@@ -22,6 +22,10 @@ def components(*keys: Sequence[Hashable]) -> np.ndarray:
 
     Returns:
         (n,) int64: the smallest row number of each row's component.
+
+    Example:
+        >>> components(["Open it.", "Open it.", "Close it.", "Wait."], ["f.open()", "f.show()", "f.show()", "sleep()"]).tolist()
+        [0, 0, 0, 3]
     """
     count = len(keys[0])
     nodes, end = [], count
@@ -53,6 +57,11 @@ def near_duplicates(texts: Sequence[str], others: Sequence[str], threshold: floa
 
     Returns:
         (n,) bool.
+
+    Example:
+        >>> texts = ["red leather shoes for men", "blue hat"]
+        >>> near_duplicates(texts, ["men wear red leather shoes"], size=1, threshold=0.6).tolist()  # 4 of 6 words are shared
+        [True, False]
     """
     vocabulary: dict[str, int] = {}
     hashes, rows = _shingle(texts, vocabulary, size)

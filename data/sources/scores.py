@@ -32,6 +32,13 @@ def check_scores(name: str, rows: Dataset, columns: Sequence[str], roles: Roles)
 
     Raises:
         UsageError: naming the first such row.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows = Dataset.from_dict({"one": ["tea", "milk"], "two": ["green tea", "shoes"], "score": [4.5, float("nan")]})
+        >>> check_scores("drinks", rows, ["score"], Roles("one", "two", score="score"))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: drinks, row 2: expected a number in the score column score; got nan.
     """
     for column in columns:
         lists = arrow_kind(rows.features.arrow_schema.field(column).type) == TEXTS

@@ -72,6 +72,10 @@ class Source:
         header: whether the first line of a csv or tsv file names the columns. If not given, known names and the first rows decide.
         na_as_empty: in a csv or tsv file, take NA, N/A, None, null, nan and the like for empty texts, as pandas and with it the released
             codes do; else they are texts.
+
+    Example:
+        >>> Source("faq.csv", columns={"anchor": "question"}, delimiter="tab", weight=1.0).given
+        {'columns': {'anchor': 'question'}, 'delimiter': 'tab'}
     """
 
     path: str
@@ -109,6 +113,13 @@ def load(source: Source, choose: Choose | None = None) -> Table:
     Raises:
         MissingError: if the file, folder or data set is not there.
         UsageError: if a setting does not fit the source, or its content is wrong; the message names the place.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> Dataset.from_dict({"question": ["Do you ship?", ""], "answer": ["Yes.", "No."]}).save_to_disk("faq")
+        >>> table = load(Source("faq"))
+        >>> print(table.roles, len(table), table.dropped, sep="; ")
+        anchor = question; positive = answer (by name); 1; 1
     """
     try:
         rows, roles, how = _open(source, choose)
@@ -235,7 +246,12 @@ def _arrow(rows: Dataset, source: Source, choose: Choose | None) -> tuple[Datase
 
 
 def as_sources(sources: Any) -> list[Source]:
-    """Accept a path, a source, the fields of one, or a list of these."""
+    """Accept a path, a source, the fields of one, or a list of these.
+
+    Example:
+        >>> [(source.path, source.weight) for source in as_sources(["faq.csv", {"path": "shop.jsonl", "weight": 2.0}])]
+        [('faq.csv', 1.0), ('shop.jsonl', 2.0)]
+    """
     items = sources if isinstance(sources, list) else [sources]
     if not items:
         raise UsageError("expected at least one source in data.sources; the list is empty.")

@@ -44,6 +44,13 @@ class Table:
         dropped: rows left out because a text is empty.
         instruction: what all rows ask for; None where a column of instructions, or nothing, says it.
         how: how the file was read; empty where there is nothing to say.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows = Dataset.from_dict({"question": ["Do you ship?"], "answer": ["Yes."], "wrong": ["At nine."]})
+        >>> table = make_table("faq", rows, Roles("question", "answer", ("wrong",)), "auto", negatives=None, keep_empty=False)
+        >>> len(table), table.negatives, table.first.names
+        (1, 1, ('anchor', 'positive', 'negative_1'))
     """
 
     name: str
@@ -86,12 +93,19 @@ def make_table(
         rows: the columns that ``roles`` names.
         roles: which column plays which role.
         view: as in `inbatch.data.sources.sources.Source`; ``auto`` takes every role.
-        negatives: hard negatives a row to draw from a column of lists; None: as many row has.
+        negatives: hard negatives a row to draw from a column of lists; None: as many as every row has.
         keep_empty: keep rows with an empty text.
 
     Raises:
         UsageError: if there are no rows, the view needs a role that is not there or makes no `Views`, a score is not a number, a label
             is neither integer nor word, or a row has no hard negative.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows = Dataset.from_dict({"question": ["Do you ship?", "Open?"], "answer": ["Yes.", " "]})
+        >>> table = make_table("faq", rows, Roles("question", "answer"), "pair", negatives=None, keep_empty=False)
+        >>> table.rows[:], table.dropped
+        ({'question': ['Do you ship?'], 'answer': ['Yes.']}, 1)
     """
     if not len(rows):
         raise UsageError(f"{name}: expected at least one row; there is none.")
@@ -124,7 +138,14 @@ def make_table(
 
 
 def count_cells(rows: Dataset, columns: Iterable[str], values: Iterable[str]) -> int:
-    """Count the cells of columns of texts that are one of ``values``."""
+    """Count the cells of columns of texts that are one of ``values``.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> rows = Dataset.from_dict({"question": ["NA", "Do you ship?"], "answer": ["null", "NA"]})
+        >>> count_cells(rows, ["question", "answer"], {"NA", "null"}), count_cells(rows, ["answer"], {"NA"})
+        (3, 1)
+    """
     wanted = pa.array(sorted(values))
     return sum(
         pc.sum(pc.is_in(part[column].cast(pa.string()), wanted)).as_py() or 0

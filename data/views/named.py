@@ -21,6 +21,11 @@ class Auto(RowView):
 
     Attributes:
         negatives: hard negatives a row: drawn without repetition while the row's last. None: all of the row's.
+
+    Example:
+        >>> row = {"anchor": "Do you ship?", "negatives": ["At nine."]}
+        >>> list(Auto()(row, "0 7")), list(Auto(negatives=0)(row, "0 7"))
+        (['Do you ship?', 'Do you ship?', 'At nine.'], ['Do you ship?', 'Do you ship?'])
     """
 
     negatives: int | None = None
@@ -74,25 +79,47 @@ class Auto(RowView):
 
 
 class Same(Auto):
-    """A text twice: its own positive."""
+    """A text twice: its own positive.
+
+    Example:
+        >>> print(Same().reads(Roles("question", "answer"), "faq"))
+        anchor = question; positive = the same text (as set)
+    """
 
     needs = ()
 
 
 class Pair(Auto):
-    """Anchor and positive."""
+    """Anchor and positive.
+
+    Example:
+        >>> print(Pair().reads(Roles("question", "answer", ("wrong",)), "faq"))
+        anchor = question; positive = answer (as set)
+    """
 
     needs = ("positive",)
 
 
 class Triplet(Auto):
-    """Anchor, positive and hard negatives."""
+    """Anchor, positive and hard negatives.
+
+    Example:
+        >>> Triplet().reads(Roles("question", "answer"), "faq")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: faq: view triplet needs negatives; found anchor = question; positive = answer (as set).
+        Set columns.negatives, or view: auto.
+    """
 
     needs = ("positive", "negatives")
 
 
 class Scored(Auto):
-    """Anchor, positive and their score."""
+    """Anchor, positive and their score.
+
+    Example:
+        >>> print(Scored().reads(Roles("one", "two", ("wrong",), "similarity"), "drinks"))
+        anchor = one; positive = two; score = similarity (as set)
+    """
 
     needs = ("positive", "score")
 
@@ -106,6 +133,12 @@ def view_of(view: View | RowView | Mapping[str, Any], where: str) -> RowView:
 
     Raises:
         UsageError: if it is none of these.
+
+    Example:
+        >>> view_of("triplet", "faq").describe()
+        'triplet: anchor, positive, negatives'
+        >>> view_of({"class_path": "inbatch.data.views.named.Auto", "init_args": {"negatives": 2}}, "faq")
+        Auto(negatives=2)
     """
     if isinstance(view, RowView):
         return view

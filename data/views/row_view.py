@@ -95,6 +95,10 @@ def rows_of(columns: Mapping[str, Sequence[Any]], roles: Roles, instruction: str
         columns: b cells each: texts, null for an empty one, lists of texts, numbers.
         roles: which column plays which role.
         instruction: of all rows, where no column has it.
+
+    Example:
+        >>> rows_of({"question": ["Do you ship?"], "answer": [None], "votes": [3.0]}, Roles("question", "answer", score="votes"))
+        [{'anchor': 'Do you ship?', 'positive': '', 'score': 3.0}]
     """
     single = {"anchor": roles.anchor, "positive": roles.positive, "instruction": roles.instruction, **roles.others}
     texts = {name: columns[column] for name, column in single.items() if column is not None}
@@ -115,7 +119,14 @@ def rows_of(columns: Mapping[str, Sequence[Any]], roles: Roles, instruction: str
 
 
 def draw(among: int, count: int, key: str) -> list[int]:
-    """Draw ``count`` of the numbers below ``among``: each is used up before one comes again; which ones follows from ``key`` alone."""
+    """Draw ``count`` of the numbers below ``among``: each is used up before one comes again; which ones follows from ``key`` alone.
+
+    Example:
+        >>> draw(2, 4, "0 7"), sorted(set(draw(3, 5, "0 7")))
+        ([0, 1, 0, 1], [0, 1, 2])
+        >>> draw(100, 3, "0 7") == draw(100, 3, "0 7")
+        True
+    """
     whole, rest = divmod(count, among)
     return [*range(among)] * whole + random.Random(key).sample(range(among), rest)
 

@@ -35,6 +35,16 @@ class ViewDataset(torch.utils.data.Dataset[Views[list[str]]]):
         ids: ``text``: equal texts have equal ids, so that no text is its own negative; ``position``: every text of a step has
             an id of its own, so that duplicates stay negatives, as in released codes that do not look for them.
         edits: changes of the texts, one after the other, after the ids were given: a repeated word makes no other text.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from inbatch.data.batches.sampler import Draw
+        >>> from inbatch.data.sources.tables import Roles, make_table
+        >>> rows = Dataset.from_dict({"question": ["Do you ship?", "Are you open?"], "answer": ["Yes.", "Yes."]})
+        >>> table = make_table("faq", rows, Roles("question", "answer"), "auto", negatives=None, keep_empty=False)
+        >>> views = ViewDataset([table], seed=0, ids="text")[Draw(0, [1, 0])]
+        >>> views.anchor, bool(views.ids.positive[0] == views.ids.positive[1])
+        (['Are you open?', 'Do you ship?'], True)
     """
 
     def __init__(self, tables: Sequence[Table], seed: int, ids: Ids, edits: Sequence[Edit | Repetition] = ()) -> None:
@@ -80,6 +90,14 @@ class ViewDataset(torch.utils.data.Dataset[Views[list[str]]]):
 def pairs_of(tables: Sequence[Table]) -> Iterator[tuple[str | None, list[tuple[str, str]]]]:
     """Go through all rows, and give each one's instruction and the pairs that may be drawn of it: the anchor with its positives, then
     with its hard negatives.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from inbatch.data.sources.tables import Roles, make_table
+        >>> rows = Dataset.from_dict({"question": ["Do you ship?"], "answers": [["Yes.", "By mail."]]})
+        >>> table = make_table("faq", rows, Roles("question", "answers"), "auto", negatives=None, keep_empty=False)
+        >>> list(pairs_of([table]))
+        [(None, [('Do you ship?', 'Yes.'), ('Do you ship?', 'By mail.')])]
     """
     for table in tables:
         for start in range(0, len(table), _ROWS_READ):

@@ -45,7 +45,12 @@ def stack(rows: Sequence[Views[str]]) -> Views[list[str]]:
 
 
 def shape(row: Views[Any]) -> tuple[tuple[str, ...], int, bool]:
-    """Return what a row has: the names of its texts, the number of its scores (0: none; -1: one that is no list), whether a label."""
+    """Return what a row has: the names of its texts, the number of its scores (0: none; -1: one that is no list), whether a label.
+
+    Example:
+        >>> shape(Views("Do you ship?", "Yes.", ("At nine.",), score=0.5)), shape(Views("tea", "tea", labels=3))
+        ((('anchor', 'positive', 'negative_1'), -1, False), (('anchor', 'positive'), 0, True))
+    """
     scores = 0 if row.score is None else len(row.score) if isinstance(row.score, (list, tuple)) else -1
     return row.names, scores, row.labels is not None
 
