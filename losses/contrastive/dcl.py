@@ -22,6 +22,12 @@ class DCL(Objective):
     Rows without a candidate have loss 0. Arguments and errors are those of `OwnNegatives`; hard negatives of all rows are candidates.
 
     Source: Yeh et al. 2022, arXiv 2110.06848, the loss L_DC; other rows' anchors are no candidates here.
+
+    Example:
+        >>> import torch
+        >>> z = Views(torch.eye(2), torch.eye(2))
+        >>> DCL(temperature=0.5)(z, None, None).loss  # -2 of the positive, and log e^0 of the only negative
+        tensor(-2.)
     """
 
     in_batch = True
