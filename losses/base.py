@@ -303,7 +303,7 @@ def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
     Example:
         >>> mean_over_ranks(torch.tensor(6.0), torch.tensor(3))
         tensor(2.)
-        >>> mean_over_ranks(torch.tensor(0.0), torch.tensor(0))
+        >>> mean_over_ranks(torch.tensor(0.0), torch.tensor(0))  # such as no token that was masked
         tensor(0.)
     """
     count = count.detach().to(total.dtype)

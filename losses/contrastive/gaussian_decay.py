@@ -101,7 +101,7 @@ def gaussian_decay(live: Tensor, reference: Tensor, sigma: float) -> Tensor:
 
     Example:
         >>> live, reference = torch.tensor([[4.0, 4.0]]), torch.tensor([[4.0, 3.0]])
-        >>> gaussian_decay(live, reference, sigma=0.17)  # the second pair is too close still, and counts in full
+        >>> gaussian_decay(live, reference, sigma=0.17)  # the first logit becomes 0; the second is above the reference's, and stays
         tensor([[-4.,  0.]])
     """
     s, d = live.detach(), (live - reference).detach()
