@@ -25,6 +25,15 @@ class LossOutput:
         loss: 0-d tensor with gradient. Averaging it over ranks, as DDP averages gradients, gives the loss of the global batch.
         logs: detached numbers for the logger, by tag (without the ``train/`` prefix); every rank has the same tags, in the same order,
             and what is logged is the mean over ranks.
+
+    Example:
+        >>> from inbatch.losses import InfoNCE
+        >>> z = Views(torch.eye(2), torch.eye(2))
+        >>> output = InfoNCE(temperature=0.5)(z, None, None)
+        >>> round(output.loss.item(), 4)  # log(1 + e^-2)
+        0.1269
+        >>> {tag: float(number) for tag, number in output.logs.items()}
+        {'positive_similarity': 1.0, 'temperature': 0.5, 'rows_without_negatives': 0.0}
     """
 
     loss: Tensor
@@ -47,6 +56,12 @@ class Encoded:
               puts out ``layer:k``.
             - ``states_at_learned``: (b, k, h), the states that the encoder pools at its k learned tokens, one by one.
         lengths: (b,) int64, the number of tokens of each text.
+
+    Example:
+        >>> states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]]])  # two tokens of a text, and padding
+        >>> view = Encoded(torch.tensor([[2.0, 3.0]]), {"tokens": states}, torch.tensor([2]))
+        >>> view.reads["tokens"].sum(1) / view.lengths[:, None]  # here the encoder pools by the mean
+        tensor([[2., 3.]])
     """
 
     vector: Tensor
@@ -68,6 +83,12 @@ class BatchFacts:
         altered: whether texts are altered after their ids were given, as by repeated words.
         lengths: tokens kept of a ``query`` and of a ``document``; of the text alone where it stands in a template.
         precision: the trainer's.
+
+    Example:
+        >>> facts = BatchFacts(rows=64, negatives=3, scored=True)
+        >>> seen = facts.of(["anchor", "negative_1", "negative_2"])  # negative_1 is the positive now, and has no score
+        >>> seen.negatives, seen.scored
+        (1, False)
     """
 
     rows: int
@@ -95,6 +116,15 @@ class Term:
         objective: the inner one.
         weight: what its loss is multiplied by; a number, or a function of the optimizer step.
         views: names of the views that it sees, its anchor first; None for all.
+
+    Example:
+        >>> from inbatch.losses import EnergyHinge, InfoNCE, WeightedSum
+        >>> method = WeightedSum({"pairs": InfoNCE(), "hard": EnergyHinge()}, {"hard": 10.0}, views={"pairs": ["anchor", "positive"]})
+        >>> terms = method.inner()
+        >>> terms["pairs"].weight, terms["pairs"].views
+        (1.0, ('anchor', 'positive'))
+        >>> terms["hard"].weight, terms["hard"].views
+        (10.0, None)
     """
 
     objective: Objective
@@ -123,6 +153,13 @@ class Objective(nn.Module):
         queue_size: embeddings of earlier batches that are candidates, too, once there are so many.
         moves_frozen: whether parameters of it change that no gradient reaches, as averages do that follow the encoder.
         projector: a module of training only, between the encoder and this objective; None for none.
+
+    Example:
+        >>> class Distance(Objective):
+        ...     def forward(self, z, tokens, encoder):
+        ...         return LossOutput((z.anchor - z.positive).square().sum(1).mean())
+        >>> Distance()(Views(torch.zeros(2, 3), torch.ones(2, 3)), None, None).loss
+        tensor(3.)
     """
 
     in_batch: bool = False
@@ -178,7 +215,13 @@ class Objective(nn.Module):
 
 
 def parts(objective: nn.Module) -> Iterator[Objective]:
-    """Iterate over an objective and all objectives inside of it."""
+    """Iterate over an objective and all objectives inside of it.
+
+    Example:
+        >>> from inbatch.losses import InfoNCE, Matryoshka
+        >>> [type(part).__name__ for part in parts(Matryoshka(InfoNCE(), dims=[64, 32]))]
+        ['Matryoshka', 'InfoNCE']
+    """
     return (part for part in objective.modules() if isinstance(part, Objective))
 
 
@@ -187,6 +230,14 @@ def check_all(objective: Objective, batch: BatchFacts) -> None:
 
     Raises:
         UsageError: if the batches lack what one of them needs.
+
+    Example:
+        >>> from inbatch.losses import EnergyHinge, InfoNCE, WeightedSum
+        >>> method = WeightedSum({"pairs": InfoNCE(), "hard": EnergyHinge()})
+        >>> check_all(method, BatchFacts(rows=64, negatives=0, scored=False))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: EnergyHinge expects a hard negative in every row; the data has none. Give data.sources a third
+        column (columns: {anchor: NAME, positive: NAME, negatives: [NAME]}), or choose an objective without one.
     """
     objective.check(batch)
     for term in objective.inner().values():
@@ -194,7 +245,14 @@ def check_all(objective: Objective, batch: BatchFacts) -> None:
 
 
 def contrasted_views(objective: Objective, views: int) -> int:
-    """Count the views of a batch, which has so many, that rows are contrasted in: the most of any objective inside; 0 for none."""
+    """Count the views of a batch, which has so many, that rows are contrasted in: the most of any objective inside; 0 for none.
+
+    Example:
+        >>> from inbatch.losses import CoSENT, InfoNCE, WeightedSum
+        >>> method = WeightedSum({"pairs": InfoNCE()}, views={"pairs": ["anchor", "positive"]})
+        >>> contrasted_views(InfoNCE(), 5), contrasted_views(method, 5), contrasted_views(CoSENT(), 5)
+        (5, 2, 0)
+    """
     inner = [
         contrasted_views(term.objective, views if term.views is None else len(term.views))
         for term in objective.inner().values()
@@ -203,7 +261,14 @@ def contrasted_views(objective: Objective, views: int) -> int:
 
 
 def describe(objective: Objective) -> str:
-    """Name an objective and those inside of it, with their weights, such as ``WeightedSum of InfoNCE, 10 × EnergyHinge``."""
+    """Name an objective and those inside of it, with their weights, such as ``WeightedSum of InfoNCE, 10 × EnergyHinge``.
+
+    Example:
+        >>> from inbatch.losses import Decay, EnergyHinge, InfoNCE, WeightedSum
+        >>> terms = {"pairs": InfoNCE(), "hard": EnergyHinge()}
+        >>> describe(WeightedSum(terms, {"hard": Decay(10.0, 0.5, every=100)}, views={"pairs": ["anchor", "positive"]}))
+        'WeightedSum of InfoNCE on (anchor, positive), falling weight × EnergyHinge'
+    """
     inner = []
     for term in objective.inner().values():
         weight = term.weight
@@ -214,7 +279,14 @@ def describe(objective: Objective) -> str:
 
 
 def project(z: Views[Tensor], projector: nn.Module | None) -> Views[Tensor]:
-    """Apply a projector to all views in one call, so that the statistics of a batch norm are those of all views."""
+    """Apply a projector to all views in one call, so that the statistics of a batch norm are those of all views.
+
+    Example:
+        >>> z = Views(torch.tensor([[1.0], [1.0]]), torch.tensor([[3.0], [3.0]]))
+        >>> z = project(z, nn.BatchNorm1d(1, affine=False))  # the mean of both views is 2; by itself, each view would become zeros
+        >>> z.anchor.flatten().round(), z.positive.flatten().round()
+        (tensor([-1., -1.]), tensor([1., 1.]))
+    """
     if projector is None:
         return z
     return z.replace_payloads(projector(torch.cat(list(z))).split([len(view) for view in z]))
@@ -226,6 +298,12 @@ def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
     Args:
         total: 0-d, this rank's sum, with gradient.
         count: 0-d, how many items it sums.
+
+    Example:
+        >>> mean_over_ranks(torch.tensor(6.0), torch.tensor(3))
+        tensor(2.)
+        >>> mean_over_ranks(torch.tensor(0.0), torch.tensor(0))  # such as no token that was masked
+        tensor(0.)
     """
     count = count.detach().to(total.dtype)
     if world_size() > 1:

@@ -26,6 +26,15 @@ class Candidates:
         counts: rows of each rank.
         query_ids: (b, k) int64 or None, see `info_nce`.
         key_ids: (n, 2) int64 or None.
+
+    Example:
+        >>> from inbatch.kernels import log_sum
+        >>> ids = Views(torch.tensor([1, 2]), torch.tensor([3, 3]))  # two questions with the same answer
+        >>> found = Candidates.of(Views(torch.eye(2), torch.eye(2), ids=ids))
+        >>> log_sum(torch.eye(2), found.key, scale=1.0, **found.rules)  # neither row has a negative
+        tensor([-inf, -inf])
+        >>> found.mean(torch.tensor(6.0))
+        tensor(3.)
     """
 
     key: Tensor
@@ -98,7 +107,14 @@ class Candidates:
 
 
 def own_repeats(ids: Views[Tensor]) -> Tensor:
-    """Say which of the rows' own hard negatives are the row's anchor or positive, and so no negatives; (b, k) bool."""
+    """Say which of the rows' own hard negatives are the row's anchor or positive, and so no negatives; (b, k) bool.
+
+    Example:
+        >>> ids = Views(torch.tensor([1, 2]), torch.tensor([3, 4]), (torch.tensor([3, 5]), torch.tensor([6, 2])))
+        >>> own_repeats(ids)  # the first row's first is its positive, the second row's second its anchor
+        tensor([[ True, False],
+                [False,  True]])
+    """
     texts = torch.stack(list(ids.negatives), 1)
     return (texts == ids.anchor[:, None]) | (texts == ids.positive[:, None]) | (texts == -1)
 

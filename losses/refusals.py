@@ -16,6 +16,13 @@ def check_width(objective: Objective, dim: int) -> None:
 
     Raises:
         UsageError: if the outermost projector takes vectors of another size.
+
+    Example:
+        >>> from inbatch.losses import InfoNCE
+        >>> check_width(InfoNCE(projector=nn.Linear(768, 128)), 384)
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected a projector with in_features=384, the embedding's size; got 768. Set objective.projector's
+        in_features.
     """
     if objective.projector is None:
         for term in objective.inner().values():
@@ -35,6 +42,12 @@ def refuse_batch_norm_of_one_row(projector: nn.Module | None, batch: BatchFacts)
 
     Raises:
         UsageError: if so.
+
+    Example:
+        >>> refuse_batch_norm_of_one_row(nn.BatchNorm1d(128), BatchFacts(rows=1, negatives=0, scored=False))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected at least 2 rows a rank for the projector's BatchNorm1d; got 1. Raise data.batch_size, use
+        fewer ranks, or choose a projector without batch norm.
     """
     norms = (
         [] if projector is None else [m for m in projector.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -51,6 +64,13 @@ def require_negatives(batch: BatchFacts, objective: Objective) -> None:
 
     Raises:
         UsageError: if a source has none.
+
+    Example:
+        >>> from inbatch.losses import OwnNegatives
+        >>> require_negatives(BatchFacts(rows=64, negatives=0, scored=False), OwnNegatives())
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: OwnNegatives expects a hard negative in every row; the data has none. Give data.sources a third column
+        (columns: {anchor: NAME, positive: NAME, negatives: [NAME]}), or choose an objective without one.
     """
     if batch.negatives < 1:
         raise UsageError(
@@ -64,6 +84,14 @@ def refuse_scores(scored: bool, objective: Objective) -> None:
 
     Raises:
         UsageError: if every row has a score.
+
+    Example:
+        >>> from inbatch.losses import EnergyHinge
+        >>> refuse_scores(True, EnergyHinge())
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: EnergyHinge takes every pair as a positive one, but a column of the source was read as scores. Keep the
+        rows that are positives, then set view: pair and columns: {anchor: NAME, positive: NAME} on the source; or take InfoNCE with
+        positive_score, from which on a row is a positive.
     """
     if scored:
         raise UsageError(
@@ -78,6 +106,14 @@ def refuse_several_scores(score: Tensor | None, objective: Objective) -> None:
 
     Raises:
         UsageError: if scores are (b, 1+k).
+
+    Example:
+        >>> import torch
+        >>> from inbatch.losses import CoSENT
+        >>> refuse_several_scores(torch.zeros(64, 3), CoSENT())
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: CoSENT expects one score a row, that of anchor and positive; got 3. Set columns.score to one column of
+        numbers on the source.
     """
     if score is not None and score.ndim > 1:
         raise UsageError(
@@ -97,6 +133,13 @@ def require_same_tokens(side: Any, encoder: Any, setting: str, texts_only: bool 
 
     Raises:
         UsageError: if the vocabularies differ.
+
+    Example:
+        >>> from inbatch.models import TinyRandom
+        >>> require_same_tokens(TinyRandom("roberta"), TinyRandom("bert"), "objective.guide")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected objective.guide to read the encoder's tokens; its vocabulary has 261 entries and the encoder's
+        261, of which 5 mean something else there. Set objective.guide to a network of the encoder's tokenizer.
     """
     theirs, ours = (x.tokenizer.get_vocab() for x in (side, encoder))
     learned = set(learned_ids(encoder.tokenizer)) if texts_only else set()

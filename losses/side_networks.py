@@ -19,7 +19,18 @@ _evaluated: ContextVar[Evaluated | None] = ContextVar("evaluated", default=None)
 
 @contextmanager
 def evaluated_once() -> Iterator[None]:
-    """Keep what `embed_frozen` computes until the outermost of these blocks ends; every call of an objective is one."""
+    """Keep what `embed_frozen` computes until the outermost of these blocks ends; every call of an objective is one.
+
+    Example:
+        >>> def network(tokens):
+        ...     print("runs")
+        ...     return tokens.sum(1, keepdim=True)
+        >>> tokens = torch.ones(2, 3)
+        >>> with evaluated_once():
+        ...     embed_frozen(network, tokens) is embed_frozen(network, tokens)
+        runs
+        True
+    """
     if _evaluated.get() is not None:
         yield
         return
@@ -41,6 +52,13 @@ def embed_frozen(network: nn.Module, tokens: TokenBatch, budget: int | None = No
 
     Returns:
         (b, d), a constant.
+
+    Example:
+        >>> network = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.ones_(network.weight)
+        >>> embed_frozen(network, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), budget=1)  # one row after the other, and without gradient
+        tensor([[3.],
+                [7.]])
     """
     known = _evaluated.get()
     place = (id(network), id(tokens))

@@ -12,7 +12,12 @@ from inbatch.views import Views
 
 
 def names(negatives: int) -> list[str]:
-    """Name the views of rows with so many hard negatives: ``anchor``, ``positive``, ``negative_1``, …, in the order of iteration."""
+    """Name the views of rows with so many hard negatives: ``anchor``, ``positive``, ``negative_1``, …, in the order of iteration.
+
+    Example:
+        >>> names(2)
+        ['anchor', 'positive', 'negative_1', 'negative_2']
+    """
     return ["anchor", "positive", *(f"negative_{number + 1}" for number in range(negatives))]
 
 
@@ -22,8 +27,9 @@ def choose(views: Views[Any], chosen: Sequence[str] | None) -> Views[Any]:
     Ids follow their texts. A score is that of anchor and positive, and stays with these two alone.
 
     Example:
-        >>> choose(Views("a", "p", ("n",), score=0.5), ["positive", "negative_1"])
-        Views(anchor='p', positive='n', negatives=(), score=None, ids=None, instructions=None)
+        >>> seen = choose(Views("a", "p", ("n",), score=0.5), ["positive", "negative_1"])
+        >>> seen.anchor, seen.positive, seen.negatives, seen.score
+        ('p', 'n', (), None)
     """
     if chosen is None or views is None:
         return views
@@ -39,6 +45,12 @@ def check_names(chosen: Sequence[str], setting: str) -> None:
 
     Raises:
         UsageError: if there are fewer than two names, or one twice, or one that names no view.
+
+    Example:
+        >>> check_names(["anchor", "positve"], "objective.views.pairs")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected names of views: anchor, positive, negative_1, …; got positve. Did you mean positive? Set
+        objective.views.pairs.
     """
     for name in chosen:
         if not re.fullmatch(r"anchor|positive|negative_[1-9]\d*", name):
@@ -56,6 +68,12 @@ def require_names(chosen: Sequence[str], negatives: int, setting: str) -> None:
 
     Raises:
         UsageError: if there are any.
+
+    Example:
+        >>> require_names(["anchor", "negative_2"], 1, "objective.views.hard")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected views that every row has: anchor, positive, negative_1; got negative_2. Set
+        objective.views.hard.
     """
     there = names(negatives)
     for name in chosen:

@@ -26,6 +26,13 @@ class Matryoshka(Objective):
             dimensions.
 
     Source: Kusupati et al. 2022, arXiv 2205.13147, eq. 1.
+
+    Example:
+        >>> from inbatch.losses import InfoNCE
+        >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0]])  # the first number alone does not tell the rows apart
+        >>> output = Matryoshka(InfoNCE(temperature=1.0), dims=[2, 1])(Views(z, z), None, None)
+        >>> round(output.logs["2/loss"].item(), 4), round(output.logs["1/loss"].item(), 4)  # log(1 + 1/e) and log 2
+        (0.3133, 0.6931)
     """
 
     def __init__(self, objective: Objective, dims: Sequence[int], weights: Sequence[float] | None = None) -> None:

@@ -25,6 +25,11 @@ class Decay:
         initial: at the first step.
         factor: what remains after each ``every`` steps.
         every: steps.
+
+    Example:
+        >>> weight = Decay(initial=1.0, factor=0.5, every=100)
+        >>> [weight(step) for step in (0, 100, 200)]
+        [1.0, 0.5, 0.25]
     """
 
     initial: float

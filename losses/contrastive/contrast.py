@@ -58,6 +58,14 @@ def contrast(
 
     Raises:
         UsageError: if symmetric and false_negative_margin meet on several ranks.
+
+    Example:
+        >>> question, answer = torch.eye(2), torch.eye(2)
+        >>> round(contrast(question, answer, scale=2.0).item(), 4)  # log(1 + e^-2), from the other row's answer
+        0.1269
+        >>> ids = Views(torch.tensor([1, 2]), torch.tensor([3, 3]))  # both answers are the same text, so that no negative is left
+        >>> contrast(question, answer, scale=2.0, ids=ids)
+        tensor(0.)
     """
     b, weighted = len(anchor), isinstance(hard_negative_weight, Tensor) or bool(hard_negative_weight)
     weighted = weighted and bool(len(negatives))

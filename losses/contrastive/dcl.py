@@ -19,9 +19,16 @@ from inbatch.views import TokenBatch, Views
 class DCL(Objective):
     """InfoNCE without the positive in the denominator: ``mean_i(-s_ii + log Σ_{j≠i} e^{s_ij})``, over candidates of all ranks.
 
-    Rows without a candidate have loss 0. Arguments and errors are those of `OwnNegatives`; hard negatives of all rows are candidates.
+    Rows without a candidate have loss 0. Arguments are those of `OwnNegatives`; rows may lack hard negatives, and those of all rows are
+    candidates. Scores are refused, and so is a projector with batch norm where a rank has one row.
 
     Source: Yeh et al. 2022, arXiv 2110.06848, the loss L_DC; other rows' anchors are no candidates here.
+
+    Example:
+        >>> import torch
+        >>> z = Views(torch.eye(2), torch.eye(2))
+        >>> DCL(temperature=0.5)(z, None, None).loss  # -2 of the positive, and log e^0 of the only negative
+        tensor(-2.)
     """
 
     in_batch = True

@@ -38,6 +38,13 @@ class DCLR(InfoNCE):
         UsageError: if a number is out of range; when it meets the encoder, if the reference reads other tokens.
 
     Source: Zhou et al. 2022, arXiv 2205.00656, eq. 2 to 6.
+
+    Example:
+        >>> z, held = torch.eye(2), torch.ones(2, 1)  # by the reference all texts are alike: no row of the batch is a negative
+        >>> reference = nn.Identity()  # in place of a network: the texts are given as its embeddings
+        >>> terms = [DCLR(reference, noise_ratio=ratio) for ratio in (0.0, 1.0)]  # with noise there are negatives again
+        >>> [int(term(Views(z, z), Views(held, held), None).logs["rows_without_negatives"]) for term in terms]
+        [2, 0]
     """
 
     passes = "the reference"
@@ -99,6 +106,11 @@ def refine(noise: Tensor, anchor: Tensor, scale: float, steps: int, step_size: f
 
     Returns:
         (m, d), a constant.
+
+    Example:
+        >>> noise, anchor = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
+        >>> refine(noise, anchor, scale=20.0, steps=1, step_size=0.5)  # half a unit towards the anchor
+        tensor([[0.5000, 1.0000]])
     """
     for _ in range(steps if len(noise) else 0):
         with torch.enable_grad():
@@ -134,6 +146,13 @@ def debiased_contrast(
 
     Returns:
         0-d tensor.
+
+    Example:
+        >>> z, noise = torch.eye(3)[:2], torch.eye(3)[2:]  # all cosines but those of the positives are 0
+        >>> held = torch.ones(2, 1)  # and 1 by the complementary model
+        >>> losses = [debiased_contrast(Views(z, z), Views(held, held), noise, threshold, 2.0) for threshold in (0.9, 1.0)]
+        >>> [round(loss.item(), 4) for loss in losses]  # log(1 + e^-2) of the noise alone, and log(1 + 2e^-2)
+        [0.1269, 0.2395]
     """
     found = Candidates.of(z, further=unit_rows(noise))
     # A vector of zeros has cosine 0 with everything: no noise is ever left out.

@@ -35,6 +35,13 @@ class GaussianDecay(InfoNCE):
             other tokens.
 
     Source: Lai et al. 2025, arXiv 2409.12887; the coefficients are those of the released code.
+
+    Example:
+        >>> z = torch.eye(2)
+        >>> views = Views(z, z, (z,))  # every hard negative is as close as the positive, for the reference, too
+        >>> reference = nn.Identity()  # in place of a network: the texts are given as its embeddings
+        >>> round(GaussianDecay(reference, temperature=1.0)(views, views, None).loss.item(), 4)  # log(1 + 3/e): an own one's logit is 0
+        0.7437
     """
 
     passes = "the reference"
@@ -91,6 +98,11 @@ def gaussian_decay(live: Tensor, reference: Tensor, sigma: float) -> Tensor:
 
     Returns:
         (b, k), a constant.
+
+    Example:
+        >>> live, reference = torch.tensor([[4.0, 4.0]]), torch.tensor([[4.0, 3.0]])
+        >>> gaussian_decay(live, reference, sigma=0.17)  # the first logit becomes 0; the second is above the reference's, and stays
+        tensor([[-4.,  0.]])
     """
     s, d = live.detach(), (live - reference).detach()
     return torch.where(d > 0, torch.zeros_like(s), -s * torch.exp(-(d**2) / (2 * sigma**2)))

@@ -38,6 +38,13 @@ class Guided(Objective):
 
     Source: Solatorio 2024, arXiv 2402.16829; equals sentence-transformers' ``GISTEmbedLoss`` with contrast_anchors and
     contrast_positives.
+
+    Example:
+        >>> z, rated = torch.eye(2), torch.ones(2, 1)  # by the guide all texts are alike
+        >>> guide = nn.Identity()  # in place of a network: the texts are given as its embeddings
+        >>> terms = [Guided(guide, margin=margin) for margin in (0.0, 0.1)]  # no candidate is above the positive; none is 0.1 below it
+        >>> [int(term(Views(z, z), Views(rated, rated), None).logs["rows_without_negatives"]) for term in terms]
+        [0, 2]
     """
 
     in_batch = True
@@ -110,6 +117,13 @@ def guided_contrast(
 
     Returns:
         0-d tensor.
+
+    Example:
+        >>> z = Views(torch.eye(2), torch.eye(2))
+        >>> round(guided_contrast(z, z, ceiling=torch.ones(2), scale=1.0).item(), 4)  # log(1 + 3/e): the other row is there three times
+        0.7437
+        >>> guided_contrast(z, z, ceiling=torch.tensor([-0.1, -0.1]), scale=1.0)  # all of them lie above the ceiling
+        tensor(0.)
     """
     shared: dict[str, Any] = {"scale": scale, "workspace_bytes": workspace_bytes}
     texts = None if z.ids is None else Views(z.ids.anchor, z.ids.positive)

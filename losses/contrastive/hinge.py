@@ -33,6 +33,12 @@ class EnergyHinge(Objective):
         UsageError: if the margin is not finite; before the first step, if the data has no hard negatives.
 
     Source: Jiang, Zhang, Wang 2022, arXiv 2203.06875, eq. 5.
+
+    Example:
+        >>> z, hard = torch.eye(2), torch.tensor([[0.6, 0.8], [-1.0, 0.0]])
+        >>> output = EnergyHinge(margin=0.5)(Views(z, z, (hard,)), None, None)
+        >>> round(output.loss.item(), 4), output.logs["active"].item()  # the first row's negative is the hardest of both: 0.6 and 0.8
+        (0.2, 1.0)
     """
 
     in_batch = True
@@ -82,6 +88,12 @@ def energy_hinge(
 
     Returns:
         Losses (b,), 0 for a row without candidates, and what they were held against, whose ``mean`` takes their sum.
+
+    Example:
+        >>> z, hard = torch.eye(2), torch.tensor([[0.6, 0.8], [-1.0, 0.0]])
+        >>> losses, found = energy_hinge(z, z, [hard], margin=0.3)
+        >>> losses  # 0.3 + 0.6 - 1 is below 0, 0.3 + 0.8 - 1 is not
+        tensor([0.0000, 0.1000])
     """
     candidates = Candidates.of(Views(anchor, positive, tuple(negatives), ids=ids))
     key = candidates.key

@@ -46,6 +46,13 @@ class InfoNCE(Objective):
             on several ranks.
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, eq. 4; Gao et al. 2021, arXiv 2104.08821, eq. 1, 4 and 5.
+
+    Example:
+        >>> z, objective = torch.eye(2), InfoNCE(temperature=0.5)
+        >>> round(objective(Views(z, z), None, None).loss.item(), 4)  # log(1 + e^-2)
+        0.1269
+        >>> round(objective(Views(z, z, (-z,)), None, None).loss.item(), 4)  # hard negatives of cosines -1 and 0: log(1 + 2e^-2 + e^-4)
+        0.2539
     """
 
     in_batch = True
@@ -151,7 +158,13 @@ class InfoNCE(Objective):
 
 
 def similarity_logs(z: Views[Tensor], scale: Tensor | float) -> dict[str, Tensor | float]:
-    """Return what contrasts of normalised embeddings log: the positives' mean cosine, and the temperature."""
+    """Return what contrasts of normalised embeddings log: the positives' mean cosine, and the temperature.
+
+    Example:
+        >>> z = Views(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+        >>> similarity_logs(z, scale=20.0)
+        {'positive_similarity': tensor(0.8000), 'temperature': 0.05}
+    """
     return {
         "positive_similarity": (z.anchor * z.positive).sum(-1).mean().detach(),
         "temperature": 1 / (scale.detach() if isinstance(scale, Tensor) else scale),
@@ -159,5 +172,11 @@ def similarity_logs(z: Views[Tensor], scale: Tensor | float) -> dict[str, Tensor
 
 
 def unit(z: Views[Tensor]) -> Views[Tensor]:
-    """Divide every embedding by its norm, in float32 (float64 for float64)."""
+    """Divide every embedding by its norm, in float32 (float64 for float64).
+
+    Example:
+        >>> z = unit(Views(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0]])))
+        >>> z.anchor, z.positive  # a vector of zeros stays
+        (tensor([[0.6000, 0.8000]]), tensor([[0., 0.]]))
+    """
     return z.map(unit_rows)

@@ -30,6 +30,13 @@ def lone_rows(
 
     Equals ``log_sum(...).isneginf() & extra.isneginf().all(1)``, mostly at the price of one dot product a row: nearly every row may take
     its neighbour's key, and only those that may not are held against all.
+
+    Example:
+        >>> z, ids = torch.eye(3), torch.tensor([7, 7, 7])
+        >>> lone_rows(z, z, own=0, ceiling=torch.tensor([0.5, 0.5, -0.5]))  # the others' cosines are 0, above the last row's ceiling
+        tensor([False, False,  True])
+        >>> lone_rows(z, z, own=0, query_ids=ids, key_ids=ids)  # one text in all rows
+        tensor([True, True, True])
     """
     rows = torch.arange(len(query), device=query.device)
     if extra is not None:
@@ -76,6 +83,13 @@ def _allowed(
 
 
 def note(logs: dict[str, Any] | None, alone: Tensor) -> None:
-    """Put the number of lone rows, (b,) bool of this rank, into logs, such that the mean over ranks is the number of all of them."""
+    """Put the number of lone rows, (b,) bool of this rank, into logs, such that the mean over ranks is the number of all of them.
+
+    Example:
+        >>> logs = {}
+        >>> note(logs, torch.tensor([True, False, True]))
+        >>> logs
+        {'rows_without_negatives': tensor(2)}
+    """
     if logs is not None:
         logs[ROWS_WITHOUT_NEGATIVES] = alone.sum() * world_size()

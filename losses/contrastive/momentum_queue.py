@@ -34,6 +34,16 @@ class MomentumQueue(InfoNCE):
             first step, if its weights are in half precision, in which small steps of an average vanish.
 
     Source: Wu et al. 2022, arXiv 2109.04380, section 3.2.
+
+    Example:
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> encoder, objective = Encoder(TinyRandom()), MomentumQueue(queue_size=3)
+        >>> objective.attach(encoder)
+        >>> tokens = tokenize(encoder.tokenizer, ["a cat", "a dog"])
+        >>> z = encoder(tokens)
+        >>> [objective(Views(z, z), Views(tokens, tokens), encoder).logs["queued"] for step in range(3)]
+        [0, 2, 3]
     """
 
     takes_prefixes = False

@@ -29,6 +29,12 @@ class OwnNegatives(Objective):
         UsageError: if the temperature is not positive; before the first step, if rows lack a hard negative or have scores.
 
     Source: Lee et al. 2024, arXiv 2405.17428, section 3.3.
+
+    Example:
+        >>> z, hard = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])  # two rows of one label
+        >>> output = OwnNegatives(temperature=1.0)(Views(z, z, (hard,)), None, None)
+        >>> round(output.loss.item(), 4)  # log(1 + 1/e): the other row's positive is no negative
+        0.3133
     """
 
     def __init__(self, temperature: float = 0.05, projector: nn.Module | None = None) -> None:

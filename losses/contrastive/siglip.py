@@ -28,6 +28,11 @@ class SigLIP(Objective):
         UsageError: if a number is out of range; before the first step, if the data has scores.
 
     Source: Zhai et al. 2023, arXiv 2303.15343, section 3.2 and algorithm 1; pairs of equal texts are left out, as `info_nce` does.
+
+    Example:
+        >>> z = Views(torch.eye(2), torch.eye(2))
+        >>> round(SigLIP(temperature=1.0, bias=0.0)(z, None, None).loss.item(), 4)  # log(1 + 1/e) of its positive, log 2 of the other
+        1.0064
     """
 
     in_batch = True

@@ -32,6 +32,15 @@ class InformationCompression(Objective):
             step, if a text may be longer than the decoder takes.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.2; released code for the mean over tokens, there of each rank.
+
+    Example:
+        >>> from inbatch.models.networks.decoder import TinyDecoder
+        >>> from inbatch.text.tokens import tokenize
+        >>> decoder, states = TinyDecoder(), torch.zeros(1, 2, 32)
+        >>> _ = nn.init.zeros_(decoder.network.lm_head.weight)  # it finds all 260 tokens as likely
+        >>> tokens = tokenize(decoder.tokenizer, ["a cat"], prompt="{text}")
+        >>> round(InformationCompression(decoder)(Views(states, states), Views(tokens, tokens), None).loss.item(), 4)  # log 260
+        5.5607
     """
 
     takes_prefixes = False
@@ -76,6 +85,11 @@ def sequence_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         (b,).
+
+    Example:
+        >>> logits = torch.zeros(2, 3, 4)  # all 4 tokens of a vocabulary are as likely
+        >>> sequence_log_likelihood(logits, torch.tensor([[0, 1, 2], [0, 1, -100]]))  # two and one of log(1/4)
+        tensor([-2.7726, -1.3863])
     """
     logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     return -cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none").sum(1)
@@ -89,6 +103,13 @@ def likelihoods(decoder: nn.Module, states: Tensor, targets: TokenBatch, budget:
         states: (b, k, h), with gradient.
         targets: b texts with their end, of `targets_of`.
         budget: padded tokens a chunk may hold.
+
+    Example:
+        >>> def decoder(states, targets):  # finds all 4 tokens of a vocabulary as likely
+        ...     return torch.zeros(len(states), states.shape[1] + targets.input_ids.shape[1], 4)
+        >>> targets = TokenBatch(torch.tensor([[1, 2, 3], [1, 3, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+        >>> likelihoods(decoder, torch.zeros(2, 5, 8), targets, budget=None)  # three and two of log(1/4)
+        tensor([-4.1589, -2.7726])
     """
 
     def score(given: Tensor, wanted: TokenBatch) -> Tensor:
@@ -105,6 +126,14 @@ def targets_of(tokens: TokenBatch, decoder: nn.Module) -> TokenBatch:
 
     Raises:
         UsageError: if the texts do not stand in a template.
+
+    Example:
+        >>> from inbatch.models.networks.decoder import TinyDecoder
+        >>> from inbatch.text.tokens import tokenize
+        >>> decoder = TinyDecoder()
+        >>> tokens = tokenize(decoder.tokenizer, ["a cat", "dogs"], prompt="This says: {text}.")
+        >>> decoder.tokenizer.batch_decode(targets_of(tokens, decoder).input_ids)  # what stands behind the end is padding
+        ['a cat</s>', 'dogs</s></s>']
     """
     if "text" not in tokens.slots:
         raise UsageError(
@@ -125,6 +154,14 @@ def require_decoder(decoder: nn.Module, encoder: object, setting: str) -> int:
 
     Raises:
         UsageError: if the encoder has no learned tokens, or its tokens or its hidden size are others; or if no token ends a text.
+
+    Example:
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> from inbatch.models.networks.decoder import TinyDecoder
+        >>> prompts = {"query": "{text}{learned}", "document": "{text}{learned}"}
+        >>> encoder = Encoder(TinyRandom("llama", learned_tokens=3), pooling="learned", prompts=prompts)
+        >>> require_decoder(TinyDecoder("llama"), encoder, "objective.decoder")
+        3
     """
     backbone = encoder.backbone  # type: ignore[attr-defined]
     if backbone.learned_tokens is None or encoder.pooling != "learned":  # type: ignore[attr-defined]
@@ -153,6 +190,14 @@ def require_room(decoder: nn.Module, learned: int, batch: BatchFacts) -> None:
 
     Raises:
         UsageError: if the states, a text and its end may be longer than the decoder takes.
+
+    Example:
+        >>> from inbatch.models.networks.decoder import TinyDecoder
+        >>> batch = BatchFacts(rows=8, negatives=0, scored=False, lengths={"document": 64})
+        >>> require_room(TinyDecoder(max_length=64), 5, batch)
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected a decoder with 70 positions, for 5 states, a document and its end; it has 64. Lower
+        data.max_length (its document).
     """
     needed, positions = learned + batch.lengths.get("document", 0) + 1, decoder.max_positions
     if positions is not None and needed > positions:  # type: ignore[operator]

@@ -44,6 +44,18 @@ class DistributionAlignment(Objective):
         MissingError: before the first step, if there is no file of scores.
 
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.3; released code for the logistic functions.
+
+    Example:
+        >>> from inbatch.losses.generative.reference_scores import pair_keys
+        >>> from inbatch.models.networks.decoder import TinyDecoder
+        >>> from inbatch.text.tokens import tokenize
+        >>> objective = DistributionAlignment(TinyDecoder(), "scores.safetensors")
+        >>> ids, z = torch.tensor([1]), torch.zeros(1, 2, 32)
+        >>> ReferenceScores(pair_keys(ids, ids), torch.tensor([-9.0]), {}, "").save(objective.reference)
+        >>> text = tokenize(objective.decoder.tokenizer, ["a cat"], prompt="{text}")
+        >>> tokens = Views(text, text, (text,), ids=Views(ids, ids, (ids,)))
+        >>> round(objective(Views(z, z, (z,)), tokens, None).loss.item(), 4)  # query, positive and negative are one text: log 2
+        0.6931
     """
 
     takes_prefixes = False
@@ -146,7 +158,16 @@ class DistributionAlignment(Objective):
 
 
 def facts_of(encoder: Any, decoder: nn.Module) -> dict[str, str]:
-    """Say what reference scores depend on besides the texts' lengths and the precision: the prompts, and both networks."""
+    """Say what reference scores depend on besides the texts' lengths and the precision: the prompts, and both networks.
+
+    Example:
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> from inbatch.models.networks.decoder import TinyDecoder
+        >>> encoder = Encoder(TinyRandom("llama"), prompts={"query": "Question: "})
+        >>> facts, others = facts_of(encoder, TinyDecoder()), facts_of(encoder, TinyDecoder(seed=4))
+        >>> facts["query"], [name for name in facts if facts[name] != others[name]]
+        ('Question: ', ['decoder'])
+    """
     return {
         "query": encoder.prompts["query"],
         "document": encoder.prompts["document"],
@@ -186,6 +207,13 @@ def alignment_loss(
 
     Returns:
         (b,), at least float32.
+
+    Example:
+        >>> positive, negatives = torch.tensor([-10.0, -10.0]), torch.tensor([[-10.0], [-110.0]])
+        >>> reference = torch.tensor([-10.0, -10.0])  # it tells nothing apart; in the second row the decoder does
+        >>> losses = alignment_loss(positive, positive, negatives, reference, reference[:, None], beta=1.0, temperature=1.0)
+        >>> losses  # softplus of 0 and of -1/2
+        tensor([0.6931, 0.4741])
     """
     s1 = torch.sigmoid(beta * (positive - itself).abs())
     ratio = positive[:, None] - negatives

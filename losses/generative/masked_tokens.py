@@ -32,6 +32,16 @@ class MaskedTokens(Objective):
             vocabulary, or the same dropout is asked for and there is no prefix.
 
     Source: Devlin et al. 2019, arXiv 1810.04805, section 3.1; as SimCSE's auxiliary objective, arXiv 2104.08821, section 3.
+
+    Example:
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> from inbatch.models.networks.masked_lm import TinyHead
+        >>> from inbatch.text.tokens import tokenize
+        >>> encoder, head = Encoder(TinyRandom()), TinyHead()
+        >>> _ = [nn.init.zeros_(weight) for weight in head.parameters()]  # it finds all 261 tokens as likely
+        >>> tokens = tokenize(encoder.tokenizer, ["a cat sits on the mat"])
+        >>> round(MaskedTokens(head, masking_rate=0.9)(Views(None, None), Views(tokens, tokens), encoder).loss.item(), 4)  # log 261
+        5.5645
     """
 
     takes_prefixes = False
@@ -83,6 +93,14 @@ def mask_tokens(tokens: TokenBatch, tokenizer: Any, rate: float) -> tuple[TokenB
 
     Returns:
         The corrupted batch, and which tokens were chosen, (b, L) bool.
+
+    Example:
+        >>> from inbatch.models import TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> tokenizer = TinyRandom().tokenizer
+        >>> masked, chosen = mask_tokens(tokenize(tokenizer, ["cat"]), tokenizer, rate=1.0)
+        >>> chosen  # all but the special tokens around the text
+        tensor([[False,  True,  True,  True, False]])
     """
     ids = tokens.input_ids
     special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids, device=ids.device))
@@ -100,6 +118,11 @@ def checked_rate(rate: float) -> float:
 
     Raises:
         UsageError: if it is not in (0, 1).
+
+    Example:
+        >>> checked_rate(15)
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected masking_rate in (0, 1); got 15. Set objective.masking_rate, e.g. 0.15.
     """
     if not 0 < rate < 1:
         raise UsageError(f"expected masking_rate in (0, 1); got {rate}. Set objective.masking_rate, e.g. 0.15.")
@@ -111,6 +134,13 @@ def require_mask_token(tokenizer: Any) -> None:
 
     Raises:
         UsageError: if it has none.
+
+    Example:
+        >>> from inbatch.models import TinyRandom
+        >>> require_mask_token(TinyRandom("llama").tokenizer)
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: masking tokens expects a tokenizer with a mask token; the encoder's has none. Choose a masked language
+        model as the backbone, or drop the term.
     """
     if tokenizer.mask_token_id is None:
         raise UsageError(

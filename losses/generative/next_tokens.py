@@ -27,6 +27,15 @@ class NextTokens(Objective):
             scaled, or it has learned tokens.
 
     Source: Radford et al. 2018, eq. 1; Press and Wolf 2017, arXiv 1608.05859, for the tied vectors.
+
+    Example:
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> from inbatch.text.tokens import tokenize
+        >>> encoder = Encoder(TinyRandom("llama"))
+        >>> _ = nn.init.zeros_(encoder.backbone.network.get_input_embeddings().weight)  # it finds all 260 tokens as likely
+        >>> tokens = tokenize(encoder.tokenizer, ["a cat", "a dog"])
+        >>> round(NextTokens()(Views(None, None), Views(tokens, tokens), encoder).loss.item(), 4)  # log 260
+        5.5607
     """
 
     takes_prefixes = False

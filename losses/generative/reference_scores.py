@@ -26,6 +26,13 @@ class ReferenceScores:
         scores: (n,) float32.
         facts: how they were made: what they are not comparable without.
         path: where they come from, for messages.
+
+    Example:
+        >>> question, answer = torch.tensor([1]), torch.tensor([2])
+        >>> ReferenceScores(pair_keys(question, answer), torch.tensor([-7.5]), {"precision": "32-true"}, "").save("scores.safetensors")
+        >>> scores = ReferenceScores.load("scores.safetensors")
+        >>> scores.of(Views(question, answer)), scores.facts
+        (tensor([[-7.5000]]), {'precision': '32-true'})
     """
 
     def __init__(self, keys: Tensor, scores: Tensor, facts: dict[str, Any], path: str) -> None:
@@ -126,6 +133,15 @@ class ReferenceScores:
 
 
 def pair_keys(anchor: Tensor, other: Tensor, instruction: Tensor | None = None) -> Tensor:
-    """Join the ids of an anchor, of another text and of an instruction (0 without) to one key, (n,) int64; order matters."""
+    """Join the ids of an anchor, of another text and of an instruction (0 without) to one key, (n,) int64; order matters.
+
+    Example:
+        >>> question, answer, instruction = torch.tensor([1]), torch.tensor([2]), torch.tensor([3])
+        >>> key = pair_keys(question, answer)
+        >>> [bool(key == other) for other in (pair_keys(answer, question), pair_keys(question, answer, instruction))]
+        [False, False]
+        >>> bool(key == pair_keys(question, answer, torch.tensor([0])))
+        True
+    """
     key = anchor * _MIX + other
     return key if instruction is None else key + instruction * _MIX * _MIX

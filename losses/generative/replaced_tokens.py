@@ -34,6 +34,17 @@ class ReplacedTokens(Objective):
         UsageError: if the rate is no share; when it meets the encoder, if a side network reads other tokens.
 
     Source: Chuang et al. 2022, arXiv 2204.10298, eq. 3; released code for what the paper leaves open.
+
+    Example:
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> from inbatch.models.networks import Discriminator, TinyGenerator
+        >>> from inbatch.text.tokens import tokenize
+        >>> encoder, discriminator = Encoder(TinyRandom()), Discriminator(TinyRandom())
+        >>> _ = [nn.init.zeros_(weight) for weight in discriminator.head.parameters()]  # it finds both answers as likely
+        >>> tokens = tokenize(encoder.tokenizer, ["a cat", "some dogs"])
+        >>> z = encoder(tokens)
+        >>> round(ReplacedTokens(TinyGenerator(), discriminator)(Views(z, z), Views(tokens, tokens), encoder).loss.item(), 4)  # log 2
+        0.6931
     """
 
     takes_prefixes = False
@@ -102,6 +113,12 @@ def edit(tokens: TokenBatch, predicted: Tensor, first_token_id: int | None) -> t
 
     Returns:
         The edited texts, whose padding is token 0, and the labels (b, L): 1 where a token differs from the original.
+
+    Example:
+        >>> tokens = TokenBatch(torch.tensor([[2, 7, 8, 0]]), torch.tensor([[1, 1, 1, 0]]))
+        >>> edited, replaced = edit(tokens, torch.tensor([[5, 7, 9, 9]]), first_token_id=2)
+        >>> edited.input_ids, replaced
+        (tensor([[2, 7, 9, 0]]), tensor([[0, 0, 1, 0]]))
     """
     mask = tokens.attention_mask
     if first_token_id is not None:
@@ -121,6 +138,11 @@ def detection_losses(logits: Tensor, replaced: Tensor, counted: Tensor | None = 
 
     Returns:
         (b,).
+
+    Example:
+        >>> logits, replaced = torch.zeros(1, 3, 2), torch.tensor([[0, 1, 0]])  # both answers are as likely
+        >>> detection_losses(logits, replaced), detection_losses(logits, replaced, torch.tensor([[1, 1, 0]]))  # three and two of log 2
+        (tensor([2.0794]), tensor([1.3863]))
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = cross_entropy(logits.transpose(1, 2), replaced, reduction="none")
@@ -129,7 +151,15 @@ def detection_losses(logits: Tensor, replaced: Tensor, counted: Tensor | None = 
 
 @dataclass(frozen=True)
 class Untrimmed:
-    """Tokens whose padding stays, as every position of it is computed and counted."""
+    """Tokens whose padding stays, as every position of it is computed and counted.
+
+    Example:
+        >>> batch = TokenBatch(torch.tensor([[7, 8, 0], [7, 0, 0]]), torch.tensor([[1, 1, 0], [1, 0, 0]]))
+        >>> batch.lengths, Untrimmed(batch).lengths
+        (tensor([2, 1]), tensor([3, 3]))
+        >>> batch.trim().input_ids.shape, Untrimmed(batch).trim().batch.input_ids.shape
+        (torch.Size([2, 2]), torch.Size([2, 3]))
+    """
 
     batch: TokenBatch
 

@@ -27,6 +27,12 @@ class CoSENT(Objective):
 
     Source: J. Su 2022, "CoSENT: a more efficient sentence vector scheme than sentence-BERT" (kexue.fm/archives/8847); equals
     sentence-transformers' ``CoSENTLoss``.
+
+    Example:
+        >>> z, other = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # cosines 1 and 0
+        >>> pairs = [Views(z, other, score=torch.tensor(scores)) for scores in ([5.0, 1.0], [1.0, 5.0])]
+        >>> [round(CoSENT(scale=1.0)(pair, None, None).loss.item(), 4) for pair in pairs]  # log(1 + 1/e) and, in wrong order, log(1 + e)
+        [0.3133, 1.3133]
     """
 
     def __init__(self, scale: float = 20.0) -> None:
@@ -65,6 +71,13 @@ def ranking(similarity: Tensor, score: Tensor, scale: float) -> Tensor:
 
     Returns:
         0-d tensor; 0 where no score is lower than another.
+
+    Example:
+        >>> similarity = torch.tensor([0.75, 0.25])
+        >>> round(ranking(similarity, torch.tensor([5.0, 1.0]), scale=2.0).item(), 4)  # log(1 + 1/e)
+        0.3133
+        >>> ranking(similarity, torch.tensor([3.0, 3.0]), scale=2.0)  # no pair is to be above the other
+        tensor(0.)
     """
     score, order = score.sort()
     s = scale * similarity[order]
