@@ -109,6 +109,11 @@ class EmbeddingDataModule(LightningDataModule):
         return min(table.negatives for table in self.tables), all(t.first.score is not None for t in self.tables)
 
     @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the further texts that every row has."""
+        return tuple(sorted(set.intersection(*(set(table.first.others) for table in self.tables))))
+
+    @property
     def instructed(self) -> bool:
         """Whether the rows have instructions."""
         return self.tables[0].instructed

@@ -83,6 +83,7 @@ class BatchFacts:
         altered: whether texts are altered after their ids were given, as by repeated words.
         lengths: tokens kept of a ``query`` and of a ``document``; of the text alone where it stands in a template.
         precision: the trainer's.
+        others: names of the further texts that every row has.
 
     Example:
         >>> facts = BatchFacts(rows=64, negatives=3, scored=True)
@@ -99,13 +100,14 @@ class BatchFacts:
     altered: bool = False
     lengths: Mapping[str, int] = field(default_factory=dict)
     precision: str = ""
+    others: tuple[str, ...] = ()
 
     def of(self, views: Sequence[str] | None) -> BatchFacts:
         """Return what an objective finds that sees only these views, in this order; None sees all."""
         if views is None:
             return self
         scored = self.scored and set(views[:2]) == {"anchor", "positive"}
-        return replace(self, negatives=len(views) - 2, scored=scored)
+        return replace(self, negatives=len(views) - 2, scored=scored, others=())
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from inbatch.errors import UsageError
+from inbatch.losses.base import BatchFacts
 from inbatch.spelling import suggest
 from inbatch.views import Views
 
@@ -24,7 +24,8 @@ def names(negatives: int) -> list[str]:
 def choose(views: Views[Any], chosen: Sequence[str] | None) -> Views[Any]:
     """Take views by name: the first for the anchor, the second for the positive, the others for hard negatives; None takes all.
 
-    Ids follow their texts. A score is that of anchor and positive, and stays with these two alone.
+    Ids follow their texts; labels, sources and instructions are the rows'. A score is that of anchor and positive, and stays with these two
+    alone; where there is one a candidate, those of the negatives that are chosen stay, too.
 
     Example:
         >>> seen = choose(Views("a", "p", ("n",), score=0.5), ["positive", "negative_1"])
@@ -35,47 +36,54 @@ def choose(views: Views[Any], chosen: Sequence[str] | None) -> Views[Any]:
         return views
     payloads = dict(zip(views.names, views))
     anchor, positive, *negatives = (payloads[name] for name in chosen)
-    score = views.score if set(chosen[:2]) == {"anchor", "positive"} else None
     ids = None if views.ids is None else choose(views.ids, chosen)
-    return Views(anchor, positive, tuple(negatives), score, ids, views.instructions)
+    row = {"labels": views.labels, "source": views.source}
+    return Views(anchor, positive, tuple(negatives), _score(views, chosen), ids, views.instructions, **row)
+
+
+def _score(views: Views[Any], chosen: Sequence[str]) -> Any:
+    if views.score is None or set(chosen[:2]) != {"anchor", "positive"}:
+        return None
+    if getattr(views.score, "ndim", 1) < 2:
+        return views.score
+    scored = views.names[1 : 2 + len(views.negatives)]
+    if chosen[0] == "anchor" and set(chosen[1:]) <= set(scored):
+        return views.score[:, [scored.index(name) for name in chosen[1:]]]
+    return views.score[:, 0]
 
 
 def check_names(chosen: Sequence[str], setting: str) -> None:
     """Refuse a choice that no rows can have.
 
     Raises:
-        UsageError: if there are fewer than two names, or one twice, or one that names no view.
+        UsageError: if there are fewer than two names, or one twice.
 
     Example:
-        >>> check_names(["anchor", "positve"], "objective.views.pairs")
+        >>> check_names(["anchor"], "objective.views.pairs")
         Traceback (most recent call last):
-        inbatch.errors.UsageError: expected names of views: anchor, positive, negative_1, …; got positve. Did you mean positive? Set
+        inbatch.errors.UsageError: expected two or more different views, an anchor and what it is held against; got anchor. Set
         objective.views.pairs.
     """
-    for name in chosen:
-        if not re.fullmatch(r"anchor|positive|negative_[1-9]\d*", name):
-            raise UsageError(
-                f"expected names of views: anchor, positive, negative_1, …; got {name}{suggest(name, names(1)) or '.'} Set {setting}."
-            )
     if len(set(chosen)) < max(2, len(chosen)):
         raise UsageError(
             f"expected two or more different views, an anchor and what it is held against; got {', '.join(chosen) or 'none'}. Set {setting}."
         )
 
 
-def require_names(chosen: Sequence[str], negatives: int, setting: str) -> None:
+def require_names(chosen: Sequence[str], batch: BatchFacts, setting: str) -> None:
     """Refuse views that the rows of a run lack.
 
     Raises:
         UsageError: if there are any.
 
     Example:
-        >>> require_names(["anchor", "negative_2"], 1, "objective.views.hard")
+        >>> require_names(["anchor", "negative_2"], BatchFacts(rows=8, negatives=1, scored=False), "objective.views.hard")
         Traceback (most recent call last):
-        inbatch.errors.UsageError: expected views that every row has: anchor, positive, negative_1; got negative_2. Set
-        objective.views.hard.
+        inbatch.errors.UsageError: expected views that every row has: anchor, positive, negative_1; got negative_2. Did
+        you mean negative_1? Set objective.views.hard.
     """
-    there = names(negatives)
+    there = [*names(batch.negatives), *batch.others]
     for name in chosen:
         if name not in there:
-            raise UsageError(f"expected views that every row has: {', '.join(there)}; got {name}. Set {setting}.")
+            hint = suggest(name, there) or "."
+            raise UsageError(f"expected views that every row has: {', '.join(there)}; got {name}{hint} Set {setting}.")

@@ -55,13 +55,13 @@ class WeightedSum(Objective):
         weights: one number a term, or a `Decay`; a term that is not named has weight 1. A term of weight 0 is left out as if it had
             not been given: it is neither computed nor trained, so that 0 may be a point of a sweep.
         projector: a module of training only, applied to all views of this rank's rows in one call before the terms.
-        views: by term, the names of the views that it sees: ``anchor``, ``positive``, ``negative_1``, …; the first is its anchor, the
+        views: by term, the names of the views that it sees: ``anchor``, ``positive``, ``negative_1``, …, and those of other texts; the first is its anchor, the
             second its positive, the others its hard negatives. A term that is not named sees all.
 
     Raises:
         UsageError: if there are no terms with a weight other than 0, or a weight or views name no term, or a projector is given to
-            a term that must have its own, or views are none that a row may have; before the first step, if they are
-            none that the rows have.
+            a term that must have its own, or fewer than two views; before the first step, if the rows do not have
+            them.
 
     Example:
         >>> from inbatch.losses import EnergyHinge, InfoNCE
@@ -116,7 +116,7 @@ class WeightedSum(Objective):
         """See `Objective.check`."""
         refuse_batch_norm_of_one_row(self.projector, batch)
         for name, chosen in self.views.items():
-            require_names(chosen, batch.negatives, f"objective.views.{name}")
+            require_names(chosen, batch, f"objective.views.{name}")
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Project once, then add the terms' losses; each term logs its own loss and numbers under its name."""

@@ -81,7 +81,10 @@ class MomentumQueue(InfoNCE):
             )
         followed = [encoder] if self.projector is None else [encoder, self.projector]
         self.average = nn.ModuleList(copy.deepcopy(module) for module in followed).requires_grad_(False).eval()
-        width = getattr(self.projector, "out_features", encoder.dim)
+        width = encoder.dim
+        if self.projector is not None:
+            like = next(self.average[1].parameters(), torch.zeros(()))
+            width = self.average[1](like.new_zeros(1, encoder.dim)).shape[1]
         self.register_buffer("queue", torch.zeros(self.queue_size, width))
         self.register_buffer("queue_ids", torch.zeros(self.queue_size, dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))

@@ -11,7 +11,7 @@ from inbatch.losses.base import BatchFacts, LossOutput, Objective, mean_over_ran
 from inbatch.losses.candidates import own_repeats
 from inbatch.losses.contrastive.infonce import unit
 from inbatch.losses.contrastive.lone_rows import note
-from inbatch.losses.refusals import refuse_scores, require_negatives
+from inbatch.losses.refusals import refuse_batch_norm_of_one_row, refuse_scores, require_negatives
 from inbatch.views import TokenBatch, Views
 
 
@@ -26,7 +26,8 @@ class OwnNegatives(Objective):
         projector: a module of training only, applied to all views of this rank's rows in one call before the loss.
 
     Raises:
-        UsageError: if the temperature is not positive; before the first step, if rows lack a hard negative or have scores.
+        UsageError: if the temperature is not positive; before the first step, if rows lack a hard negative or have scores, or the projector
+            has a batch norm and a rank one row.
 
     Source: Lee et al. 2024, arXiv 2405.17428, section 3.3.
 
@@ -46,6 +47,7 @@ class OwnNegatives(Objective):
 
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
+        refuse_batch_norm_of_one_row(self.projector, batch)
         refuse_scores(batch.scored, self)
         require_negatives(batch, self)
 

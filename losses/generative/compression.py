@@ -36,10 +36,14 @@ class InformationCompression(Objective):
     Example:
         >>> from inbatch.models.networks.decoder import TinyDecoder
         >>> from inbatch.text.tokens import tokenize
-        >>> decoder, states = TinyDecoder(), torch.zeros(1, 2, 32)
+        >>> from inbatch.losses.base import Encoded
+        >>> decoder, z = TinyDecoder(), torch.zeros(1, 32)
         >>> _ = nn.init.zeros_(decoder.network.lm_head.weight)  # it finds all 260 tokens as likely
         >>> tokens = tokenize(decoder.tokenizer, ["a cat"], prompt="{text}")
-        >>> round(InformationCompression(decoder)(Views(states, states), Views(tokens, tokens), None).loss.item(), 4)  # log 260
+        >>> objective = InformationCompression(decoder)
+        >>> encoded = Encoded(z, {"states_at_learned": torch.zeros(1, 2, 32)}, tokens.lengths)
+        >>> objective.encodings = Views(encoded, None)  # the module hands it what it reads
+        >>> round(objective(Views(z, None), Views(tokens, tokens), None).loss.item(), 4)  # log 260
         5.5607
     """
 

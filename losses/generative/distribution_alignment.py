@@ -46,15 +46,18 @@ class DistributionAlignment(Objective):
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.3; released code for the logistic functions.
 
     Example:
+        >>> from inbatch.losses.base import Encoded
         >>> from inbatch.losses.generative.reference_scores import pair_keys
         >>> from inbatch.models.networks.decoder import TinyDecoder
         >>> from inbatch.text.tokens import tokenize
         >>> objective = DistributionAlignment(TinyDecoder(), "scores.safetensors")
-        >>> ids, z = torch.tensor([1]), torch.zeros(1, 2, 32)
+        >>> ids, z = torch.tensor([1]), torch.zeros(1, 32)
         >>> ReferenceScores(pair_keys(ids, ids), torch.tensor([-9.0]), {}, "").save(objective.reference)
         >>> text = tokenize(objective.decoder.tokenizer, ["a cat"], prompt="{text}")
         >>> tokens = Views(text, text, (text,), ids=Views(ids, ids, (ids,)))
-        >>> round(objective(Views(z, z, (z,)), tokens, None).loss.item(), 4)  # query, positive and negative are one text: log 2
+        >>> encoded = Encoded(z, {"states_at_learned": torch.zeros(1, 2, 32)}, text.lengths)
+        >>> objective.encodings = Views(encoded, encoded, (None,))  # the module hands it what it reads
+        >>> round(objective(Views(z, z, (None,)), tokens, None).loss.item(), 4)  # query, positive and negative are one text: log 2
         0.6931
     """
 

@@ -348,6 +348,7 @@ def test_labels_scores_and_others_reach_the_batch(tmp_path):
     }
     (batch,) = fit(configured(sources={"path": str(path), "columns": columns})).batches
     assert batch.names == ("anchor", "positive", "negative_1", "negative_2", "history")
+    assert configured(sources={"path": str(path), "columns": columns}).others == ("history",)
     assert tuple(batch.score.shape) == (4, 3)
     assert batch.score[:, 0].tolist() == [1.0] * 4
     assert sorted({*batch.score[0, 1:].tolist()}) == [0.25, 0.5]
@@ -369,4 +370,6 @@ def test_sources_with_other_texts_labels_or_scores_need_batches_of_their_own(tmp
     sources: list = [Source(str(tmp_path / "a.csv"), columns=c) for c in (columns, columns | second)]
     with pytest.raises(UsageError, match=f"cannot stand in one batch: {why}. Set data.single_source to true"):
         EmbeddingDataModule(sources, 4).setup("fit")
-    assert len(fit(EmbeddingDataModule(sources, 4, single_source=True), 4).batches) == 4
+    apart = EmbeddingDataModule(sources, 4, single_source=True)
+    assert len(fit(apart, 4).batches) == 4
+    assert apart.others == ()  # not of every row

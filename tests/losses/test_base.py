@@ -12,6 +12,7 @@ from inbatch.losses.contrastive.dclr import DCLR
 from inbatch.losses.contrastive.guided import Guided
 from inbatch.losses.contrastive.hinge import EnergyHinge
 from inbatch.losses.contrastive.infonce import InfoNCE
+from inbatch.losses.contrastive.own_negatives import OwnNegatives
 from inbatch.models.heads.projectors import BatchNormProjector
 from inbatch.views import Views
 
@@ -45,14 +46,18 @@ def test_every_objective_inside_is_found():
 
 @pytest.mark.parametrize(
     "objective",
-    [InfoNCE(projector=BatchNormProjector(4)), WeightedSum({"a": InfoNCE()}, projector=BatchNormProjector(4))],
+    [
+        InfoNCE(projector=BatchNormProjector(4)),
+        OwnNegatives(projector=BatchNormProjector(4)),
+        WeightedSum({"a": InfoNCE()}, projector=BatchNormProjector(4)),
+    ],
 )
 def test_a_batch_of_one_row_with_batch_norm_is_refused(objective):
-    objective.check(BatchFacts(rows=2, negatives=0, scored=False))
+    objective.check(BatchFacts(rows=2, negatives=1, scored=False))
     with pytest.raises(
         UsageError, match="at least 2 rows a rank for the projector's BatchNorm1d; got 1. Raise data.batch_size"
     ):
-        objective.check(BatchFacts(rows=1, negatives=0, scored=False))
+        objective.check(BatchFacts(rows=1, negatives=1, scored=False))
 
 
 def test_nothing_counted_is_zero():

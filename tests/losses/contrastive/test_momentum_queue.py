@@ -56,6 +56,16 @@ def test_the_oldest_go_first():
     assert int(objective.filled) == 6
 
 
+def test_the_queue_is_as_wide_as_what_the_projector_gives():
+    encoder, objective = setting()
+    objective = MomentumQueue(5, projector=torch.nn.Sequential(torch.nn.Linear(32, 16), torch.nn.Tanh()))
+    objective.attach(encoder)
+    tokens = batch(encoder, 0)
+    objective(tokens.map(encoder), tokens, encoder)
+    assert tuple(objective.queue.shape) == (5, 16)
+    assert objective.queue[:4].norm(dim=1).allclose(torch.ones(4))
+
+
 def test_the_averages_follow_slowly_and_without_gradient():
     encoder, objective = setting(momentum=0.75)
     before = [p.clone() for p in encoder.parameters()]
