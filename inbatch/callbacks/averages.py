@@ -20,8 +20,9 @@ def averaged(trainer: Trainer, module: LightningModule) -> Iterator[None]:
         >>> module, average = LightningModule(), WeightAveraging(use_buffers=False)
         >>> module.weight, trainer = torch.nn.Parameter(torch.tensor(0.0)), SimpleNamespace(callbacks=[average], global_step=0)
         >>> average.setup(trainer, module, "fit")
-        >>> for trainer.global_step in (1, 2):
+        >>> for _ in range(2):
         ...     module.weight.data += 1  # a step
+        ...     trainer.global_step += 1
         ...     average.on_train_batch_end(trainer, module, None, None, 0)
         >>> with averaged(trainer, module):
         ...     print(module.weight.item())  # of the weights 1 and 2

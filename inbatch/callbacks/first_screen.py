@@ -21,20 +21,29 @@ class FirstScreen(Callback):
 
     Example:
         >>> from types import SimpleNamespace
+        >>> from unittest.mock import patch
         >>> from inbatch.losses.contrastive.infonce import InfoNCE
         >>> from inbatch.models.backbones.pretrained import TinyRandom
         >>> from inbatch.models.encoder import Encoder
         >>> from inbatch.models.module import EmbeddingModule
         >>> from inbatch.views import Views
-        >>> from unittest.mock import patch
         >>> module = EmbeddingModule(Encoder(TinyRandom(attention="eager")), InfoNCE(), torch.optim.AdamW)
         >>> data = SimpleNamespace(batch_size=64, describe=lambda: ["data        pairs.csv: 1,000 rows"])
-        >>> strategy, options = SimpleNamespace(root_device=torch.device("cpu")), {"world_size": 1, "precision": "32-true"}
-        >>> trainer = SimpleNamespace(
-        ...     is_global_zero=True, strategy=strategy, datamodule=data, accumulate_grad_batches=1, **options
-        ... )
+        >>> place = {"strategy": SimpleNamespace(root_device=torch.device("cpu")), "is_global_zero": True, "world_size": 1}
+        >>> trainer = SimpleNamespace(**place, precision="32-true", accumulate_grad_batches=1, datamodule=data)
         >>> with patch("torch.get_num_threads", return_value=8):
         ...     FirstScreen(["run folder  runs/pairs"], "as set").on_train_batch_start(trainer, module, Views("a", "b"), 0)
+        run folder  runs/pairs
+        device      cpu (8 threads), 1 rank, precision 32-true (as set)
+        model       TinyRandom(kind='bert', seed=0), 2 layers, mean pooling, 32 dimensions
+        attention   eager (as asked)
+        objective   InfoNCE
+        info_nce    chunked (plain torch in blocks, 256 MiB workspace, on cpu)
+        parameters  41,952 trainable of 41,952
+        batch       64 rows over all ranks
+        negatives   63 an anchor, before duplicates are masked
+        memory      chunks of 16,384 tokens through the encoder
+        data        pairs.csv: 1,000 rows
     """
 
     def __init__(self, run: list[str], precision_reason: str) -> None:
@@ -86,8 +95,9 @@ def model_lines(module: Any) -> dict[str, str]:
         >>> encoder = Encoder(TinyRandom(), prompts={"query": "search: "})
         >>> lines = model_lines(EmbeddingModule(encoder, InfoNCE(), torch.optim.AdamW))
         >>> lines["model"]
+        "TinyRandom(kind='bert', seed=0), 2 layers, mean pooling, 32 dimensions"
         >>> lines["prompts"]
-        >>> lines["objective"]
+        "query = 'search: '"
     """
     backbone = module.encoder.backbone
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
