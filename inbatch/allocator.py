@@ -24,6 +24,13 @@ def restart_tuned() -> None:
 
     Nothing is done where the user has tuned the allocator, where the C library is another, or beside an NVIDIA GPU, where tensors
     have an allocator of their own.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("os.execv") as restart, patch.dict(os.environ, MALLOC_ARENA_MAX="2"):
+        ...     restart_tuned()
+        >>> restart.called  # the user has tuned the allocator already
+        False
     """
     if _tuned_by_user() or not _is_glibc() or _NVIDIA.exists() or not sys.executable:
         return
@@ -41,6 +48,12 @@ def keep_freed_memory() -> bool:
 
     Returns:
         Whether the allocator took it.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, MALLOC_ARENA_MAX="2"):  # tuned by the user
+        ...     keep_freed_memory()
+        False
     """
     if _tuned_by_user() or not sys.platform.startswith("linux"):
         return False

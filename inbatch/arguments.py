@@ -13,7 +13,18 @@ from inbatch.spelling import suggest
 
 
 class Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser` that raises `UsageError` in place of leaving the program, and takes no abbreviated option."""
+    """`argparse.ArgumentParser` that raises `UsageError` in place of leaving the program, and takes no abbreviated option.
+
+    Example:
+        >>> parser = Parser(prog="inbatch encode")
+        >>> _ = parser.add_argument("--batch-size", type=int)
+        >>> parser.parse_args(["--batch-size", "64"]).batch_size
+        64
+        >>> parser.parse_args(["--batchsize", "64"])
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: inbatch encode takes no option --batchsize. Did you mean --batch-size?
+        (`inbatch encode --help` lists them)
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)

@@ -44,6 +44,14 @@ def measured_rates(anew: bool = False) -> Rates:
 
     Args:
         anew: try them whatever is in the cache, and keep that.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> before = trial.rates()
+        >>> with patch.dict(os.environ, INBATCH_CACHE="cache"):
+        ...     measured_rates() == measured_rates()  # the second time out of the cache: no two trials give the same numbers
+        True
+        >>> trial.tell(before)
     """
     path, key = rates_file(), _key()
     known = None if anew else _kept(path).get(key)
@@ -57,24 +65,55 @@ def measured_rates(anew: bool = False) -> Rates:
 
 
 def rates_file() -> Path:
-    """Return the file in which rates are kept, by processor."""
+    """Return the file in which rates are kept, by processor.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, INBATCH_CACHE="/scratch/cache"):
+        ...     print(rates_file())
+        /scratch/cache/products.json
+    """
     return cache_folder() / "products.json"
 
 
 def float32_by() -> str:
-    """Name the library that multiplies float32 for the operators of this process."""
+    """Name the library that multiplies float32 for the operators of this process.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("inbatch.kernels.infonce.products.onednn_float32", return_value=True):  # as it is with AVX-512, mostly
+        ...     float32_by()
+        'oneDNN'
+    """
     from inbatch.kernels.infonce.products import onednn_float32
 
     return "oneDNN" if onednn_float32() else "MKL" if torch.backends.mkl.is_available() else "torch's BLAS"
 
 
 def processor() -> str:
-    """Name the processor, as its maker does where that can be found out."""
+    """Name the processor, as its maker does where that can be found out.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.object(Path, "read_text", return_value="model name : AMD EPYC 9654"):  # what Linux says in /proc/cpuinfo
+        ...     processor()
+        'AMD EPYC 9654'
+    """
     return _facts().get("model name") or _brand() or platform.processor() or platform.machine() or "unknown processor"
 
 
 def units() -> str:
-    """List the units of the processor that multiply matrices, and what keeps the libraries from them."""
+    """List the units of the processor that multiply matrices, and what keeps the libraries from them.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with (
+        ...     patch.object(Path, "read_text", return_value="flags : fpu avx2 avx512f avx512_bf16"),
+        ...     patch.dict(os.environ, {"ONEDNN_MAX_CPU_ISA": "AVX2"}, clear=True),
+        ... ):
+        ...     units()
+        'AVX2, AVX-512, AVX-512 bfloat16; limited by ONEDNN_MAX_CPU_ISA=AVX2'
+    """
     flags = (_facts().get("flags") or _facts().get("Features") or "").split()
     found = [name for flag, name in UNITS.items() if flag in flags] or [torch.backends.cpu.get_cpu_capability()]
     limits = [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name)]

@@ -24,6 +24,12 @@ def cache_folder() -> Path:
     """Return the folder of cached tables.
 
     ``INBATCH_CACHE`` where it is set, else ``inbatch`` in ``XDG_CACHE_HOME`` or in the platform's own place for caches.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, {"INBATCH_CACHE": "", "XDG_CACHE_HOME": "/scratch/cache"}):
+        ...     print(cache_folder())
+        /scratch/cache/inbatch
     """
     if folder := os.environ.get("INBATCH_CACHE"):
         return Path(folder).expanduser()
@@ -49,6 +55,19 @@ def cached_table(name: str, key: str, schema: pa.Schema, make: Callable[[], Iter
 
     Raises:
         UsageError: if the cache folder cannot be written.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> schema = pa.schema({"anchor": pa.string()})
+        >>> def make():
+        ...     print("making it")
+        ...     yield pa.record_batch([["a cat on a mat"]], schema=schema)
+        >>> with patch.dict(os.environ, INBATCH_CACHE="cache"):
+        ...     for _ in range(2):
+        ...         print(cached_table("sentences", "version 1", schema, make)[0])
+        making it
+        {'anchor': 'a cat on a mat'}
+        {'anchor': 'a cat on a mat'}
     """
     from datasets import Dataset
 

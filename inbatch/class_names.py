@@ -18,7 +18,12 @@ _WORD = re.compile(r"[A-Z]\w*")
 
 @cache
 def classes() -> dict[str, list[str]]:
-    """Return the dotted paths of the package's classes by name, read from the sources: nothing is imported."""
+    """Return the dotted paths of the package's classes by name, read from the sources: nothing is imported.
+
+    Example:
+        >>> classes()["InfoNCE"]
+        ['inbatch.losses.contrastive.infonce.InfoNCE']
+    """
     root = Path(__file__).parent
     found: dict[str, list[str]] = {}
     for path in _sources(root):
@@ -81,6 +86,10 @@ def expanded(value: Any) -> Any:
 
     Raises:
         UsageError: as in `dotted`.
+
+    Example:
+        >>> expanded({"objective": {"class_path": "InfoNCE", "init_args": {"temperature": 0.02}}})
+        {'objective': {'class_path': 'inbatch.losses.contrastive.infonce.InfoNCE', 'init_args': {'temperature': 0.02}}}
     """
     if isinstance(value, Mapping):
         found = {key: expanded(item) for key, item in value.items()}
@@ -95,13 +104,25 @@ def expanded(value: Any) -> Any:
 
 
 def know(word: str) -> None:
-    """Import the class that a word is the name of, so that the parser knows it by that name: ``--model.objective=InfoNCE``."""
+    """Import the class that a word is the name of, so that the parser knows it by that name: ``--model.objective=InfoNCE``.
+
+    Example:
+        >>> import sys
+        >>> know("InfoNCE")
+        >>> "inbatch.losses.contrastive.infonce" in sys.modules
+        True
+    """
     if _WORD.fullmatch(word) and len(known := classes().get(word, [])) == 1:
         import_module(known[0].rpartition(".")[0])
 
 
 def shortened(value: Any) -> Any:
-    """Return settings in which the classes of this package stand by their names."""
+    """Return settings in which the classes of this package stand by their names.
+
+    Example:
+        >>> shortened({"class_path": "inbatch.losses.contrastive.infonce.InfoNCE", "init_args": {"temperature": 0.02}})
+        {'class_path': 'InfoNCE', 'init_args': {'temperature': 0.02}}
+    """
     if isinstance(value, Mapping):
         return {
             key: short(item) if key == "class_path" and isinstance(item, str) else shortened(item)
@@ -111,5 +132,10 @@ def shortened(value: Any) -> Any:
 
 
 def near(name: str) -> str:
-    """Return ``". Did you mean X?"`` for a class name that is near, or nothing."""
+    """Return ``". Did you mean X?"`` for a class name that is near, or nothing.
+
+    Example:
+        >>> near("InfoNEC"), near("Zebra")
+        ('. Did you mean InfoNCE?', '')
+    """
     return suggest(name, classes())

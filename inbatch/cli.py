@@ -56,7 +56,15 @@ EXIT_CODES = """exit codes:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``inbatch`` with ``arguments`` (default: those of the process) and return its exit code."""
+    """Run ``inbatch`` with ``arguments`` (default: those of the process) and return its exit code.
+
+    Example:
+        >>> from contextlib import redirect_stderr
+        >>> with redirect_stderr(sys.stdout):
+        ...     main(["train", "--config", "quickstart.yaml"])
+        inbatch: error: there is no verb 'train'. Did you mean fit? (`inbatch --help` lists them)
+        2
+    """
     if sys.platform == "win32":
         print(f"inbatch: error: {NOT_HERE}", file=sys.stderr)
         return 2
@@ -67,7 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def answer(work: Callable[[], int]) -> int:
-    """Do a program's work and return its exit code; errors become one sentence and theirs."""
+    """Do a program's work and return its exit code; errors become one sentence and theirs.
+
+    Example:
+        >>> from contextlib import redirect_stderr
+        >>> def read():
+        ...     raise UsageError("expected a csv file; got pairs.docx.")
+        >>> with redirect_stderr(sys.stdout):
+        ...     answer(read)
+        inbatch: error: expected a csv file; got pairs.docx.
+        2
+    """
     _write_anything()
     try:
         return work()
@@ -118,7 +136,12 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def overview() -> Parser:
-    """Build the parser of ``inbatch`` itself, which only prints help and version."""
+    """Build the parser of ``inbatch`` itself, which only prints help and version.
+
+    Example:
+        >>> overview().description.splitlines()[3].strip()
+        'fit         train a model from YAML files and options; the same command again resumes'
+    """
     verbs = "\n".join(f"  {name:<11} {what}" for name, (_, what) in VERBS.items())
     parser = Parser(
         prog="inbatch",

@@ -17,7 +17,19 @@ NOT_SUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 @contextlib.contextmanager
 def replace_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a temporary neighbour of ``path`` for writing; it takes the name at the end, and vanishes after an error."""
+    """Open a temporary neighbour of ``path`` for writing; it takes the name at the end, and vanishes after an error.
+
+    Example:
+        >>> with replace_file("result.txt") as file:
+        ...     _ = file.write(b"all of it")
+        >>> with replace_file("result.txt") as file:
+        ...     _ = file.write(b"half")
+        ...     raise OSError("the disk is full")
+        Traceback (most recent call last):
+        OSError: the disk is full
+        >>> Path("result.txt").read_text()
+        'all of it'
+    """
     path = Path(path).absolute()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -35,6 +47,12 @@ def replace_by_link(source: str | Path, path: str | Path) -> None:
     """Give the finished file ``source`` a second name, in place of whatever ``path`` was; both lie in one folder.
 
     A file system without hard links gets a copy.
+
+    Example:
+        >>> _ = Path("best.txt").write_text("step 200"), Path("last.txt").write_text("step 100")
+        >>> replace_by_link("best.txt", "last.txt")
+        >>> Path("last.txt").read_text()
+        'step 200'
     """
     source, path = Path(source).absolute(), Path(path).absolute()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -53,6 +71,14 @@ def give_usual_mode(path: str | Path) -> None:
     """Let a file that was made private be read by whom the umask allows, as any other file; what is executable stays so.
 
     Temporary files are private, and so is what safetensors writes. A file system without modes has none to set.
+
+    Example:
+        >>> handle, name = tempfile.mkstemp(dir=".")
+        >>> os.close(handle)
+        >>> before = os.umask(0o022)
+        >>> oct(os.stat(name).st_mode)[-3:], give_usual_mode(name), oct(os.stat(name).st_mode)[-3:]
+        ('600', None, '644')
+        >>> _ = os.umask(before)
     """
     mask = os.umask(0)
     os.umask(mask)

@@ -16,6 +16,16 @@ def offline_if_unreachable() -> Iterator[None]:
 
     Else each file of a data set is asked for six times in 23 seconds, and each time says so. A hub that is there and slow, or behind
     a proxy, is left to the libraries and their retries.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> from huggingface_hub import constants
+        >>> with patch.object(constants, "HF_HUB_OFFLINE", False), patch("inbatch.hub._reachable", return_value=False):
+        ...     with offline_if_unreachable():
+        ...         print(constants.HF_HUB_OFFLINE)
+        ...     print(constants.HF_HUB_OFFLINE)
+        True
+        False
     """
     from huggingface_hub import constants
 

@@ -16,7 +16,12 @@ different columns of one matrix product may differ by it."""
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """Rank (n,) values from 1, ties sharing their mean rank; float64, as ``scipy.stats.rankdata``."""
+    """Rank (n,) values from 1, ties sharing their mean rank; float64, as ``scipy.stats.rankdata``.
+
+    Example:
+        >>> average_ranks(torch.tensor([10.0, 30.0, 20.0, 30.0])).tolist()
+        [1.0, 3.5, 2.0, 3.5]
+    """
     _, place, counts = values.unique(return_inverse=True, return_counts=True)
     return (counts.cumsum(0) - (counts.double() - 1) / 2)[place]
 
@@ -29,6 +34,11 @@ def spearman(first: Tensor, second: Tensor) -> float:
     Raises:
         UsageError: if the shapes differ or there are fewer than two values.
         TrainingError: if a value is NaN; infinities are ranked as any other number.
+
+    Example:
+        >>> scores, labels = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([1.0, 5.0, 3.0])
+        >>> round(spearman(scores, labels), 3)  # 1 - 6 * (0 + 1 + 1) / (3 * 8)
+        0.5
     """
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise UsageError(
@@ -47,6 +57,12 @@ def require_finite(embeddings: Tensor, what: str = "embeddings") -> Tensor:
 
     Raises:
         TrainingError: if a number is not finite.
+
+    Example:
+        >>> require_finite(torch.tensor([[0.6, 0.8], [float("nan"), 1.0]]))
+        Traceback (most recent call last):
+        inbatch.errors.TrainingError: expected finite embeddings; 1 of 2 rows hold NaN or infinity, the first is row 1.
+        Check that the model's weights are finite.
     """
     broken = (~embeddings.isfinite().all(1)).nonzero().flatten()
     if len(broken):
@@ -61,6 +77,11 @@ def relevant_ranks(query: Tensor, document: Tensor, relevant: Tensor, *, block_b
     """Find at which ranks each query's relevant documents come when all documents are sorted by dot product with it.
 
     The arguments but for the gains, the ranks (q, r) and the errors are those of `graded_ranks`.
+
+    Example:
+        >>> query, document = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
+        >>> relevant_ranks(query, document, torch.tensor([[0]])).tolist()  # document 1 scores 1, document 0 only 0.6
+        [[2.0]]
     """
     return graded_ranks(query, document, relevant, (relevant >= 0).double(), block_bytes=block_bytes)[0]
 
@@ -87,6 +108,12 @@ def graded_ranks(
     Raises:
         UsageError: if shapes do not fit, an index is outside ``document``, or a query has no relevant document.
         TrainingError: if an embedding is not finite.
+
+    Example:
+        >>> query, document = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
+        >>> ranks, gains = graded_ranks(query, document, torch.tensor([[1, 2]]), torch.tensor([[1.0, 2.0]]))
+        >>> ranks.tolist(), gains.tolist()  # document 2, which is worth more, comes last
+        ([[1.0, 3.0]], [[1.0, 2.0]])
     """
     shapes = (relevant.shape[:1], query.shape[1:], gain.shape)
     if relevant.ndim != 2 or shapes != (query.shape[:1], document.shape[1:], relevant.shape):
@@ -129,13 +156,25 @@ def _ranks_of_block(
 
 
 def mrr(ranks: Tensor, k: int | None = None) -> float:
-    """Mean reciprocal rank of each query's first relevant document; 0 beyond rank k. ``ranks`` as `relevant_ranks` returns."""
+    """Mean reciprocal rank of each query's first relevant document; 0 beyond rank k. ``ranks`` as `relevant_ranks` returns.
+
+    Example:
+        >>> ranks = torch.tensor([[1.0], [4.0]])
+        >>> mrr(ranks), mrr(ranks, k=3)  # (1 + 1/4) / 2, and (1 + 0) / 2
+        (0.625, 0.5)
+    """
     first = ranks[:, 0]
     return float((1 / first).masked_fill(first > (k or torch.inf), 0).mean())
 
 
 def recall(ranks: Tensor, k: int) -> float:
-    """Share of a query's relevant documents among its first k, mean over queries (1 or 0 each where one is relevant)."""
+    """Share of a query's relevant documents among its first k, mean over queries (1 or 0 each where one is relevant).
+
+    Example:
+        >>> ranks = torch.tensor([[1.0, 5.0], [2.0, torch.inf]])  # two relevant documents, and one
+        >>> recall(ranks, k=3)  # (1/2 + 1) / 2
+        0.75
+    """
     return float(((ranks <= k).sum(1).double() / ranks.isfinite().sum(1)).mean())
 
 
@@ -148,6 +187,10 @@ def ndcg(ranks: Tensor, k: int, gain: Tensor | None = None) -> float:
         gain: (q, r), as `graded_ranks` returns them; None: 1 each.
 
     Source: Järvelin and Kekäläinen 2002, with the discount of trec_eval, and its gain, which is the grade itself.
+
+    Example:
+        >>> round(ndcg(torch.tensor([[3.0]]), k=10), 3)  # 1 / log2(1 + 3), where the best would be 1 / log2(1 + 1)
+        0.5
     """
     gain = ranks.isfinite().double() if gain is None else gain
     found = (gain / torch.log2(1 + ranks)).masked_fill(ranks > k, 0).sum(1)

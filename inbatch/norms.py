@@ -14,6 +14,11 @@ def unit_rows(x: Tensor) -> Tensor:
 
     Equals ``torch.nn.functional.normalize(x.float(), dim=-1)``, except for vectors of zeros: they stay zeros and get no gradient.
     There torch's gradient is 1e12 times what comes in, which clipping turns into a step in which nothing else counts.
+
+    Example:
+        >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     norm = x.norm(dim=-1, keepdim=True)

@@ -19,7 +19,13 @@ _FLOAT32 = ("32-true", "32", 32, None)
 
 
 class Precision(NamedTuple):
-    """A value of Lightning's ``precision``, and a clause that says why."""
+    """A value of Lightning's ``precision``, and a clause that says why.
+
+    Example:
+        >>> value, reason = resolve("bf16-mixed", accelerator="mps")
+        >>> f"precision {value} ({reason})"
+        'precision bf16-mixed (as set)'
+    """
 
     value: Any
     reason: str
@@ -35,6 +41,12 @@ def resolve(precision: Any, accelerator: Any = "auto", recorded: Any = None) -> 
         precision: as in a configuration: ``auto``, or a value that Lightning takes.
         accelerator: as in a configuration.
         recorded: what ``auto`` was when the run began, possibly on another machine; None for a new run.
+
+    Example:
+        >>> resolve("auto", accelerator="mps")
+        Precision(value='32-true', reason='auto: bfloat16 is not tried on mps')
+        >>> resolve("auto", accelerator="mps", recorded="bf16-mixed")  # a run that began on another machine
+        Precision(value='bf16-mixed', reason='auto when the run began')
     """
     device = device_of(accelerator)
     automatic = _automatic(device)
@@ -46,7 +58,13 @@ def resolve(precision: Any, accelerator: Any = "auto", recorded: Any = None) -> 
 
 
 def device_of(accelerator: Any) -> str:
-    """Return the type of device that Lightning will take: cpu, cuda, mps, or the accelerator's own name."""
+    """Return the type of device that Lightning will take: cpu, cuda, mps, or the accelerator's own name.
+
+    Example:
+        >>> from lightning.pytorch.accelerators import CPUAccelerator
+        >>> device_of("cpu"), device_of(CPUAccelerator())
+        ('cpu', 'cpu')
+    """
     if accelerator in ("auto", "gpu", None):
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return (
@@ -55,7 +73,12 @@ def device_of(accelerator: Any) -> str:
 
 
 def bfloat16_pays(known: Rates) -> bool:
-    """Say whether a step in mixed precision is faster than one in float32 on a processor whose products reach these rates."""
+    """Say whether a step in mixed precision is faster than one in float32 on a processor whose products reach these rates.
+
+    Example:
+        >>> bfloat16_pays(Rates(matmul=100.0, onednn=90.0, bfloat16=400.0)), bfloat16_pays(Rates(100.0, 90.0, bfloat16=110.0))
+        (True, False)
+    """
     return known.bfloat16 > WORTH * known.matmul
 
 

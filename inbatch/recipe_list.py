@@ -14,7 +14,12 @@ _FIRST = ("sts/avg", "transfer/avg")
 
 
 def listed(methods: Sequence[str] = ()) -> Iterator[tuple[str, Recipe]]:
-    """Iterate over the packaged recipes, of some folders or of all, in the order of their names."""
+    """Iterate over the packaged recipes, of some folders or of all, in the order of their names.
+
+    Example:
+        >>> [(name, recipe.title) for name, recipe in listed(["esimcse"])]
+        [('esimcse/unsup-bert-base.yaml', 'ESimCSE, unsupervised, BERT-base')]
+    """
     for name in names():
         folder = name.split("/")[0] if "/" in name else ""
         recipe = recipe_of(packaged() / name) if not methods or folder in methods or name in methods else None
@@ -23,7 +28,16 @@ def listed(methods: Sequence[str] = ()) -> Iterator[tuple[str, Recipe]]:
 
 
 def lay_out(methods: Sequence[str] = ()) -> str:
-    """Lay out recipes as text: a line each and, of one method, its paper, and how to run one."""
+    """Lay out recipes as text: a line each and, of one method, its paper, and how to run one.
+
+    Example:
+        >>> print(lay_out(["cosent"]))
+        cosent: Su 2022, CoSENT: a more efficient sentence vector scheme than sentence-BERT (kexue.fm/archives/8847)
+          cosent/stsb-bert-base.yaml    not yet run  CoSENT on the scored pairs of STS-B, BERT-base
+        <BLANKLINE>
+        train one, such as: inbatch fit --config cosent/stsb-bert-base.yaml
+        `inbatch recipes show NAME` says all of one.
+    """
     found = list(listed(methods))
     rows = [(name, main_claim(recipe), recipe.status, recipe.title) for name, recipe in found]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -42,12 +56,24 @@ def lay_out(methods: Sequence[str] = ()) -> str:
 
 
 def as_data(methods: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return recipes as what JSON can hold: every entry of the section, the name and the command."""
+    """Return recipes as what JSON can hold: every entry of the section, the name and the command.
+
+    Example:
+        >>> [entry["command"] for entry in as_data(["esimcse"])]
+        ['inbatch fit --config esimcse/unsup-bert-base.yaml']
+    """
     return [{"name": name, "command": command(name), **vars(recipe)} for name, recipe in listed(methods)]
 
 
 def as_markdown(methods: Sequence[str]) -> str:
-    """Lay out recipes as a table for the documents."""
+    """Lay out recipes as a table for the documents.
+
+    Example:
+        >>> print(as_markdown(["esimcse"]))
+        | recipe | trains | claims | where | status |
+        |---|---|---|---|---|
+        | `esimcse/unsup-bert-base.yaml` | ESimCSE, unsupervised, BERT-base | sts/avg 78.27 | README of the release | not yet run |
+    """
     lines = ["| recipe | trains | claims | where | status |", "|---|---|---|---|---|"]
     for name, recipe in listed(methods):
         cells = (f"`{name}`", recipe.title, all_claims(recipe), recipe.table, recipe.status)
@@ -56,7 +82,17 @@ def as_markdown(methods: Sequence[str]) -> str:
 
 
 def describe(name: str, recipe: Recipe) -> str:
-    """Say all that a recipe says of itself, one entry a line, and its commands."""
+    """Say all that a recipe says of itself, one entry a line, and its commands.
+
+    Example:
+        >>> recipe = Recipe("SimCSE on my texts", "starting point", data="sentences.txt, one a line", notes="A few minutes are enough.")
+        >>> print(describe("own/sentences.yaml", recipe))
+        SimCSE on my texts
+          status   starting point
+          data     sentences.txt, one a line
+          command  inbatch fit --config own/sentences.yaml
+          notes    A few minutes are enough.
+    """
     about = [
         ("paper", f"{recipe.paper}{', arXiv ' + recipe.arxiv if recipe.arxiv else ''}"),
         ("claims", f"{all_claims(recipe)}{' (' + recipe.table + ')' if recipe.claims else ''}"),
@@ -77,13 +113,23 @@ def describe(name: str, recipe: Recipe) -> str:
 
 
 def main_claim(recipe: Recipe) -> str:
-    """Return the claim that stands for all, such as ``sts/avg 76.25``; empty where nothing is claimed."""
+    """Return the claim that stands for all, such as ``sts/avg 76.25``; empty where nothing is claimed.
+
+    Example:
+        >>> main_claim(Recipe("SimCSE", "not yet run", claims={"sts/STS12": 68.4, "sts/avg": 76.25}))
+        'sts/avg 76.25'
+    """
     name = next((name for name in _FIRST if name in recipe.claims), next(iter(recipe.claims), ""))
     return f"{name} {_number(recipe.claims[name])}" if name else ""
 
 
 def all_claims(recipe: Recipe) -> str:
-    """Return all claims in one line."""
+    """Return all claims in one line.
+
+    Example:
+        >>> all_claims(Recipe("SimCSE", "not yet run", claims={"sts/STS12": 68.4, "retrieval/ndcg@10": 0.412}))
+        'sts/STS12 68.40, retrieval/ndcg@10 0.412'
+    """
     return ", ".join(f"{name} {_number(value)}" for name, value in recipe.claims.items())
 
 

@@ -40,6 +40,11 @@ class Recipe:
         data: what it trains on.
         cost: steps, time and memory.
         notes: what else there is to know, one sentence a line.
+
+    Example:
+        >>> recipe = Recipe("unsupervised SimCSE, BERT-base", "not yet run", table="README", claims={"sts/avg": 76.25})
+        >>> recipe.claims["sts/avg"], recipe.stage_after
+        (76.25, '')
     """
 
     title: str
@@ -58,27 +63,52 @@ class Recipe:
 
 
 def packaged() -> Path:
-    """Return the folder of the recipes that come with the package."""
+    """Return the folder of the recipes that come with the package.
+
+    Example:
+        >>> (packaged() / "simcse/unsup-bert-base.yaml").is_file()
+        True
+    """
     return Path(str(resources.files("inbatch.experiments"))) / "recipes"
 
 
 def names() -> list[str]:
-    """List the packaged files, recipes and what they share, such as ``simcse/unsup-bert-base.yaml``."""
+    """List the packaged files, recipes and what they share, such as ``simcse/unsup-bert-base.yaml``.
+
+    Example:
+        >>> [name for name in names() if name.startswith("own/")]
+        ['own/pairs.yaml']
+    """
     return sorted(path.relative_to(packaged()).as_posix() for path in packaged().rglob("*.yaml"))
 
 
 def methods() -> list[str]:
-    """List the folders of packaged recipes."""
+    """List the folders of packaged recipes.
+
+    Example:
+        >>> {"simcse", "promptbert"} <= set(methods())
+        True
+    """
     return sorted({name.split("/")[0] for name in names() if "/" in name})
 
 
 def is_packaged_folder(value: str) -> bool:
-    """Say whether a word is a folder of packaged recipes."""
+    """Say whether a word is a folder of packaged recipes.
+
+    Example:
+        >>> is_packaged_folder("simcse/"), is_packaged_folder("simcse/unsup-bert-base.yaml")
+        (True, False)
+    """
     return value.rstrip("/") in methods()
 
 
 def names_config(word: str) -> bool:
-    """Say whether a word means a configuration: a YAML file, or a folder of packaged recipes."""
+    """Say whether a word means a configuration: a YAML file, or a folder of packaged recipes.
+
+    Example:
+        >>> names_config("mine.yaml"), names_config("simcse"), names_config("pairs.csv")
+        (True, True, False)
+    """
     return word.endswith((".yaml", ".yml")) or is_packaged_folder(word)
 
 
@@ -91,6 +121,14 @@ def find_config(value: str, beside: Path | None = None) -> Path:
 
     Raises:
         MissingError: if there is no such file.
+
+    Example:
+        >>> find_config("simcse/unsup-bert-base.yaml") == packaged() / "simcse/unsup-bert-base.yaml"
+        True
+        >>> find_config("simcse/unsup-bert-bas.yaml")
+        Traceback (most recent call last):
+        inbatch.errors.MissingError: there is no configuration file simcse/unsup-bert-bas.yaml, neither here nor among the packaged ones.
+        Did you mean simcse/unsup-bert-base.yaml?
     """
     for path in (*([] if beside is None else [beside.parent / value]), Path(value), packaged() / value):
         if path.is_file():
@@ -106,6 +144,11 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: if it is no UTF-8 or no YAML, no mapping, or sets what `seed_everything` decides.
+
+    Example:
+        >>> _ = Path("few-steps.yaml").write_text("trainer: {max_steps: 10}")
+        >>> read(Path("few-steps.yaml"))
+        {'trainer': {'max_steps': 10}}
     """
     found = path.read_bytes()
     try:
@@ -139,6 +182,10 @@ def chain(path: Path) -> list[Path]:
     Raises:
         MissingError: if one is not there.
         UsageError: if ``extends`` is no list of names, or leads back to a file that it comes from.
+
+    Example:
+        >>> [path.relative_to(packaged()).as_posix() for path in chain(packaged() / "simcse/unsup-bert-base.yaml")]
+        ['base.yaml', 'simcse/shared.yaml', 'simcse/unsup-bert-base.yaml']
     """
 
     def visit(path: Path, above: list[Path]) -> Iterator[Path]:
@@ -161,6 +208,12 @@ def recipe_of(path: Path) -> Recipe | None:
     Raises:
         UsageError: if the section has a name that the schema lacks, a value of another type, or a claim without its table, or if
             there is no recipe of the name that ``stage_after`` gives.
+
+    Example:
+        >>> recipe_of(packaged() / "simcse/unsup-bert-base.yaml").title
+        'unsupervised SimCSE, BERT-base'
+        >>> recipe_of(packaged() / "base.yaml") is None
+        True
     """
     found = read(path).get(RECIPE)
     if found is None:
@@ -196,6 +249,10 @@ def command(name: str, run_dir: str | None = None) -> str:
     Args:
         name: of the recipe.
         run_dir: where the run must go; the command says it where the recipe does not.
+
+    Example:
+        >>> command("simcse/unsup-bert-base.yaml", run_dir="runs/mine")
+        'inbatch fit --config simcse/unsup-bert-base.yaml --run_dir runs/mine'
     """
     path = packaged() / name
     recipe = recipe_of(path) if path.is_file() else None
@@ -206,12 +263,24 @@ def command(name: str, run_dir: str | None = None) -> str:
 
 
 def stage_before(recipe: Recipe) -> str:
-    """Return the command of the stage that a recipe starts from, which leaves it where the recipe reads it."""
+    """Return the command of the stage that a recipe starts from, which leaves it where the recipe reads it.
+
+    Example:
+        >>> stage_before(recipe_of(packaged() / "gcse/bert-base.yaml"))
+        'inbatch fit --config gcse/stage1-bert-base.yaml'
+    """
     return command(recipe.stage_after, f"runs/{run_name(recipe.stage_after)}")
 
 
 def command_for(run: str) -> str | None:
-    """Return the command of the recipe whose runs bear a name such as ``gcse-stage1-bert-base``; None where there is none."""
+    """Return the command of the recipe whose runs bear a name such as ``gcse-stage1-bert-base``; None where there is none.
+
+    Example:
+        >>> command_for("gcse-stage1-bert-base")
+        'inbatch fit --config gcse/stage1-bert-base.yaml'
+        >>> command_for("my-own-run") is None
+        True
+    """
     for name in names():
         if run_name(name) == run and recipe_of(packaged() / name):
             return command(name, f"runs/{run}")
@@ -219,13 +288,23 @@ def command_for(run: str) -> str | None:
 
 
 def run_name(value: str) -> str:
-    """Return the name that runs of a configuration bear; recipes of several methods have the same one: their folder tells them apart."""
+    """Return the name that runs of a configuration bear; recipes of several methods have the same one: their folder tells them apart.
+
+    Example:
+        >>> run_name("simcse/unsup-bert-base.yaml"), run_name("../mine.yaml"), run_name("/home/ada/mine.yaml")
+        ('simcse-unsup-bert-base', 'mine', 'mine')
+    """
     given = Path(value).with_suffix("")
     return given.name if given.is_absolute() else "-".join(part for part in given.parts if part != "..")
 
 
 def methods_hint() -> str:
-    """Say where recipes are, and how to list them."""
+    """Say where recipes are, and how to list them.
+
+    Example:
+        >>> methods_hint().partition(",")[0], methods_hint().rpartition("; ")[2]
+        ('recipes of angle', '`inbatch recipes` lists them')
+    """
     return f"recipes of {', '.join(methods())}; `inbatch recipes` lists them"
 
 

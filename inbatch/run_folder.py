@@ -39,7 +39,12 @@ WITHOUT_EFFECT = (
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten a configuration to dotted keys and leave out what does not change the mathematics."""
+    """Flatten a configuration to dotted keys and leave out what does not change the mathematics.
+
+    Example:
+        >>> identity({"run_dir": "runs/mine", "trainer": {"devices": 2, "max_steps": 200}, "data": {"batch_size": 64}})
+        {'trainer.max_steps': 200, 'data.batch_size': 64}
+    """
 
     def flatten(node: Any, prefix: str) -> dict[str, Any]:
         if prefix in WITHOUT_EFFECT:
@@ -53,13 +58,24 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """Return 8 hexadecimal digits that differ between configurations that compute different things."""
+    """Return 8 hexadecimal digits that differ between configurations that compute different things.
+
+    Example:
+        >>> one, two = ({"trainer": {"devices": devices}, "data": {"batch_size": 64}} for devices in (1, 2))
+        >>> len(digest(one)), digest(one) == digest(two), digest(one) == digest({"data": {"batch_size": 32}})
+        (8, True, False)
+    """
     text = json.dumps(identity(config), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return ``key: old -> new`` for each key of the identity that differs."""
+    """Return ``key: old -> new`` for each key of the identity that differs.
+
+    Example:
+        >>> differing_keys({"data": {"batch_size": 64}}, {"data": {"batch_size": 32, "max_length": 32}})
+        ['data.batch_size: 64 -> 32', 'data.max_length: absent -> 32']
+    """
     a, b = identity(old), identity(new)
     absent = "absent"
     keys = sorted(key for key in {*a, *b} if a.get(key, absent) != b.get(key, absent))
@@ -71,6 +87,17 @@ class RunFolder:
 
     Args:
         path: where it lies or will lie.
+
+    Example:
+        >>> folder = RunFolder("my-run")
+        >>> folder.claim({"data": {"batch_size": 64}})
+        >>> folder.record("data: {batch_size: 64}", {"precision": "32-true"})
+        >>> folder.recorded("precision")
+        '32-true'
+        >>> RunFolder("my-run").claim({"data": {"batch_size": 32}})  # the same folder for another run
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: my-run belongs to another configuration (data.batch_size: 64 -> 32).
+        Set --run_dir to another folder, or --fresh to start beside it.
     """
 
     def __init__(self, path: str | Path) -> None:

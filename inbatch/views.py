@@ -113,6 +113,13 @@ class TokenBatch:
         seeds: (b,) int64 or None: what a text's dropout of a prefix is drawn from in every pass over it; None draws it anew.
         view: (b,) int64 or None: the number of the view that a text plays, in the order of `Views`: 0 for an anchor, 1 for a positive,
             from 2 on the others.
+
+    Example:
+        >>> batch = TokenBatch(torch.tensor([[5, 6, 7, 0], [8, 0, 0, 0]]), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]))
+        >>> batch.lengths
+        tensor([3, 1])
+        >>> batch.select(slice(1, 2)).trim().input_ids  # the padding goes with the longer text
+        tensor([[8]])
     """
 
     input_ids: Tensor

@@ -18,6 +18,20 @@ class Boundary:
 
     Weights, optimizer and schedule change at its end only. Before it change: buffers, such as statistics of batch norm and queues; averages
     that follow the encoder; what the module, the trainer and its callbacks count. The numbers of a step are logged after it.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> norm = nn.BatchNorm1d(1)
+        >>> norm.batches_seen = norm.samples_seen = 0
+        >>> trainer = SimpleNamespace(callbacks=[], current_epoch=0, fit_loop=SimpleNamespace(state_dict=dict))
+        >>> boundary = Boundary()
+        >>> boundary.take(trainer, norm)
+        >>> _ = norm(torch.tensor([[2.0], [4.0]]))  # a step begins
+        >>> round(norm.running_mean.item(), 3)
+        0.3
+        >>> boundary.put_back(norm)
+        >>> norm.running_mean.item()
+        0.0
     """
 
     def __init__(self) -> None:

@@ -24,6 +24,16 @@ class WholeFiles(CheckpointIO):
     """Write each checkpoint to a temporary file in its own folder and rename it; load only what is whole.
 
     A failure to write is kept for `raise_failure`, because the trainer's other ranks wait for this one after each save.
+
+    Example:
+        >>> files = WholeFiles()
+        >>> files.save_checkpoint({"global_step": 200}, "step200.ckpt")
+        >>> files.load_checkpoint("step200.ckpt")
+        {'global_step': 200}
+        >>> _ = Path("step200.ckpt").write_bytes(Path("step200.ckpt").read_bytes()[:-50])
+        >>> files.load_checkpoint("step200.ckpt")
+        Traceback (most recent call last):
+        inbatch.errors.InbatchError: the checkpoint step200.ckpt is damaged. Remove it, or set --fresh.
     """
 
     def __init__(self) -> None:
@@ -74,6 +84,18 @@ class Checkpoints(Callback):
         files: the plugin that the trainer saves with.
         signals: wait from the optimizer's step until the new state is noted here.
         evaluation: asked whether this step is the best so far; it must come before this callback.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> folder, files = Path("checkpoints of a run"), WholeFiles()
+        >>> folder.mkdir(exist_ok=True)
+        >>> checkpoints = Checkpoints(folder, 100, files, Signals(), Evaluation({}))
+        >>> def write(path):
+        ...     files.save_checkpoint({"global_step": 100}, path)
+        >>> trainer = SimpleNamespace(loggers=[], is_global_zero=True, global_step=100, save_checkpoint=write)
+        >>> checkpoints.save(trainer, improved=True)
+        >>> sorted(path.name for path in folder.iterdir()), checkpoints.saved_step
+        (['best.ckpt', 'last.ckpt'], 100)
     """
 
     def __init__(self, folder: Path, every: int, files: WholeFiles, signals: Signals, evaluation: Evaluation) -> None:
@@ -181,6 +203,15 @@ def resumable(folder: Path) -> Path | None:
 
     Raises:
         InbatchError: if all that there are damaged.
+
+    Example:
+        >>> folder = Path("checkpoints to resume from")
+        >>> folder.mkdir(exist_ok=True)
+        >>> resumable(folder) is None
+        True
+        >>> WholeFiles().save_checkpoint({"global_step": 200}, folder / "last.ckpt")
+        >>> resumable(folder).name
+        'last.ckpt'
     """
     damaged = []
     for path in (folder / "last.ckpt", folder / "best.ckpt"):
@@ -196,7 +227,14 @@ def resumable(folder: Path) -> Path | None:
 
 
 def is_whole(path: str | Path) -> bool:
-    """Check a checkpoint's sums, which torch writes and never looks at; a file cut short has not even a table of contents."""
+    """Check a checkpoint's sums, which torch writes and never looks at; a file cut short has not even a table of contents.
+
+    Example:
+        >>> torch.save({"global_step": 200}, "whole.ckpt")
+        >>> _ = Path("cut.ckpt").write_bytes(Path("whole.ckpt").read_bytes()[:-50])
+        >>> is_whole("whole.ckpt"), is_whole("cut.ckpt")
+        (True, False)
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -205,7 +243,13 @@ def is_whole(path: str | Path) -> bool:
 
 
 def step_of(path: Path) -> int:
-    """Return the optimizer step that a checkpoint holds."""
+    """Return the optimizer step that a checkpoint holds.
+
+    Example:
+        >>> torch.save({"global_step": 200, "state_dict": {"weight": torch.ones(3)}}, "weights.ckpt")
+        >>> step_of(Path("weights.ckpt"))
+        200
+    """
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)[
         "global_step"
     ]  # maps the tensors, reads none

@@ -29,6 +29,14 @@ class Checks(Callback):
 
     Raises:
         TrainingError: naming the step, or the parameters, and what mends it.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> trainer, module = SimpleNamespace(global_step=11), SimpleNamespace(mean_loss=math.nan)
+        >>> Checks().on_before_backward(trainer, module, None)
+        Traceback (most recent call last):
+        inbatch.errors.TrainingError: the loss is nan at step 12; the weights were not updated and the last checkpoint is kept.
+        Lower the learning rate, raise the temperature, set trainer.gradient_clip_val, or use trainer.precision=bf16-mixed or 32-true.
     """
 
     def __init__(self) -> None:
@@ -78,7 +86,15 @@ class Checks(Callback):
 
 
 def total_norm(module: LightningModule) -> float:
-    """Return the Euclidean norm of all gradients together, before clipping."""
+    """Return the Euclidean norm of all gradients together, before clipping.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Linear(1, 1)
+        >>> layer.weight.grad, layer.bias.grad = torch.tensor([[3.0]]), torch.tensor([4.0])
+        >>> total_norm(layer)
+        5.0
+    """
     return float(get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
 
 

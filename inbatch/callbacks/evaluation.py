@@ -37,6 +37,16 @@ class Evaluation(Callback):
     Raises:
         UsageError: if the settings do not fit together; before training, if an evaluator cannot take the encoder; and after the first
             evaluation, if no number has the monitored tag.
+
+    Example:
+        >>> from contextlib import nullcontext
+        >>> from types import SimpleNamespace
+        >>> evaluation = Evaluation({"sts": lambda encoder: {"STS-B-dev": 0.81}}, every=250, monitor="val/sts/STS-B-dev")
+        >>> trainer = SimpleNamespace(global_step=250, loggers=[], is_global_zero=True)
+        >>> evaluation.evaluate(trainer, SimpleNamespace(at_dev=nullcontext))
+        step 250  val/sts/STS-B-dev 0.8100
+        >>> evaluation.best_step, evaluation.best_score
+        (250, 0.81)
     """
 
     def __init__(
@@ -175,7 +185,12 @@ class Evaluation(Callback):
 
 
 def in_a_line(numbers: Mapping[str, float], monitor: str | None = None) -> str:
-    """Write numbers by tag for the screen: each evaluator's name once, and of what it divides further only the monitored number."""
+    """Write numbers by tag for the screen: each evaluator's name once, and of what it divides further only the monitored number.
+
+    Example:
+        >>> in_a_line({"val/sts/STS12": 0.7, "val/sts/STS12/news": 0.6, "val/sts/avg": 0.75, "val/qa/ndcg@10": 0.4})
+        'val/sts/STS12 0.7000  avg 0.7500  val/qa/ndcg@10 0.4000'
+    """
     words, last = [], ""
     for tag, value in numbers.items():
         evaluator, name = "/".join(tag.split("/")[:2]), "/".join(tag.split("/")[2:])
@@ -186,7 +201,15 @@ def in_a_line(numbers: Mapping[str, float], monitor: str | None = None) -> str:
 
 
 def run_evaluators(evaluators: Mapping[str, Evaluator], encoder: Encoder, prefix: str) -> dict[str, float]:
-    """Return the numbers of all evaluators by ``<prefix>/<name>/<tag>``."""
+    """Return the numbers of all evaluators by ``<prefix>/<name>/<tag>``.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> def size(encoder):
+        ...     return {"dimensions": encoder.dim}
+        >>> run_evaluators({"size": size}, Encoder(TinyRandom(hidden_size=16)), "val")
+        {'val/size/dimensions': 16.0}
+    """
     return {
         f"{prefix}/{name}/{tag}": float(value)
         for name, evaluator in evaluators.items()

@@ -23,6 +23,14 @@ class Events(TensorBoardLogger):
         folder: of the run; the events lie in ``tensorboard/`` in it.
         config: the run's configuration.
         last_step: of the checkpoint that the run resumes from; what a dead run wrote after it is taken back. None takes back all.
+
+    Example:
+        >>> events = Events("logged", {"trainer": {"max_steps": 200, "devices": 1}, "data": {"batch_size": 64}})
+        >>> events.log_metrics({"train/loss": 0.5}, step=10)
+        >>> events.finalize("success")
+        >>> print(Path("logged/tensorboard/hparams.yaml").read_text(), end="")  # without the devices, which decide nothing
+        data.batch_size: 64
+        trainer.max_steps: 200
     """
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any], last_step: int | None = None) -> None:

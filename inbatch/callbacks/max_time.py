@@ -28,6 +28,14 @@ class MaxTime(Timer):
     Raises:
         OutOfTime: between two steps, when the time is over before the training.
         UsageError: if it is over before the first step.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> timer = MaxTime({"hours": 0}, checkpoints=None, is_end=False)
+        >>> timer.on_train_start(SimpleNamespace(global_step=200), None)  # resumed, although its time was over
+        Traceback (most recent call last):
+        inbatch.callbacks.signals.OutOfTime: trainer.max_time is over: stopped after step 200, which is saved.
+        The same command with a longer max_time goes on.
     """
 
     def __init__(self, duration: str | timedelta | dict[str, int], checkpoints: Checkpoints, is_end: bool) -> None:

@@ -21,6 +21,15 @@ class MetricsFile(Logger):
     Args:
         path: of the file; its folder exists when the first numbers come.
         last_step: keep what is in the file up to this step; None starts an empty file.
+
+    Example:
+        >>> numbers = MetricsFile("numbers.jsonl")
+        >>> numbers.log_metrics({"train/loss": 0.5}, step=10)
+        >>> numbers.log_metrics({"train/loss": math.nan}, step=20)
+        >>> numbers.finalize("success")
+        >>> print(Path("numbers.jsonl").read_text(), end="")
+        {"step": 10, "train/loss": 0.5}
+        {"step": 20, "train/loss": null}
     """
 
     def __init__(self, path: str | Path, last_step: int | None = None) -> None:
@@ -70,7 +79,15 @@ class MetricsFile(Logger):
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """Read the lines of a metrics file, leaving out a last one that was cut short by the death of its writer; none without a file."""
+    r"""Read the lines of a metrics file, leaving out a last one that was cut short by the death of its writer; none without a file.
+
+    Example:
+        >>> _ = Path("died.jsonl").write_text('{"step": 10, "train/loss": 0.5}\n{"step": 20, "tra')
+        >>> read("died.jsonl")
+        [{'step': 10, 'train/loss': 0.5}]
+        >>> read("there is none.jsonl")
+        []
+    """
     lines = []
     for text in Path(path).read_text(encoding="utf8").splitlines() if Path(path).exists() else []:
         try:
@@ -81,7 +98,14 @@ def read(path: str | Path) -> list[dict[str, Any]]:
 
 
 def cut(path: str | Path, last_step: int) -> None:
-    """Keep of a metrics file what is whole and not beyond ``last_step``; the final test is left to be made again."""
+    r"""Keep of a metrics file what is whole and not beyond ``last_step``; the final test is left to be made again.
+
+    Example:
+        >>> _ = Path("resumed.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in (10, 20, 30)))
+        >>> cut("resumed.jsonl", last_step=20)
+        >>> read("resumed.jsonl")
+        [{'step': 10}, {'step': 20}]
+    """
     path = Path(path)
     if path.exists():
         kept = [

@@ -19,6 +19,16 @@ class Phases(Callback):
     Attributes:
         device: where the steps run; known from the first on.
         peaks: bytes beyond what lay there at the start, before the optimizer's step and in it; of a GPU.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> phases = Phases()
+        >>> trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+        >>> with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        ...     phases.on_train_batch_start(trainer)
+        ...     phases.on_before_optimizer_step(trainer)
+        >>> [event.name for event in profile.events()]
+        ['inbatch: forward', 'inbatch: update']
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,18 @@ PRECISIONS = get_type_hints(Trainer.__init__)["precision"] | Literal["auto"]
 
 
 class AgreedPrecision(Callback):
-    """Take rank 0's precision, where this rank's machine would have another; before anything is moved or wrapped."""
+    """Take rank 0's precision, where this rank's machine would have another; before anything is moved or wrapped.
+
+    Example:
+        >>> import torch
+        >>> from types import SimpleNamespace
+        >>> from unittest.mock import patch
+        >>> strategy = SimpleNamespace(precision_plugin=Precision(), root_device=torch.device("cpu"))
+        >>> with patch("inbatch.callbacks.precision.on_rank_zero", return_value="bf16-mixed"):  # what rank 0 says
+        ...     AgreedPrecision().setup(SimpleNamespace(strategy=strategy), None, "fit")
+        >>> strategy.precision_plugin.precision  # it was 32-true
+        'bf16-mixed'
+    """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask rank 0, as soon ranks know each other.

@@ -19,6 +19,15 @@ class Progress(ProgressBar):
     """Show step, loss, sentences a second and the time left, on stderr and on rank 0 only.
 
     Within a step: how many of the chunks of the pass that is going on are done. Where there is no terminal, `activity.spoken` says it.
+
+    Example:
+        >>> from contextlib import redirect_stderr
+        >>> from types import SimpleNamespace
+        >>> module = SimpleNamespace(steps=lambda: -1, metrics={"train/loss": 0.75, "perf/sentences_per_s": 1200.0})
+        >>> trainer = SimpleNamespace(global_step=1, lightning_module=module)  # nobody knows of how many steps
+        >>> with redirect_stderr(sys.stdout):
+        ...     Progress().on_train_batch_end(trainer, module, None, None, 0)
+        step 1  loss 0.7500  1,200 sentences/s
     """
 
     def __init__(self) -> None:
@@ -108,7 +117,15 @@ class Progress(ProgressBar):
 
 
 def total_steps(trainer: Trainer) -> int | None:
-    """Return the optimizer steps of the whole run; None if they cannot be known."""
+    """Return the optimizer steps of the whole run; None if they cannot be known.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> total_steps(SimpleNamespace(lightning_module=SimpleNamespace(steps=lambda: 15625)))
+        15625
+        >>> total_steps(SimpleNamespace(lightning_module=SimpleNamespace(steps=lambda: -1))) is None
+        True
+    """
     module: Any = trainer.lightning_module
     steps = module.steps()
     return steps if steps > 0 else None

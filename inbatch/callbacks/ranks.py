@@ -21,6 +21,10 @@ def on_rank_zero(function: Callable[[], R]) -> R:
     Raises:
         Exception: on rank 0 what the function raised; on the others an `InbatchError` that quotes it, or the same where it says
             ``on_all_ranks``: what ranks then do together they must do all.
+
+    Example:
+        >>> on_rank_zero(lambda: {"val/sts/avg": 0.75})  # a process alone is rank 0
+        {'val/sts/avg': 0.75}
     """
     if world_size() == 1:
         return function()
@@ -41,7 +45,12 @@ def on_rank_zero(function: Callable[[], R]) -> R:
 
 
 def highest(number: int) -> int:
-    """Return the highest of all ranks' numbers; all ranks must call."""
+    """Return the highest of all ranks' numbers; all ranks must call.
+
+    Example:
+        >>> highest(15)  # a process alone has no higher one beside it
+        15
+    """
     if world_size() == 1:
         return number
     numbers = [0] * world_size()
@@ -50,7 +59,14 @@ def highest(number: int) -> int:
 
 
 def leave() -> None:
-    """Leave the group of ranks: a process that ends as a member of it may crash at its exit, or take the others along."""
+    """Leave the group of ranks: a process that ends as a member of it may crash at its exit, or take the others along.
+
+    Example:
+        >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        >>> leave()
+        >>> dist.is_initialized()
+        False
+    """
     if dist.is_available() and dist.is_initialized():
         _patient_group.cache_clear()
         dist.destroy_process_group()

@@ -25,6 +25,13 @@ class Stopped(InbatchError):
     Args:
         signum: SIGTERM or SIGINT.
         step: that the checkpoint holds; 0 before there is one, None outside of training.
+
+    Example:
+        >>> stopped = Stopped(signal.SIGTERM, step=200)
+        >>> print(stopped)
+        SIGTERM: stopped after step 200, which is saved; the same command resumes.
+        >>> stopped.exit_code, Stopped(signal.SIGINT).exit_code
+        (75, 130)
     """
 
     on_all_ranks = True  # see `on_rank_zero`
@@ -48,6 +55,10 @@ class OutOfTime(InbatchError):
 
     Args:
         step: that the checkpoint holds.
+
+    Example:
+        >>> print(OutOfTime(200))
+        trainer.max_time is over: stopped after step 200, which is saved. The same command with a longer max_time goes on.
     """
 
     exit_code = 75
@@ -59,7 +70,16 @@ class OutOfTime(InbatchError):
 
 
 def stop_outside_of_training() -> None:
-    """Let SIGTERM raise `Stopped` while there is nothing to save: data being prepared, a finished model being judged."""
+    """Let SIGTERM raise `Stopped` while there is nothing to save: data being prepared, a finished model being judged.
+
+    Example:
+        >>> before = signal.getsignal(signal.SIGTERM)
+        >>> stop_outside_of_training()
+        >>> signal.raise_signal(signal.SIGTERM)
+        Traceback (most recent call last):
+        inbatch.callbacks.signals.Stopped: SIGTERM: stopped outside of the training; the same command resumes.
+        >>> _ = signal.signal(signal.SIGTERM, before)
+    """
 
     def leave(signum: int, frame: FrameType | None) -> None:
         raise Stopped(signum)
@@ -77,6 +97,18 @@ class Signals(Callback):
     stop together after their step, by `agreed`. Evaluations and other work of rank 0 alone are left at once there, too.
 
     A second SIGINT leaves at once. Lightning's own handlers, which save nothing and communicate from within the handler, are replaced.
+
+    Example:
+        >>> signals = Signals()
+        >>> signals.received = signal.SIGTERM  # as its handler notes it
+        >>> with signals.held():
+        ...     signals.act()
+        ...     print("the signal waits")
+        the signal waits
+        >>> with signals.acting():
+        ...     print("not printed")
+        Traceback (most recent call last):
+        inbatch.callbacks.signals.Stopped: SIGTERM: stopped outside of the training; the same command resumes.
     """
 
     def __init__(self) -> None:

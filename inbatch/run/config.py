@@ -25,6 +25,11 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
         MissingError: if there is no such file.
         UsageError: if ``--config`` is the last argument.
         SystemExit: with code 0, after printing what there is in it, if a packaged folder such as ``gcse/`` is named.
+
+    Example:
+        >>> arguments, name = locate_configs(["--config", "simcse/unsup-bert-base.yaml", "--data.batch_size=128"])
+        >>> name, Path(arguments[1]).is_file(), arguments[2]
+        ('simcse-unsup-bert-base', True, '--data.batch_size=128')
     """
     located, name = [], None
     rest = iter(arguments)
@@ -46,7 +51,7 @@ def locate_configs(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def read_configs(arguments: Sequence[str]) -> list[str]:
-    """Hand over as configurations what the files after ``--config`` say, each behind what it stands on, and class names as paths.
+    r"""Hand over as configurations what the files after ``--config`` say, each behind what it stands on, and class names as paths.
 
     A file that an earlier one stands on is read once, so that a command which names all of them goes on to mean the same.
 
@@ -56,6 +61,12 @@ def read_configs(arguments: Sequence[str]) -> list[str]:
     Raises:
         MissingError: if a file is not there.
         UsageError: if one cannot be read, a recipe does not fit its schema, or a class is named in a way that means none.
+
+    Example:
+        >>> _ = Path("colder.yaml").write_text("model: {objective: {class_path: InfoNCE, init_args: {temperature: 0.02}}}")
+        >>> print(*read_configs(["--config", "colder.yaml", "--data.batch_size=128"]), sep="\n")
+        --config={model: {objective: {class_path: inbatch.losses.contrastive.infonce.InfoNCE, init_args: {temperature: 0.02}}}}
+        --data.batch_size=128
     """
     words: list[str] = []
     seen: set[Path] = set()
@@ -113,6 +124,10 @@ def keep_path(arguments: Sequence[str]) -> list[str]:
 
     Raises:
         UsageError: if ``--data.sources.columns`` is no mapping, or a shell has taken a source apart.
+
+    Example:
+        >>> keep_path(["--data.sources=pairs.csv", "--data.sources.columns={anchor: question}"])
+        ['--data.sources=pairs.csv', '--data.sources.path=pairs.csv', '--data.sources.columns={anchor: question}']
     """
     words: list[str] = []
     rest = iter(arguments)

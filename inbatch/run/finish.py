@@ -27,6 +27,21 @@ def finish(
         ``steps``, ``exported_step``, ``export`` (the folder), ``obstacle`` (why sentence-transformers cannot load it, or None),
         ``train`` (the last step's numbers), ``before`` (what the evaluators said before the first step, where they judge as at test)
         and ``metrics`` (those of the export, as ``test/<evaluator>/<tag>``).
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import torch
+        >>> from inbatch.losses.contrastive.infonce import InfoNCE
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> module = EmbeddingModule(Encoder(TinyRandom()), InfoNCE(), torch.optim.AdamW)
+        >>> data = SimpleNamespace(sources=[], batch_size=64, tables=[SimpleNamespace(negatives=0)])
+        >>> trainer = SimpleNamespace(global_step=200, strategy=SimpleNamespace(root_device="cpu"), loggers=[])
+        >>> folder = RunFolder("finished")
+        >>> folder.path.mkdir(exist_ok=True)
+        >>> evaluation = Evaluation({"size": lambda encoder: {"dimensions": encoder.dim}})
+        >>> result = finish(trainer, module, data, evaluation, folder)
+        >>> result["exported_step"], result["export"], result["metrics"]
+        (200, 'finished/export', {'test/size/dimensions': 32.0})
     """
     steps = step = trainer.global_step
     if evaluation.best_step not in (-1, steps):
@@ -76,6 +91,13 @@ def in_batch_negatives(objective: Any, data: EmbeddingDataModule) -> int | str |
     """Say how many negatives an anchor has in a full batch; None where rows are no negatives of each other.
 
     Not by what the last step logged: an epoch's last batch may be smaller. Sources that do not share batches may differ.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from inbatch.losses.contrastive.infonce import InfoNCE
+        >>> data = SimpleNamespace(batch_size=64, tables=[SimpleNamespace(negatives=0), SimpleNamespace(negatives=1)])
+        >>> in_batch_negatives(InfoNCE(), data)
+        '63 to 127, by source'
     """
     if not any(part.in_batch for part in parts(objective)):
         return None
@@ -84,7 +106,18 @@ def in_batch_negatives(objective: Any, data: EmbeddingDataModule) -> int | str |
 
 
 def describe_result(folder: RunFolder, result: dict[str, Any], how: str) -> str:
-    """Lay out a result for the screen; ``how`` says when the run was finished."""
+    """Lay out a result for the screen; ``how`` says when the run was finished.
+
+    Example:
+        >>> result = {"steps": 500, "exported_step": 250, "export": "runs/pairs/export", "obstacle": None}
+        >>> numbers = {"before": {"test/sts/avg": 0.5}, "metrics": {"test/sts/avg": 0.75}}
+        >>> print(describe_result(RunFolder("runs/pairs"), {**result, **numbers}, "finished"))
+        finished: 500 steps, exported the encoder of step 250
+                          before     after      gain
+          test/sts/avg    0.5000    0.7500   +0.2500
+          run folder    runs/pairs
+          export        runs/pairs/export
+    """
     width = max(map(len, ["run folder", *result["metrics"]]))
     before = result.get("before", {})  # runs of older versions have none
     lines = [f"{how}: {result['steps']} steps, exported the encoder of step {result['exported_step']}"]

@@ -46,7 +46,13 @@ CHOSEN_FOLDER = "INBATCH_CHOSEN_FOLDER"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run ``inbatch fit`` and return its exit code; see `inbatch.cli`."""
+    """Run ``inbatch fit`` and return its exit code; see `inbatch.cli`.
+
+    Example:
+        >>> main(["--model.objective=InfoNCE", "--trainer.max_step=200"])
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: there is no option --trainer.max_step. Did you mean trainer.max_steps?
+    """
     # Before any process is forked or started; what the user has set stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     silence_lightning()
@@ -107,7 +113,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
-    """Build, train from where the folder stands, export, and judge the export."""
+    """Build, train from where the folder stands, export, and judge the export.
+
+    Example:
+        >>> folder = RunFolder("damaged-run")
+        >>> folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        >>> _ = (folder.checkpoints / "last.ckpt").write_bytes(b"cut short")
+        >>> train(FitCLI, folder, [])  # it goes on where the folder stands, and never anew without a word
+        Traceback (most recent call last):
+        inbatch.errors.InbatchError: the checkpoint damaged-run/checkpoints/last.ckpt is damaged, and there is no other.
+        Remove it, or set --fresh.
+    """
     checkpoint = resumable(folder.checkpoints)
     step = None if checkpoint is None else step_of(checkpoint)
     with doing("building the model"):
@@ -140,7 +156,19 @@ def train(cli: FitCLI, folder: RunFolder, arguments: Sequence[str]) -> None:
 
 
 def build_trainer(cli: FitCLI, folder: RunFolder, step: int | None) -> tuple[Trainer, Evaluation]:
-    """Build the trainer with the run's callbacks, loggers and checkpoint files; ``step`` is that of the checkpoint, if any."""
+    """Build the trainer with the run's callbacks, loggers and checkpoint files; ``step`` is that of the checkpoint, if any.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from inbatch.run.options import TRAINER_DEFAULTS, RunOptions
+        >>> given = {**TRAINER_DEFAULTS, "accelerator": "cpu", "max_steps": 200, "max_epochs": None, "max_time": None}
+        >>> given |= {"callbacks": None, "logger": False, "enable_progress_bar": False}
+        >>> options = SimpleNamespace(trainer=given, **vars(RunOptions()))
+        >>> cli = SimpleNamespace(config_init=options, precision=SimpleNamespace(reason="as set"))
+        >>> trainer, _ = build_trainer(cli, RunFolder("runs/pairs"), step=None)
+        >>> [type(callback).__name__ for callback in trainer.callbacks]
+        ['AgreedPrecision', 'FirstScreen', 'Checks', 'Signals', 'Evaluation', 'Checkpoints', 'HeldAccumulation']
+    """
     options, given = cli.config_init, dict(cli.config_init.trainer)
     files, signals = WholeFiles(), Signals()
     evaluation = Evaluation(

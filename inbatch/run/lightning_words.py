@@ -7,7 +7,18 @@ import warnings
 
 
 def silence_lightning() -> None:
-    """Silence them, for this process."""
+    """Silence them, for this process.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True) as shown:
+        ...     silence_lightning()
+        ...     warnings.warn("The 'train_dataloader' does not have many workers")
+        ...     warnings.warn("The loss is 0")
+        >>> [str(warning.message) for warning in shown]
+        ['The loss is 0']
+        >>> logging.getLogger("lightning.pytorch").isEnabledFor(logging.INFO)
+        False
+    """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # who sets a profiler wants to read it

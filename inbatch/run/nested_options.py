@@ -25,6 +25,10 @@ def keep_values(arguments: Sequence[str]) -> list[str]:
 
     Returns:
         The arguments, with ``--config={"a": {…: VALUE}}`` in the place of each such option.
+
+    Example:
+        >>> keep_values(["--model.objective.init_args.projector=null", "--data.batch_size=64"])
+        ['--config={"model": {"objective": {"init_args": {"projector": null}}}}', '--data.batch_size=64']
     """
     words: list[str] = []
     rest = iter(arguments)
@@ -70,6 +74,12 @@ def refuse_nulls(config: Any, prefix: str = "") -> None:
 
     Raises:
         UsageError: naming the option.
+
+    Example:
+        >>> infonce = {"class_path": "inbatch.losses.contrastive.infonce.InfoNCE", "init_args": {"temperature": None}}
+        >>> refuse_nulls({"model": {"objective": infonce}})
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected a value; got null. Set model.objective.init_args.temperature, or leave it out.
     """
     if isinstance(config, list | tuple):
         for number, item in enumerate(config):

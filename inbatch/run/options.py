@@ -52,6 +52,11 @@ class RunOptions:
         evaluate_last: evaluate the last step too where it is no multiple of evaluate_every, as the releases of papers do not.
         monitor: the number that decides which step is exported, such as val/sts/STS-B-dev; null exports the last.
         mode: whether more or less of it is better.
+
+    Example:
+        >>> options = RunOptions(evaluate_every=250, monitor="val/sts/STS-B-dev")
+        >>> options.mode, options.checkpoint_every
+        ('max', 1000)
     """
 
     run_dir: str | None = None
@@ -76,6 +81,15 @@ class FitCLI(LightningCLI):
 
     Raises:
         UsageError: if an option is unknown, or a value is not what its signature says.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> words = ["--model.encoder=Encoder", "--model.encoder.backbone=TinyRandom", "--model.objective=InfoNCE"]
+        >>> words += ["--model.optimizer=torch.optim.AdamW", "--data.sources=pairs.csv", "--data.batch_size=64"]
+        >>> with patch.dict("os.environ"):  # Lightning notes the seed there
+        ...     cli = FitCLI([*words, "--trainer.max_steps=200", "--seed_everything=5"])
+        >>> cli.config.model.seed, cli.config.data.seed, cli.config.model.objective.init_args.temperature
+        (5, 5, 0.05)
     """
 
     config_init: Any  # built by `build`: one attribute an option

@@ -22,6 +22,11 @@ def explain(error: argparse.ArgumentError, options: Iterable[str]) -> UsageError
     Args:
         error: of jsonargparse.
         options: the dotted keys that the parser knows.
+
+    Example:
+        >>> error = argparse.ArgumentError(None, "Unrecognized arguments: --trainer.max_step=200")
+        >>> explain(error, ["trainer.max_steps", "trainer.max_epochs"])
+        UsageError('there is no option --trainer.max_step. Did you mean trainer.max_steps?')
     """
     # Only the complaint itself: argparse would put the option's name in front of it.
     lines = [line.strip() for line in str(error.message).splitlines() if line.strip()]
@@ -70,6 +75,12 @@ def in_a_run(error: Exception, evaluators: Mapping[str, Any]) -> Exception:
     Args:
         error: of the parser, or of a part.
         evaluators: their configurations, by name.
+
+    Example:
+        >>> error = ValueError("no type fits")
+        >>> error.__cause__ = UsageError("there is no folder STS. Set --data-dir.")
+        >>> in_a_run(error, {"sts": {"class_path": "STS", "init_args": {"data_dir": "STS"}}})
+        UsageError('there is no folder STS. Set --evaluators.sts.init_args.data_dir.')
     """
     found = own_error(error)
     if found is None:
@@ -88,7 +99,13 @@ def _settings_of(evaluator: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def with_arguments(error: InbatchError, arguments: Sequence[str]) -> InbatchError:
-    """Put the arguments of a run where an error names a command that takes the same ones, ``--config …``."""
+    """Put the arguments of a run where an error names a command that takes the same ones, ``--config …``.
+
+    Example:
+        >>> error = UsageError("the batch does not fit. Run inbatch doctor --config …")
+        >>> with_arguments(error, ["--config", "mine.yaml", "--fresh"])
+        UsageError('the batch does not fit. Run inbatch doctor --config mine.yaml')
+    """
     if "--config …" in str(error):
         pairs = zip(["", *arguments], arguments)  # a word and the one before it
         kept = [word for before, word in pairs if "--fresh" not in (before, word.partition("=")[0])]
@@ -132,7 +149,14 @@ def _near_class(path: str) -> str:
 
 
 def resolve(path: str) -> Any:
-    """Return what a dotted path such as ``torch.optim.AdamW`` names; None if there is none."""
+    """Return what a dotted path such as ``torch.optim.AdamW`` names; None if there is none.
+
+    Example:
+        >>> resolve("torch.optim.AdamW").__name__
+        'AdamW'
+        >>> resolve("torch.optim.AdamQ") is None
+        True
+    """
     parts = path.split(".")
     for split in range(len(parts) - 1, 0, -1):
         try:

@@ -15,7 +15,15 @@ PACKAGES = ("inbatch", "torch", "lightning", "transformers", "tokenizers", "data
 
 
 def provenance(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Describe this process: time (UTC), command, git commit of the code, Python, platform and package versions."""
+    """Describe this process: time (UTC), command, git commit of the code, Python, platform and package versions.
+
+    Example:
+        >>> facts = provenance("fit", ["--config", "my pairs.yaml"])
+        >>> facts["command"]
+        "inbatch fit --config 'my pairs.yaml'"
+        >>> list(facts)
+        ['time', 'command', 'commit', 'python', 'platform', 'packages']
+    """
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["inbatch", verb, *arguments]),
@@ -27,7 +35,12 @@ def provenance(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def commit(folder: Path = Path(__file__).parent) -> str | None:
-    """Return the git commit of the code, with ``+`` if tracked files differ from it; None for an installed package."""
+    """Return the git commit of the code, with ``+`` if tracked files differ from it; None for an installed package.
+
+    Example:
+        >>> commit(Path()) is None  # this code is not under version control here
+        True
+    """
 
     def git(*words: str) -> str:
         done = subprocess.run(

@@ -18,7 +18,12 @@ HELP = "--model.objective.help"
 
 
 def objectives() -> dict[str, type[Objective]]:
-    """Import every file of ``inbatch.losses``, and return the objectives in them by name."""
+    """Import every file of ``inbatch.losses``, and return the objectives in them by name.
+
+    Example:
+        >>> objectives()["InfoNCE"].__module__
+        'inbatch.losses.contrastive.infonce'
+    """
     found = {}
     for file in pkgutil.walk_packages(losses.__path__, f"{losses.__name__}."):
         module = import_module(file.name)
@@ -30,14 +35,24 @@ def objectives() -> dict[str, type[Objective]]:
 
 
 def asks_for_list(arguments: Sequence[str]) -> bool:
-    """Say whether help is wanted on the objective without saying which."""
+    """Say whether help is wanted on the objective without saying which.
+
+    Example:
+        >>> asks_for_list(["--model.objective.help"]), asks_for_list(["--model.objective.help", "InfoNCE"])
+        (True, False)
+    """
     return any(
         word == HELP and (not after or after.startswith("-")) for word, after in zip(arguments, [*arguments[1:], ""])
     )
 
 
 def list_objectives() -> str:
-    """Lay out the objectives: name and what it does each, and how to learn more."""
+    """Lay out the objectives: name and what it does each, and how to learn more.
+
+    Example:
+        >>> print(next(line for line in list_objectives().splitlines() if line.startswith("  DCL ")))
+          DCL    InfoNCE without the positive in the denominator: ``mean_i(-s_ii + log Σ_{j≠i} ...
+    """
     known = objectives()
     width = max(map(len, known))
     lines = ["objectives:"]
@@ -48,7 +63,14 @@ def list_objectives() -> str:
 
 
 def wrong_objective(error: argparse.ArgumentError) -> UsageError | None:
-    """Name the objectives that there are, where the parser complains that one is no class or no objective; None for other complaints."""
+    """Name the objectives that there are, where the parser complains that one is no class or no objective; None for other complaints.
+
+    Example:
+        >>> wrong_objective(argparse.ArgumentError(None, 'Parser key "objective": Expected a dot import path string: InfoNEC'))
+        UsageError('there is no objective InfoNEC. Did you mean InfoNCE? Set --model.objective.')
+        >>> wrong_objective(argparse.ArgumentError(None, "Unrecognized arguments: --batch")) is None
+        True
+    """
     text = " ".join(str(error.message).split())
     if match := re.search(r"objective\"?: Expected a dot import path string: (\w+)", text):
         known = objectives()

@@ -73,6 +73,16 @@ def check_trainer(config: Any) -> None:
 
     Raises:
         UsageError: naming the setting and what to set in its place.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> check_trainer(SimpleNamespace(seed_everything=-1, trainer=SimpleNamespace(max_steps=200)))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected seed_everything to lie in [0, 4294967295]; got -1. Set seed_everything.
+        >>> check_trainer(SimpleNamespace(seed_everything=0, trainer=SimpleNamespace(fast_dev_run=True)))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: trainer.fast_dev_run=True is not available here: it would leave a run without numbers and checkpoints
+        that counts as finished. Leave it out, and set trainer.max_steps to a few, model.warmup_steps to 0, and run_dir.
     """
     seed, trainer = config.seed_everything, config.trainer
     if not isinstance(seed, bool) and seed not in _SEEDS:
@@ -158,5 +168,10 @@ def _settings(given: Any) -> Mapping[str, Any]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return what is set as a list: nothing, one thing, or several."""
+    """Return what is set as a list: nothing, one thing, or several.
+
+    Example:
+        >>> as_list(None), as_list("csv"), as_list(("csv", "tensorboard"))
+        ([], ['csv'], ['csv', 'tensorboard'])
+    """
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]

@@ -35,6 +35,15 @@ def fill(
 
     Raises:
         UsageError: if a template leaves no room for a text.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> tokenizer = tiny_tokenizer("bert", 64, "right")  # one token a letter
+        >>> batch = fill(tokenizer, ["a cat", "a dog"], '"{text}" is {mask}.', max_length=3)
+        >>> tokenizer.batch_decode(batch.input_ids)
+        ['[CLS]"a c" is [MASK].[SEP]', '[CLS]"a d" is [MASK].[SEP]']
+        >>> batch.slots["text"][0].tolist(), batch.slots["mask"].tolist()
+        ([2, 5], [10, 10])
     """
     given = [prompts] * len(texts) if isinstance(prompts, str) else list(prompts)
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
@@ -60,6 +69,11 @@ def cut(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
         tokenizer: a Hugging Face tokenizer.
         texts: b strings.
         max_length: tokens kept of each, without special tokens.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> cut(tiny_tokenizer("bert", 64, "right"), ["a cat on a mat ."], max_length=5)  # of one token a letter
+        ['a cat']
     """
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     decoded = [tokenizer.decode(ids[:max_length], clean_up_tokenization_spaces=False) for ids in encoded]
@@ -117,6 +131,13 @@ def span(encoding: Any, start: int, stop: int) -> list[int]:
         encoding: of the tokenizers library, not truncated.
         start: character.
         stop: character.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> encoding = tiny_tokenizer("bert", 64, "right")("a cat").encodings[0]
+        >>> start, stop = span(encoding, 2, 5)
+        >>> encoding.tokens[start:stop]
+        ['c', 'a', 't']
     """
     first = first_token(encoding, range(start, stop))
     last = first_token(encoding, range(stop - 1, start - 1, -1))
@@ -124,7 +145,16 @@ def span(encoding: Any, start: int, stop: int) -> list[int]:
 
 
 def first_token(encoding: Any, characters: range) -> int | None:
-    """Return the token of the first of these characters that has one."""
+    """Return the token of the first of these characters that has one.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> encoding = tiny_tokenizer("bert", 64, "right")("a cat").encodings[0]
+        >>> first_token(encoding, range(2, 5))  # behind [CLS], "a" and the blank
+        3
+        >>> first_token(encoding, range(5, 9)) is None
+        True
+    """
     return next((t for c in characters if (t := encoding.char_to_token(c)) is not None), None)
 
 

@@ -28,6 +28,13 @@ class Template:
         mask: place of the mask token: counted from the left in the first piece, or from the last one's first token; None without one.
         mask_is_right: whether it stands behind the text.
         learned: places of the learned tokens, counted from the last piece's first token.
+
+    Example:
+        >>> template = Template(pieces=((101, 7), (8, 103, 102)), mask=1, mask_is_right=True)  # "[CLS] 7 {text} 8 [MASK] [SEP]"
+        >>> len(template), template.copies
+        (5, 1)
+        >>> template.mask_position(3)  # around a text of three tokens
+        6
     """
 
     pieces: tuple[tuple[int, ...], ...]
@@ -60,7 +67,12 @@ class Template:
 
 
 def is_template(prompt: str) -> bool:
-    """Say whether a prompt is a template; else it is a prefix."""
+    """Say whether a prompt is a template; else it is a prefix.
+
+    Example:
+        >>> is_template('"{text}" means {mask}.'), is_template("query: ")
+        (True, False)
+    """
     return SLOT in prompt
 
 
@@ -69,6 +81,11 @@ def instructed(prompt: str, instruction: str | None, tokenizer: Any) -> str:
 
     Raises:
         UsageError: if the prompt has no place for it, or it is missing, or it has slots or tokens that mark places itself.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> instructed("Instruct: {instruction} Query: ", "find the answer", tiny_tokenizer("bert", 64, "right"))
+        'Instruct: find the answer Query: '
     """
     if (instruction is not None) != (INSTRUCTION in prompt):
         got = (
@@ -92,7 +109,14 @@ def instructed(prompt: str, instruction: str | None, tokenizer: Any) -> str:
 
 
 def filled_length(tokenizer: Any, prompt: str, length: int) -> int:
-    """Return the tokens of a filled template around a text of so many tokens; a prefix counts as text."""
+    """Return the tokens of a filled template around a text of so many tokens; a prefix counts as text.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> tokenizer = tiny_tokenizer("bert", 64, "right")  # one token a letter
+        >>> filled_length(tokenizer, "{text} is {mask}.", 3)  # [CLS], three, four of " is ", [MASK], the full stop and [SEP]
+        11
+    """
     if not is_template(prompt):
         return length
     template = parse(tokenizer, prompt)
@@ -109,6 +133,13 @@ def check_template(prompt: str, tokenizer: Any, pooling: str) -> None:
 
     Raises:
         UsageError: if a slot is missing, unknown, in a wrong place or there too often.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> check_template("{text} is {mask}.", tiny_tokenizer("bert", 64, "right"), "mask")
+        >>> check_template("{text} is.", tiny_tokenizer("bert", 64, "right"), "mask")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: pooling `mask` expects one {mask} in the template '{text} is.'; it has 0. Set encoder.prompts.
     """
     where = f"in the template {prompt!r}"
     if MASK in prompt and tokenizer.mask_token is None:
@@ -152,6 +183,15 @@ def parse(tokenizer: Any, prompt: str) -> Template:
     Blanks right before a text are left out: to a byte-pair vocabulary they would be a token of their own. What follows the text
     is tokenized as it would be behind a letter, so that a vocabulary which puts a blank before each string puts none there; what
     follows a `SEAM` is a string by itself.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> tokenizer = tiny_tokenizer("bert", 64, "right")  # one token a letter
+        >>> template = parse(tokenizer, "a {text} is {mask}.")
+        >>> tokenizer.decode(template.left), tokenizer.decode(template.right)  # no blank right before the text
+        ('[CLS]a', ' is [MASK].[SEP]')
+        >>> template.mask  # its place on the right
+        4
     """
     parts = [_spelled(tokenizer, part) for part in prompt.split(SLOT)]
     head, tail = special_tokens(tokenizer)
@@ -170,28 +210,53 @@ def parse(tokenizer: Any, prompt: str) -> Template:
 
 
 def as_string(tokenizer: Any, text: str, prompt: str) -> tuple[str, int]:
-    """Fill a template as a string, and say where the text's last copy begins in it."""
+    """Fill a template as a string, and say where the text's last copy begins in it.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> as_string(tiny_tokenizer("bert", 64, "right"), "a cat", '"{text}" is {mask}.')
+        ('"a cat" is [MASK].', 1)
+    """
     parts = [_spelled(tokenizer, part).replace(SEAM, "") for part in prompt.split(SLOT)]
     before = text.join(parts[:-1])
     return before + text + parts[-1], len(before)
 
 
 def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return what a tokenizer puts before and after a text."""
+    """Return what a tokenizer puts before and after a text.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> tokenizer = tiny_tokenizer("bert", 64, "right")
+        >>> [tokenizer.convert_ids_to_tokens(ids) for ids in special_tokens(tokenizer)]
+        [['[CLS]'], ['[SEP]']]
+    """
     plain, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     place = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
     return tuple(whole[:place]), tuple(whole[place + len(plain) :])
 
 
 def learned_ids(tokenizer: Any) -> list[int]:
-    """Return the ids of a tokenizer's learned tokens, in their order; empty without any."""
+    """Return the ids of a tokenizer's learned tokens, in their order; empty without any.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> tokenizer = TinyRandom("llama", learned_tokens=2).tokenizer
+        >>> tokenizer.convert_ids_to_tokens(learned_ids(tokenizer))
+        ['<EMBED0>', '<EMBED1>']
+    """
     added = tokenizer.get_added_vocab()
     names = [LEARNED_TOKEN.format(i) for i in range(len(added))]
     return [added[name] for name in names if name in added]
 
 
 def with_period(text: str) -> str:
-    """Add a full stop to a text that does not end in one of ``. ? " '``, as PromptBERT's released evaluation does."""
+    """Add a full stop to a text that does not end in one of ``. ? " '``, as PromptBERT's released evaluation does.
+
+    Example:
+        >>> with_period("a cat"), with_period("a cat?"), with_period("a cat!")
+        ('a cat.', 'a cat?', 'a cat!.')
+    """
     return text if text.endswith((".", "?", '"', "'")) else text + "."
 
 

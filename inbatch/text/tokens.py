@@ -41,6 +41,15 @@ def tokenize(
 
     Raises:
         UsageError: if an item is not a string, a text yields no token at all, or ``max_length`` leaves no room for one.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> tokenizer = tiny_tokenizer("bert", 64, "right")  # one token a letter
+        >>> batch = tokenize(tokenizer, ["cat", "elephant"], max_length=9, prompt="a ")
+        >>> tokenizer.batch_decode(batch.input_ids)
+        ['[CLS]a cat[SEP][PAD][PAD]', '[CLS]a eleph[SEP]']
+        >>> batch.lengths
+        tensor([7, 9])
     """
     for index, text in enumerate(texts):
         if not isinstance(text, str):
@@ -94,6 +103,13 @@ def check_prefix(tokenizer: Any, prefix: str, max_length: int | None) -> None:
 
     Raises:
         UsageError: if so.
+
+    Example:
+        >>> from inbatch.models.backbones.tiny import tiny_tokenizer
+        >>> check_prefix(tiny_tokenizer("bert", 64, "right"), "query: ", max_length=9)  # one token a letter
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected a prompt that leaves room for a text within 9 tokens; 'query: ' takes 9 with the special tokens.
+        Shorten it, or raise max_length.
     """
     if not prefix:
         return
