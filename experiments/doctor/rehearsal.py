@@ -44,9 +44,11 @@ class Scene:
         chunk_tokens: padded tokens of a chunk; None runs the batch at once.
 
     Example:
-        >>> whole, chunked = Scene(rows=32, chunk_tokens=None), Scene(rows=32, chunk_tokens=512)
-        >>> whole == chunked
-        False
+        >>> scene = Scene(rows=2, chunk_tokens=8)
+        >>> mask = torch.ones(3, 4, dtype=torch.int64)  # three texts of four tokens
+        >>> batch = choose(Views(TokenBatch(mask, mask), TokenBatch(mask, mask)), scene.rows, seed=0)
+        >>> len(batch.anchor), largest_chunk(batch, scene.chunk_tokens)  # of 16 tokens in all
+        (2, 8)
     """
 
     rows: int
