@@ -84,7 +84,7 @@ def sample(data: Any, encoder: Any) -> Views[TokenBatch]:
         >>> from inbatch.run.options import FitCLI
         >>> _ = Path("pairs.csv").write_text("anchor,positive\nfog,a cloud\nwind,moving air\n")
         >>> tiny = ["--model.encoder=Encoder", "--model.encoder.backbone=TinyRandom", "--model.objective=InfoNCE"]
-        >>> tiny += ["--model.optimizer=torch.optim.AdamW", "--trainer.max_steps=1"]
+        >>> tiny += ["--model.optimizer=torch.optim.AdamW", "--trainer.precision=32-true", "--trainer.max_steps=1"]
         >>> cli = FitCLI([*tiny, "--data.sources=pairs.csv", "--data.batch_size=2"])
         >>> cli.build()
         >>> [view.lengths.tolist() for view in sample(cli.datamodule, cli.model.encoder)]  # a token a byte, and two around
@@ -115,9 +115,10 @@ def held(cli: FitCLI, texts: Views[TokenBatch], scene: Scene) -> Held:
         >>> from inbatch.run.options import FitCLI
         >>> silence()
         >>> _ = Path("pairs.csv").write_text("anchor,positive\nfog,a cloud\nwind,moving air\n")
-        >>> tiny = ["--model.encoder=Encoder", "--model.encoder.backbone=TinyRandom", "--model.objective=InfoNCE"]
-        >>> tiny += ["--model.optimizer=torch.optim.AdamW", "--trainer.accelerator=cpu", "--trainer.precision=32-true"]
-        >>> cli = FitCLI([*tiny, "--trainer.max_steps=1", "--data.sources=pairs.csv", "--data.batch_size=2"])
+        >>> tiny = ["--model.encoder=Encoder", "--model.encoder.backbone=TinyRandom", "--model.encoder.backbone.num_layers=1"]
+        >>> tiny += ["--model.objective=InfoNCE", "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1"]
+        >>> tiny += ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.max_steps=1"]
+        >>> cli = FitCLI([*tiny, "--data.sources=pairs.csv", "--data.batch_size=2"])
         >>> cli.build()
         >>> found = held(cli, sample(cli.datamodule, cli.model.encoder), Scene(rows=2, chunk_tokens=None))
         >>> found.texts, found.tokens  # four of at most twelve tokens
