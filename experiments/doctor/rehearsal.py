@@ -152,6 +152,15 @@ def heap(arguments: Sequence[str], scene: Scene) -> tuple[int, int, int]:
 
     Raises:
         InbatchError: if the process fails, or is killed, as the system does where memory runs out.
+
+    Example:
+        >>> from multiprocessing import dummy
+        >>> from unittest.mock import patch
+        >>> with patch("multiprocessing.get_context", return_value=dummy):  # a thread, which starts sooner than a process
+        ...     heap(["--data.batch_sise=8"], Scene(rows=4, chunk_tokens=None))
+        Traceback (most recent call last):
+        inbatch.errors.InbatchError: the rehearsal of 4 rows failed: UsageError: there is no option --data.batch_sise. Did you mean
+        data.batch_size?
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
