@@ -31,6 +31,11 @@ class Rates:
     Attributes:
         trained: tokens a second in chunks of gradient caching: forward, forward once more and backward, in the run's precision.
         encoded: tokens a second of embedding texts, in float32 whatever the run's precision.
+
+    Example:
+        >>> laptop = Rates(trained=1000.0, encoded=4000.0)
+        >>> print(f"{2048 * TOKENS_A_PAIR / laptop.trained:.0f} s a step of 2,048 pairs")
+        154 s a step of 2,048 pairs
     """
 
     trained: float
@@ -48,6 +53,13 @@ class Plan:
         encoding: seconds, before and after.
         budget: seconds that the plan was to fit into.
         spent: seconds of them that were over when it was made.
+
+    Example:
+        >>> plan = Plan(pairs=640, steps=4, training=192.0, encoding=112.5, budget=360.0)
+        >>> plan.what
+        '4 steps of 640 pairs, 639 in-batch negatives an anchor'
+        >>> plan.seconds  # with 40 beside the network
+        344.5
     """
 
     pairs: int
@@ -99,6 +111,13 @@ def fit_into(budget: float, rates: Rates, tokens_a_pair: float = TOKENS_A_PAIR, 
         rates: of this machine.
         tokens_a_pair: mean number of tokens that a pair is computed with, padding included.
         spent: seconds of the budget that are over.
+
+    Example:
+        >>> rates = Rates(trained=1000.0, encoded=4000.0)
+        >>> fit_into(360.0, rates).what
+        '4 steps of 640 pairs, 639 in-batch negatives an anchor'
+        >>> fit_into(3600.0, rates).what
+        '22 steps of 2,048 pairs, 2,047 in-batch negatives an anchor'
     """
     encoding = ENCODED_PAIRS * tokens_a_pair / rates.encoded
     pairs = max(0.0, budget - spent - BESIDE - encoding) * rates.trained / tokens_a_pair
@@ -113,6 +132,13 @@ def measure(encoder: Encoder, precision: Any = "32-true") -> Rates:
     Args:
         encoder: with trainable weights; their gradients are cleared.
         precision: a value of the trainer's; mixed precisions are timed as such.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> rates = measure(Encoder(TinyRandom(num_layers=1)))
+        >>> rates.encoded > rates.trained > 0  # embedding is the forward pass alone
+        True
     """
     import torch
 
@@ -167,6 +193,11 @@ def _wait(device: Any) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as ``5 min 03 s`` or ``41 s``."""
+    """Write seconds as ``5 min 03 s`` or ``41 s``.
+
+    Example:
+        >>> duration(303.4), duration(41)
+        ('5 min 03 s', '41 s')
+    """
     whole = round(seconds)
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"

@@ -12,7 +12,15 @@ from inbatch.text.templates import INSTRUCTION
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the model's path, its device, and how texts are cut and batched."""
+    """Declare the model's path, its device, and how texts are cut and batched.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_encoder_arguments(parser)
+        >>> args = parser.parse_args(["runs/news/export", "--max-length", "64"])
+        >>> args.path, args.max_length, args.device
+        ('runs/news/export', 64, 'auto')
+    """
     parser.add_argument(
         "path", metavar="PATH", help="the folder of a run or of an export, a Hugging Face name or folder, or `minilm`"
     )
@@ -47,6 +55,16 @@ def load_encoder(args: argparse.Namespace, *prompts: str | None) -> Any:
     Raises:
         UsageError: if a length, budget or device cannot be used, or none of the prompts has a place for ``args.instruction``.
         MissingError: if the model is not there.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> _ = Encoder(TinyRandom(hidden_size=16), pooling="cls").save_pretrained("export")
+        >>> parser = argparse.ArgumentParser()
+        >>> add_encoder_arguments(parser)
+        >>> encoder = load_encoder(parser.parse_args(["export"]), "query", "document")
+        >>> encoder.pooling, encoder.dim
+        ('cls', 16)
     """
 
     for name in ("max_length", "token_budget"):
@@ -81,6 +99,12 @@ def find_device(name: str = "auto") -> str:
 
     Raises:
         UsageError: if it is no device of this machine.
+
+    Example:
+        >>> find_device("cpu")
+        'cpu'
+        >>> find_device() in ("cpu", "cuda")
+        True
     """
     import torch
 
@@ -95,23 +119,41 @@ def find_device(name: str = "auto") -> str:
 
 
 def describe_encoder(path: str, encoder: Any) -> dict[str, Any]:
-    """Name what was evaluated, for a result file."""
+    """Name what was evaluated, for a result file.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> describe_encoder("runs/news", Encoder(TinyRandom(hidden_size=16)))
+        {'model': 'runs/news', 'pooling': 'mean', 'dim': 16, 'device': 'cpu'}
+    """
     return {"model": path, "pooling": encoder.pooling, "dim": encoder.dim, "device": str(encoder.device)}
 
 
 def headline(result: dict[str, Any]) -> str:
-    """Name what was evaluated in one line, from what `describe_encoder` put into a result."""
+    """Name what was evaluated in one line, from what `describe_encoder` put into a result.
+
+    Example:
+        >>> headline({"model": "minilm", "pooling": "mean", "dim": 384, "device": "cpu"})
+        'minilm: mean pooling, 384 dimensions, on cpu'
+    """
     return f"{result['model']}: {result['pooling']} pooling, {result['dim']} dimensions, on {result['device']}"
 
 
 def read_lines(path: str) -> list[str]:
-    """Read the lines of a text file, or of stdin if ``path`` is ``-``; a blank line counts, the end of the last is no line.
+    r"""Read the lines of a text file, or of stdin if ``path`` is ``-``; a blank line counts, the end of the last is no line.
 
     It is UTF-8 unless a byte order mark says UTF-16 or UTF-32, which is said on stderr; the file may be compressed.
 
     Raises:
         MissingError: if there is no such file.
         UsageError: if it is empty, a folder, damaged, or in no encoding that can be told.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("questions.txt").write_text("what is fog\n\nwhat is wind\n")
+        >>> read_lines("questions.txt")
+        ['what is fog', '', 'what is wind']
     """
     from inbatch.data.formats.decoding import decode
     from inbatch.data.formats.opening import open_bytes
@@ -134,7 +176,16 @@ def read_lines(path: str) -> list[str]:
 
 
 def add_kinds(parser: argparse.ArgumentParser, kinds: dict[str, tuple[ModuleType, str]]) -> None:
-    """Declare a verb's sub-verbs; each is a module with ``configure(parser)`` and ``run(args)``, and ``args.run_kind`` runs it."""
+    """Declare a verb's sub-verbs; each is a module with ``configure(parser)`` and ``run(args)``, and ``args.run_kind`` runs it.
+
+    Example:
+        >>> from inbatch.experiments.evaluation import sts
+        >>> parser = argparse.ArgumentParser()
+        >>> add_kinds(parser, {"sts": (sts, "semantic textual similarity")})
+        >>> args = parser.parse_args(["sts", "minilm"])
+        >>> args.kind, args.path, args.run_kind is sts.run
+        ('sts', 'minilm', True)
+    """
     choices = parser.add_subparsers(dest="kind", required=True, metavar="{" + ",".join(kinds) + "}")
     for name, (module, text) in kinds.items():
         sub = choices.add_parser(name, help=text)

@@ -16,7 +16,14 @@ from inbatch.files import replace_file
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--json`` and ``--out``."""
+    """Declare ``--json`` and ``--out``.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_output_arguments(parser)
+        >>> parser.parse_args(["--out", "scores.json"])
+        Namespace(json=False, out='scores.json')
+    """
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON object to this file")
 
@@ -27,6 +34,12 @@ def prepare_file(path: str | Path | None, suffix: str = ".json", option: str = "
     Raises:
         UsageError: if the name does not end as it must, or the path is a folder or not writable.
         MissingError: if its folder is not there.
+
+    Example:
+        >>> prepare_file("scores.json")
+        >>> prepare_file("scores.txt")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected a file name that ends in .json; got 'scores.txt'. Set --out.
     """
     if path is None:
         return
@@ -47,6 +60,13 @@ def report(args: argparse.Namespace, result: dict[str, Any], screen: str) -> Non
     """Print ``result`` as JSON or ``screen`` for people, and write the JSON to ``args.out`` if it is given.
 
     JSON has no NaN: an undefined number is null.
+
+    Example:
+        >>> report(argparse.Namespace(json=True, out=None), {"mrr": 0.5, "spearman": float("nan")}, screen="MRR 0.5")
+        {
+          "mrr": 0.5,
+          "spearman": null
+        }
     """
     text = json.dumps(_without_nan(result), indent=2)
     if args.out:
@@ -64,7 +84,17 @@ def _without_nan(value: Any) -> Any:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
-    """Lay out a table as text, first column to the left and the others to the right; framed by rich on a terminal."""
+    """Lay out a table as text, first column to the left and the others to the right; framed by rich on a terminal.
+
+    Example:
+        >>> print(table("Seconds a step", ["", "median"], [["ours", "0.48"], ["autograd", "2.00"]]))
+        Seconds a step
+        <BLANKLINE>
+                  median
+        --------  ------
+        ours        0.48
+        autograd    2.00
+    """
     if sys.stdout.isatty():
         return _framed(title, columns, rows, note)
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]

@@ -40,7 +40,12 @@ command goes on with it, or prints the result. Further options are those of `inb
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Plan, train, compare, search; further arguments go to ``inbatch fit``. Returns the exit code."""
+    """Plan, train, compare, search; further arguments go to ``inbatch fit``. Returns the exit code.
+
+    Example:
+        >>> main(["--budget", "0"])  # why is on stderr
+        2
+    """
     return cli.answer(lambda: _run(arguments))
 
 
@@ -87,7 +92,14 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def choices_of(run: Path) -> list[str] | None:
-    """Return the options that a run was begun with after planning; None if there is no such run."""
+    r"""Return the options that a run was begun with after planning; None if there is no such run.
+
+    Example:
+        >>> _ = Path("config.yaml").write_text("data: {batch_size: 640}\ntrainer: {max_steps: 4}\n")
+        >>> choices_of(Path("."))
+        ['--data.batch_size=640', '--trainer.max_steps=4']
+        >>> choices_of(Path("not begun"))
+    """
     import yaml
 
     path = run / "config.yaml"
@@ -107,6 +119,19 @@ def make_plan(budget: float, options: Sequence[str], start: float) -> Plan:
         budget: seconds for all.
         options: of ``inbatch fit``; precision and accelerator are heeded.
         start: when the clock began, by ``time.monotonic``.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> from inbatch.experiments.budget import Rates
+        >>> pairs = {"anchor": ["add two numbers"], "positive": ["def add(a, b): return a + b"]}
+        >>> with patch.multiple(  # in place of the installed packages, of MiniLM's tokens and of this processor
+        ...     "inbatch.experiments.quickstart", corpus=lambda: pairs, encoder_here=lambda options: (None, "32-true"),
+        ...     mean_tokens=lambda encoder, pairs: 75.0, measure=lambda encoder, precision: Rates(1000.0, 4000.0),
+        ... ):
+        ...     plan = make_plan(360.0, [], time.monotonic())
+        planning: the installed packages are read, and the network is timed
+        >>> plan.what
+        '4 steps of 640 pairs, 639 in-batch negatives an anchor'
     """
     print("planning: the installed packages are read, and the network is timed", flush=True)
     pairs = corpus()
@@ -116,14 +141,32 @@ def make_plan(budget: float, options: Sequence[str], start: float) -> Plan:
 
 
 def corpus() -> dict[str, list[str]]:
-    """Read the installed packages, which the run would do else, and return some held-out pairs."""
+    """Read the installed packages, which the run would do else, and return some held-out pairs.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> from datasets import Dataset
+        >>> installed = Dataset.from_dict({"anchor": ["add two numbers"] * 300, "positive": ["def add(a, b): return a + b"] * 300})
+        >>> with patch("inbatch.data.sources.environment.environment_pairs", return_value=installed):  # reading takes seconds
+        ...     len(corpus()["anchor"])
+        256
+    """
     from inbatch.data.sources.environment import environment_pairs
 
     return environment_pairs("test")[:_SAMPLED]
 
 
 def encoder_here(options: Sequence[str] = ()) -> tuple[Any, Any]:
-    """Build the quick start's encoder on the device of the run, and find the precision that the run will have."""
+    """Build the quick start's encoder on the device of the run, and find the precision that the run will have.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> with patch("inbatch.models.backbones.pretrained.Pretrained", lambda name, dropout: TinyRandom()):  # in place of MiniLM
+        ...     encoder, precision = encoder_here(["--trainer.precision=bf16-mixed", "--trainer.accelerator=cpu"])
+        >>> encoder.pooling, precision
+        ('mean', 'bf16-mixed')
+    """
     import torch
 
     from inbatch.models.backbones.pretrained import Pretrained
@@ -140,7 +183,19 @@ def encoder_here(options: Sequence[str] = ()) -> tuple[Any, Any]:
 
 
 def check_quickstart() -> Iterator[Finding]:
-    """Say how long the quick start would take here, for `inbatch doctor`; nothing where its model is not installed."""
+    """Say how long the quick start would take here, for `inbatch doctor`; nothing where its model is not installed.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> from inbatch.experiments.budget import Rates
+        >>> here = {"encoder_here": lambda: (None, "32-true"), "measure": lambda encoder, precision: Rates(1000.0, 4000.0)}
+        >>> with patch.multiple("inbatch.experiments.quickstart", **here), patch("inbatch.models.locate.locate"):
+        ...     next(check_quickstart()).text
+        'about 5 min 55 s: 4 steps of 576 pairs, 575 in-batch negatives an anchor; --budget MINUTES changes that'
+        >>> with patch("inbatch.models.locate.locate", side_effect=MissingError("minilm is not installed")):
+        ...     [*check_quickstart()]
+        []
+    """
     from inbatch.models.locate import locate
 
     try:
@@ -152,7 +207,15 @@ def check_quickstart() -> Iterator[Finding]:
 
 
 def mean_tokens(encoder: Any, pairs: dict[str, list[str]]) -> float:
-    """Count the tokens of some pairs as the quick start cuts them, on average over pairs, and add what chunks pad."""
+    """Count the tokens of some pairs as the quick start cuts them, on average over pairs, and add what chunks pad.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> pairs = {"anchor": ["a sum"], "positive": ["a + b"]}
+        >>> round(mean_tokens(Encoder(TinyRandom()), pairs), 2)  # a token a byte and two around: 7 + 7, and 5 % of padding
+        14.7
+    """
     from inbatch.text.tokens import tokenize
 
     sides = ((pairs["anchor"], LENGTHS["query"]), (pairs["positive"], LENGTHS["document"]))

@@ -17,12 +17,27 @@ _KINDS = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-verbs of ``inbatch bench`` and their options."""
+    """Declare the sub-verbs of ``inbatch bench`` and their options.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> parser.parse_args(["memory", "--rows", "2048"]).rows
+        2048
+    """
     parser.description = "Measure speed and memory side by side. A wrong result stops the run before any timing."
     parser.epilog = "example: inbatch bench kernels --rows 8192 --dim 384 --json"
     add_kinds(parser, _KINDS)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the sub-verb that was asked for."""
+    """Run the sub-verb that was asked for.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["kernels", "--rows", "0"]))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected --rows, --dim and --repetitions of at least 1 and a positive --temperature
+    """
     args.run_kind(args)

@@ -26,6 +26,14 @@ class Contestant:
         dtype: of the embeddings that it is given.
         bound: relative error of gradients beyond which the gate is red; None for peers, whose errors are only shown.
         symmetric: whether the loss is that of both directions.
+
+    Example:
+        >>> rival = Contestant("in double precision", naive, torch.float64)
+        >>> q, k = rival.embeddings(torch.eye(2), torch.eye(2))
+        >>> q.dtype, q.requires_grad
+        (torch.float64, True)
+        >>> round(rival.step(q, k, 0.0).item(), 4)  # without a scale both keys are alike: log 2
+        0.6931
     """
 
     name: str
@@ -40,7 +48,12 @@ class Contestant:
 
 
 def ours(device: str) -> list[Contestant]:
-    """List the settings of `info_nce`; the first is what all times are compared with."""
+    """List the settings of `info_nce`; the first is what all times are compared with.
+
+    Example:
+        >>> [contestant.name for contestant in ours("cpu")]
+        ['inbatch float32', 'inbatch bfloat16', 'inbatch float32 symmetric']
+    """
     float32, bfloat16 = (
         ("inbatch float32", torch.float32, 2e-4),
         ("inbatch bfloat16", torch.bfloat16, 1e-2),
@@ -55,7 +68,17 @@ def ours(device: str) -> list[Contestant]:
 
 
 def peers(device: str, absent: list[str]) -> list[Contestant]:
-    """List the ways of others that run here; those that do not are appended to ``absent`` with the reason."""
+    """List the ways of others that run here; those that do not are appended to ``absent`` with the reason.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> absent = []
+        >>> with patch("inbatch.experiments.benchmarks.contestants.find_spec", return_value=None):  # as where no package is installed
+        ...     print(peers("cpu", absent)[0].name)
+        autograd cross_entropy
+        >>> absent[-1]
+        'sentence-transformers (pip install sentence-transformers)'
+    """
     narrow = torch.float32 if device == "cpu" else torch.bfloat16
     found = [Contestant("autograd cross_entropy", naive, torch.float32)]
     if device == "cpu":
@@ -87,7 +110,12 @@ def peers(device: str, absent: list[str]) -> list[Contestant]:
 
 
 def naive(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """Compute the loss from the whole matrix of logits, in the embeddings' dtype."""
+    """Compute the loss from the whole matrix of logits, in the embeddings' dtype.
+
+    Example:
+        >>> round(naive(torch.eye(2), torch.eye(2), 1.0).item(), 3)  # -log(e / (e + 1))
+        0.313
+    """
     return cross_entropy(scale * q @ k.T, _own(q))
 
 

@@ -46,7 +46,15 @@ SLOW = 0.25
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declare the options.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> args = parser.parse_args(["--rows", "1024", "--only-ours"])
+        >>> args.rows, args.only_ours, args.regime
+        (1024, True, 'random')
+    """
     parser.description = (
         "Time forward and backward of InfoNCE over a batch of embeddings. First the gate: values and gradients against float64 on "
         "four kinds of data, and whether five runs give the same bits. Then all contestants in turn, round by round: medians, "
@@ -75,6 +83,13 @@ def run(args: argparse.Namespace) -> None:
         UsageError: if a number is below 1 or the temperature not positive.
         MissingError: if a plot is asked for without matplotlib, or for a folder that is not there.
         InbatchError: if the gate finds a wrong value of ours; nothing is timed then.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["--temperature", "0"]))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected --rows, --dim and --repetitions of at least 1 and a positive --temperature
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shapes, repetitions = _shapes(args, device)
@@ -145,6 +160,16 @@ def check(
 
     Raises:
         InbatchError: if one of ours exceeds its bound.
+
+    Example:
+        >>> check(ours("cpu")[:1], 16, 20.0, "cpu", 0, [])["inbatch float32"]["same_bits"]
+        True
+        >>> from inbatch.experiments.benchmarks.contestants import naive
+        >>> half = Contestant("half the loss", lambda q, k, scale: naive(q, k, scale) / 2, torch.float32, bound=0.01)
+        >>> check([half], 16, 20.0, "cpu", 0, [])
+        Traceback (most recent call last):
+        inbatch.errors.InbatchError: the gate is red: expected a relative error of half the loss of at most 0.01 on random
+        data; got 5.0e-01. Nothing was timed; please report this with the output of `inbatch doctor`.
     """
     # Ours at a size that is no multiple of anything; some peers take only multiples of 128.
     sizes = {True: (203, 130), False: (256, 128)} if device == "cpu" else {True: (4003, 130), False: (4096, 128)}

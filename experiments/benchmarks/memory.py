@@ -22,7 +22,15 @@ _MATRICES = 4
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declare the options.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> args = parser.parse_args(["--rows", "4096"])
+        >>> args.from_rows, args.rows
+        (1024, 4096)
+    """
     parser.description = (
         "Measure the peak of what forward and backward of InfoNCE allocate beyond embeddings and gradients, for batches that double "
         "in size: each row has that many in-batch negatives, less one. What is allocated is counted, not what the machine has left, so that "
@@ -50,6 +58,13 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UsageError: if the sizes are no sizes, or the picture is neither SVG nor PNG.
         MissingError: if a picture is wanted and matplotlib is not installed.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["--rows", "512"]))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected 1 < --from-rows <= --rows and --dim > 0; got 1024, 512 and 384.
     """
     if not (1 < args.from_rows <= args.rows and args.dim > 0):
         raise UsageError(
@@ -81,6 +96,13 @@ def measure(first: int, last: int, dim: int, most: float) -> dict[str, Any]:
         last: rows of the largest.
         dim: of the embeddings.
         most: bytes beyond which autograd is left out.
+
+    Example:
+        >>> small, large = measure(8, 16, dim=4, most=1100.0)["sizes"]  # bytes: room for four matrices of 8 × 8 float32, not of 16 × 16
+        >>> small["rows"], "autograd cross_entropy" in small["bytes"]
+        (8, True)
+        >>> large["rows"], "autograd cross_entropy" in large["bytes"]
+        (16, False)
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     everyone = [*ours(device)[:2], Contestant("autograd cross_entropy", naive, torch.float32)]
@@ -107,7 +129,17 @@ def _peak(contestant: Contestant, rows: int, dim: int, device: str) -> int:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Draw peaks against rows, both logarithmic, and write the picture in the format of its ending."""
+    """Draw peaks against rows, both logarithmic, and write the picture in the format of its ending.
+
+    Example:
+        >>> from importlib.util import find_spec
+        >>> sizes = [{"rows": rows, "bytes": {"inbatch float32": 2**20, "autograd": 16 * rows**2}} for rows in (512, 1024)]
+        >>> facts = {"processor": "a laptop's", "threads": 2, "torch": "2.11", "date": "2026-11-28"}
+        >>> if find_spec("matplotlib"):  # an extra
+        ...     draw({"dim": 384, "sizes": sizes, "machine": facts}, Path("peaks.svg"))
+        >>> Path("peaks.svg").is_file() or not find_spec("matplotlib")
+        True
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

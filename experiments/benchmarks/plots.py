@@ -43,6 +43,14 @@ def require_matplotlib() -> None:
 
     Raises:
         MissingError: with the command that installs it.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("inbatch.experiments.benchmarks.plots.find_spec", return_value=None):  # as where it is not installed
+        ...     require_matplotlib()
+        Traceback (most recent call last):
+        inbatch.errors.MissingError: expected matplotlib for --plot; it is not installed. Run `pip install 'inbatch[plot]'`
+        (in a checkout `.venv/bin/pip install -c constraints.txt -e '.[plot]'`).
     """
     if find_spec("matplotlib") is None:
         raise MissingError(
@@ -52,7 +60,18 @@ def require_matplotlib() -> None:
 
 
 def draw_benchmark(result: dict[str, Any], path: Path) -> None:
-    """Write the picture of a `bench kernels` result as PNG, 6.75 inches wide."""
+    """Write the picture of a `bench kernels` result as PNG, 6.75 inches wide.
+
+    Example:
+        >>> from inbatch.experiments.benchmarks.timing import Timing, machine, summary
+        >>> timings = summary({"inbatch float32": Timing((0.2, 0.3, 0.4))}, "inbatch float32")
+        >>> shape = {"rows": 64, "dim": 8, "temperature": 0.05, "timings": timings}
+        >>> gate = {"inbatch float32": {"gradient": {"converged": 1e-6}}}
+        >>> if find_spec("matplotlib"):  # an extra
+        ...     draw_benchmark({"machine": machine(), "regime": "random", "gate": gate, "shapes": [shape]}, Path("bench.png"))
+        >>> not find_spec("matplotlib") or int.from_bytes(Path("bench.png").read_bytes()[16:20]) == 2025  # 6.75 inches of 300 dots
+        True
+    """
     from matplotlib import rc_context
 
     style: Any = STYLE
@@ -68,6 +87,16 @@ def picture(result: dict[str, Any]) -> Any:
 
     Returns:
         A matplotlib ``Figure``.
+
+    Example:
+        >>> from inbatch.experiments.benchmarks.timing import Timing, machine, summary
+        >>> timings = summary({"inbatch float32": Timing((0.2, 0.3, 0.4))}, "inbatch float32")
+        >>> shape = {"rows": 64, "dim": 8, "temperature": 0.05, "timings": timings}
+        >>> gate = {"inbatch float32": {"gradient": {"converged": 1e-6}}}
+        >>> if find_spec("matplotlib"):  # an extra
+        ...     figure = picture({"machine": machine(), "regime": "random", "gate": gate, "shapes": [shape]})
+        >>> not find_spec("matplotlib") or figure.axes[0].get_xlabel() == "time (s, log scale)"
+        True
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

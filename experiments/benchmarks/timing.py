@@ -26,7 +26,13 @@ LONGEST = 3.0
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one contestant."""
+    """Seconds of one contestant.
+
+    Example:
+        >>> timing = Timing((1.0, 2.0, 6.0))
+        >>> timing.median, timing.quartiles(), timing.noisy  # quartiles more than half the median apart
+        (2.0, (1.5, 4.0), True)
+    """
 
     seconds: tuple[float, ...]
 
@@ -50,7 +56,16 @@ class Timing:
 
 
 def interleave(contestants: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, Timing]:
-    """Time each contestant once a round, so that a slow moment of the machine falls on all of them; one round warms up."""
+    """Time each contestant once a round, so that a slow moment of the machine falls on all of them; one round warms up.
+
+    Example:
+        >>> turns = []
+        >>> timings = interleave({"ours": lambda: turns.append("ours"), "theirs": lambda: turns.append("theirs")}, repetitions=1)
+        >>> turns  # one round warms up, one is timed
+        ['ours', 'theirs', 'ours', 'theirs']
+        >>> len(timings["ours"].seconds)
+        1
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     total = (repetitions + 1) * len(contestants)
     with tqdm(total=total, unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -71,6 +86,11 @@ def peak_bytes(run: Callable[[], Any]) -> int:
     """Return the largest number of bytes that torch held at once during ``run``, beyond what it held before.
 
     On the CPU the profiler records each allocation and release; on CUDA the allocator counts.
+
+    Example:
+        >>> device = "cuda" if torch.cuda.is_available() else "cpu"
+        >>> peak_bytes(lambda: torch.zeros(1024, device=device))  # of four bytes each
+        4096
     """
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -94,6 +114,10 @@ def gemm_rate(dtype: torch.dtype, device: str, size: int) -> float:
     """Measure FLOP/s of a square matrix product, the best of three: the ceiling of the same run.
 
     Where products are so slow that one of that size would take longer than `LONGEST`, a smaller one is measured.
+
+    Example:
+        >>> gemm_rate(torch.float32, "cpu", 64) > 1e6  # FLOP/s, not GFLOP/s
+        True
     """
     trial = min(size, 512)
     while True:
@@ -110,7 +134,12 @@ def gemm_rate(dtype: torch.dtype, device: str, size: int) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Say what was measured, when and on what."""
+    """Say what was measured, when and on what.
+
+    Example:
+        >>> [fact for fact in machine() if fact != "gpu"]
+        ['processor', 'threads', 'python', 'torch', 'inbatch', 'commit', 'date']
+    """
     import inbatch
 
     facts = {
@@ -131,6 +160,11 @@ def rows(timings: dict[str, Timing], ours: str, work: float | None = None) -> li
     """Lay out timings for a table: name, median, quartiles, ratio to ours, and useful GFLOP/s where ``work`` is given.
 
     Quartiles of a noisy timing have an asterisk.
+
+    Example:
+        >>> timings = {"ours": Timing((0.1, 0.1, 0.1)), "autograd": Timing((0.2, 0.2, 0.2))}
+        >>> rows(timings, "ours", work=4e9)  # 4 GFLOP in 0.1 s
+        [['ours', '0.100', '0.100–0.100', '1.00×', '40'], ['autograd', '0.200', '0.200–0.200', '2.00×', '20']]
     """
     lines = []
     for name, timing in timings.items():
@@ -142,7 +176,13 @@ def rows(timings: dict[str, Timing], ours: str, work: float | None = None) -> li
 
 
 def summary(timings: dict[str, Timing], ours: str) -> dict[str, Any]:
-    """Give the same for JSON."""
+    """Give the same for JSON.
+
+    Example:
+        >>> found = summary({"ours": Timing((0.1, 0.1, 0.1)), "autograd": Timing((0.2, 0.2, 0.2))}, "ours")
+        >>> found["autograd"]["median_s"], found["autograd"]["ratio_to_ours"]
+        (0.2, 2.0)
+    """
     return {
         name: {
             "median_s": timing.median,
@@ -156,12 +196,24 @@ def summary(timings: dict[str, Timing], ours: str) -> dict[str, Any]:
 
 
 def notes(absent: Sequence[str]) -> str:
-    """Name the peers that were skipped."""
+    """Name the peers that were skipped.
+
+    Example:
+        >>> notes(["Liger (pip install liger-kernel)", "QuACK at 65536 rows (out of memory)"])
+        'Skipped: Liger (pip install liger-kernel); QuACK at 65536 rows (out of memory).'
+    """
     return "Skipped: " + "; ".join(absent) + "." if absent else ""
 
 
 def warn_of_noise(timings: dict[str, Timing]) -> None:
-    """Name the noisy contestants on stderr; nothing where there are none."""
+    """Name the noisy contestants on stderr; nothing where there are none.
+
+    Example:
+        >>> from contextlib import redirect_stderr
+        >>> with redirect_stderr(sys.stdout):
+        ...     warn_of_noise({"ours": Timing((1.0, 1.0, 1.0)), "autograd": Timing((1.0, 2.0, 6.0))})
+        noisy: quartiles more than 50% of the median apart (* in a table): autograd 1.5–4 s. Repeat on an idle machine.
+    """
     noisy = {name: timing.quartiles() for name, timing in timings.items() if timing.noisy}
     if noisy:
         found = "; ".join(f"{name} {low:.3g}–{high:.3g} s" for name, (low, high) in noisy.items())

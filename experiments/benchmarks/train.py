@@ -25,7 +25,15 @@ OURS = "inbatch"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declare the options.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> args = parser.parse_args(["--pairs", "256"])
+        >>> args.model, args.pairs, args.precision
+        ('minilm', 256, 'both')
+    """
     parser.description = (
         "Time a training step on docstring–code pairs of the environment: encoder forward and backward with gradient caching, and "
         "the loss. sentence-transformers' CachedMultipleNegativesRankingLoss does the same step, if it is installed. First the "
@@ -50,6 +58,13 @@ def run(args: argparse.Namespace) -> None:
         UsageError: if a number is below 1.
         MissingError: if the model is not there.
         InbatchError: if the gate finds that the two sides compute different things.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["--pairs", "0"]))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected --pairs, --max-length, --chunk-tokens, --mini-batch and --repetitions of at least 1
     """
     if min(args.pairs, args.max_length, args.chunk_tokens, args.mini_batch, args.repetitions) < 1:
         raise UsageError("expected --pairs, --max-length, --chunk-tokens, --mini-batch and --repetitions of at least 1")
@@ -88,7 +103,17 @@ def run(args: argparse.Namespace) -> None:
 
 
 def ours(encoder: Any, anchors: list[str], positives: list[str], args: argparse.Namespace) -> Callable[[], tuple]:
-    """Build our step; it tokenizes, too, as the peer does."""
+    """Build our step; it tokenizes, too, as the peer does.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> args = argparse.Namespace(max_length=16, chunk_tokens=64)
+        >>> step = ours(Encoder(TinyRandom(dropout=0.0)), ["fog", "fog"], ["mist", "mist"], args)
+        >>> loss, _ = step()
+        >>> round(loss.item(), 4)  # the negative is no farther than the positive: log 2
+        0.6931
+    """
     objective = InfoNCE(temperature=0.05)
 
     def step() -> tuple[Tensor, dict[str, Tensor]]:
@@ -105,7 +130,17 @@ def ours(encoder: Any, anchors: list[str], positives: list[str], args: argparse.
 def peers(
     args: argparse.Namespace, anchors: list[str], positives: list[str], absent: list[str], device: torch.device
 ) -> dict[str, Callable[[], tuple]]:
-    """Build sentence-transformers' step, if it is installed and loads the model."""
+    """Build sentence-transformers' step, if it is installed and loads the model.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> absent = []
+        >>> with patch.dict("sys.modules", {"sentence_transformers": None}):  # as where it is not installed
+        ...     peers(argparse.Namespace(), [], [], absent, torch.device("cpu"))
+        {}
+        >>> absent
+        ['sentence-transformers (pip install sentence-transformers)']
+    """
     try:
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.losses import CachedMultipleNegativesRankingLoss  # type: ignore[import-not-found]
@@ -138,6 +173,15 @@ def check(steps: dict[str, Callable[[], tuple]]) -> float:
 
     Raises:
         InbatchError: if one differs by more than 1e-3, or has other weights.
+
+    Example:
+        >>> gradient = {"weight": torch.ones(3)}
+        >>> steps = {"inbatch": lambda: (torch.tensor(2.0), gradient), "peer": lambda: (torch.tensor(2.001), gradient)}
+        >>> round(check(steps), 4)
+        0.0005
+        >>> check(steps | {"peer": lambda: (torch.tensor(2.0), {"weight": 1.5 * torch.ones(3)})})
+        Traceback (most recent call last):
+        inbatch.errors.InbatchError: the gate is red: peer differs from ours by 5.0e-01, relative; nothing was timed
     """
     loss, own = steps[OURS]()
     worst = 0.0
@@ -158,7 +202,15 @@ def check(steps: dict[str, Callable[[], tuple]]) -> float:
 
 
 def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
-    """Copy the gradients, by what the weights' names have in common on both sides: all after the transformers network."""
+    """Copy the gradients, by what the weights' names have in common on both sides: all after the transformers network.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> backbone = TinyRandom(hidden_size=8)
+        >>> backbone.network.get_input_embeddings()(torch.tensor([5])).sum().backward()
+        >>> {name: gradient.sum().item() for name, gradient in gradients(backbone).items()}  # one for each of a row's 8 entries
+        {'embeddings.word_embeddings.weight': 8.0}
+    """
     network = next(m for m in module.modules() if isinstance(m, PreTrainedModel))
     return {name: p.grad.float().clone() for name, p in network.named_parameters() if p.grad is not None}
 

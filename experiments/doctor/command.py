@@ -28,7 +28,14 @@ exit codes: 0 all is well   1 something is wrong, or does not fit into memory   
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb; its options are its own, except that those of a run are the parser's of ``inbatch fit``."""
+    """Run the verb; its options are its own, except that those of a run are the parser's of ``inbatch fit``.
+
+    Example:
+        >>> main(["own/pairs.yaml"])
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected a model; own/pairs.yaml is a configuration. Did you mean --config own/pairs.yaml
+        --data.sources=pairs.csv?
+    """
     parser = Parser(prog="inbatch doctor", description=DESCRIPTION, epilog=EPILOG)
     add_output_arguments(parser)
     parser.add_argument(

@@ -21,6 +21,11 @@ class Finding:
         state: ``ok``; ``note`` for what works but is worth knowing; ``wrong``; or ``missing``.
         text: what was found.
         remedy: a command or setting that mends it; empty where there is nothing to mend.
+
+    Example:
+        >>> finding = Finding("torch", "missing", "not installed, needs torch>=2.11", "pip install 'torch>=2.11'")
+        >>> EXIT_CODES[finding.state]
+        3
     """
 
     topic: str
@@ -30,18 +35,44 @@ class Finding:
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """Return 3 if something is missing, else 1 if something is wrong, else 0."""
+    """Return 3 if something is missing, else 1 if something is wrong, else 0.
+
+    Example:
+        >>> exit_code([Finding("gpu", "note", "none"), Finding("triton", "wrong", "does not import")])
+        1
+        >>> exit_code([Finding("triton", "wrong", "does not import"), Finding("torch", "missing", "not installed")])
+        3
+    """
     return max((EXIT_CODES[finding.state] for finding in findings), default=0)
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """Sum up in one line."""
+    """Sum up in one line.
+
+    Example:
+        >>> verdict([Finding("gpu", "note", "none"), Finding("triton", "wrong", "does not import")])
+        'To mend: triton.'
+        >>> verdict([Finding("gpu", "note", "none")])
+        'All is well.'
+    """
     bad = [finding.topic for finding in findings if EXIT_CODES[finding.state]]
     return f"To mend: {', '.join(bad)}." if bad else "All is well."
 
 
 def screen(title: str, findings: Sequence[Finding]) -> str:
-    """Lay out findings for people: state, topic, and text wrapped to the terminal, with remedies on lines of their own."""
+    """Lay out findings for people: state, topic, and text wrapped to the terminal, with remedies on lines of their own.
+
+    Example:
+        >>> found = [Finding("gpu", "note", "none"), Finding("torch", "missing", "not installed", "pip install torch")]
+        >>> print(screen("installation", found))
+        installation
+        <BLANKLINE>
+        note    gpu    none
+        missing torch  not installed
+                       -> pip install torch
+        <BLANKLINE>
+        To mend: torch.
+    """
     width = max(60, min(120, shutil.get_terminal_size().columns))
     topics = max(len(finding.topic) for finding in findings)
     lines = [title, ""]

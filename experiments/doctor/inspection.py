@@ -30,6 +30,18 @@ def inspect_model(name: str) -> Iterator[Finding]:
     Raises:
         MissingError: if there is no such model.
         UsageError: if it cannot be loaded; the message says why.
+
+    Example:
+        >>> from itertools import islice
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> _ = Encoder(TinyRandom(), prompts={"query": "search: "}).save_pretrained("export")
+        >>> for finding in islice(inspect_model("export"), 4):  # the others compare it with what it is when it is loaded again
+        ...     print(finding.topic, "-", finding.text)
+        kind - full model, trained from TinyRandom(kind='bert', seed=0)
+        network - BertModel, 41,952 parameters in float32
+        vectors - 32 dimensions, normalised, mean pooling, texts of at most 512 tokens
+        prompts - query: 'search: '
     """
     from inbatch.models.encoder import Encoder
     from inbatch.models.locate import locate
@@ -46,7 +58,18 @@ def inspect_model(name: str) -> Iterator[Finding]:
 
 
 def describe_kind(folder: Path) -> str:
-    """Say what a model folder holds, and on what it stands."""
+    """Say what a model folder holds, and on what it stands.
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> encoder = Encoder(TinyRandom())
+        >>> _ = encoder.save_pretrained("export"), encoder.backbone.network.save_pretrained("network")
+        >>> describe_kind(Path("export"))
+        "full model, trained from TinyRandom(kind='bert', seed=0)"
+        >>> describe_kind(Path("network"))
+        'base: a plain network without pooling of its own (network)'
+    """
     from inbatch.models.export.load import folder_kind
     from inbatch.models.record import read_record
 

@@ -18,7 +18,13 @@ IMPORTED = ("torch", "transformers", "lightning", "datasets", "peft", "tensorboa
 
 
 def check_installation() -> Iterator[Finding]:
-    """Look at all that a run stands on, apart from the machine."""
+    """Look at all that a run stands on, apart from the machine.
+
+    Example:
+        >>> first = next(check_installation())
+        >>> first.topic, first.state
+        ('python', 'ok')
+    """
     yield check_python()
     yield from check_requirements(metadata.requires("inbatch") or [])
     yield from check_search_path()
@@ -26,7 +32,15 @@ def check_installation() -> Iterator[Finding]:
 
 
 def check_python() -> Finding:
-    """Compare the interpreter with what the package asks for."""
+    """Compare the interpreter with what the package asks for.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("sys.version_info", (3, 8, 0)):
+        ...     finding = check_python()
+        >>> finding.state, finding.text, finding.remedy
+        ('wrong', '3.8.0, needs >=3.11', 'make an environment with a newer Python')
+    """
     running = ".".join(map(str, sys.version_info[:3]))
     wanted = metadata.metadata("inbatch")["Requires-Python"]
     if SpecifierSet(wanted).contains(running):
@@ -39,6 +53,13 @@ def check_requirements(lines: Sequence[str]) -> Iterator[Finding]:
 
     Args:
         lines: requirements as in package metadata, with markers.
+
+    Example:
+        >>> for finding in check_requirements(["numpy>=99", "not-on-any-shelf>=1", "pywin32; platform_system == 'none'"]):
+        ...     print(finding.state, finding.topic, finding.remedy)
+        wrong numpy pip install 'numpy>=99'
+        missing not-on-any-shelf pip install 'not-on-any-shelf>=1'
+        ok packages
     """
     inside: list[str] = []
     optional: dict[str, list[str]] = {}
@@ -77,7 +98,17 @@ def _extra_of(requirement: Requirement) -> str | None:
 
 
 def check_search_path() -> Iterator[Finding]:
-    """Tell when the checkout's own folders can be imported by their bare names."""
+    """Tell when the checkout's own folders can be imported by their bare names.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("sys.path", [str(Path(__file__).resolve().parents[2])]):  # the root of a checkout
+        ...     print(next(check_search_path()).remedy)
+        export PYTHONSAFEPATH=1, or start from another folder
+        >>> with patch("sys.path", ["/usr/lib"]):
+        ...     [*check_search_path()]
+        []
+    """
     root = Path(__file__).resolve().parent.parent.parent
     bare = [str(entry or ".") for entry in sys.path if Path(entry or ".").resolve() == root]
     if bare and (root / "setup.py").is_file():
@@ -86,7 +117,17 @@ def check_search_path() -> Iterator[Finding]:
 
 
 def check_imports(names: Sequence[str]) -> Iterator[Finding]:
-    """Import packages for real: the versions may be right and a library of the system missing."""
+    """Import packages for real: the versions may be right and a library of the system missing.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> _ = Path("torn.py").write_text("import a_library_that_was_lost")
+        >>> with patch("sys.path", [*sys.path, str(Path.cwd())]):
+        ...     for finding in check_imports(["json", "torn"]):
+        ...         print(finding.state, finding.topic, finding.text.partition(" (")[0])
+        wrong torn does not import: No module named 'a_library_that_was_lost'
+        ok imports json
+    """
     start, fine = time.perf_counter(), []
     for name in names:
         try:

@@ -14,7 +14,13 @@ GIB = 2**30
 
 
 def check_machine() -> Iterator[Finding]:
-    """Look at the machine that this process runs on."""
+    """Look at the machine that this process runs on.
+
+    Example:
+        >>> first = next(check_machine())
+        >>> first.topic, first.state
+        ('cpu', 'ok')
+    """
     yield from check_devices()
     yield from check_products()
     yield check_attention()
@@ -24,7 +30,14 @@ def check_machine() -> Iterator[Finding]:
 
 
 def check_devices() -> Iterator[Finding]:
-    """Name the processor and every accelerator that torch can use, with free memory."""
+    """Name the processor and every accelerator that torch can use, with free memory.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("inbatch.arithmetic.processor", return_value="A Processor"), patch("inbatch.arithmetic.units", return_value="AVX2"):
+        ...     next(check_devices()).text.partition(";")[0]
+        'A Processor with AVX2'
+    """
     import psutil
     import torch
 
@@ -52,7 +65,17 @@ def check_devices() -> Iterator[Finding]:
 
 
 def check_products() -> Iterator[Finding]:
-    """Try this processor's matrix products anew, keep what they reach for the runs to come, and say what `auto` makes of it."""
+    """Try this processor's matrix products anew, keep what they reach for the runs to come, and say what `auto` makes of it.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> from inbatch.kernels.trial import Rates
+        >>> slow = Rates(matmul=80.0, onednn=120.0, bfloat16=40.0)
+        >>> with patch("inbatch.arithmetic.measured_rates", return_value=slow):  # in place of this processor's
+        ...     _, bfloat16, _ = check_products()
+        >>> bfloat16.text
+        '40 GFLOP/s a thread, 0.5 times float32: mixed precision gains nothing on this processor'
+    """
     from inbatch import arithmetic
     from inbatch.precision import AUTO, bfloat16_pays, resolve
 
@@ -69,7 +92,14 @@ def check_products() -> Iterator[Finding]:
 
 
 def check_attention() -> Finding:
-    """Say which attention `auto` takes for half-precision weights."""
+    """Say which attention `auto` takes for half-precision weights.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("torch.cuda.is_available", return_value=False):
+        ...     check_attention().text
+        "sdpa (PyTorch's own, as there is no CUDA GPU; eager where a CPU computes in bfloat16)"
+    """
     import torch
 
     from inbatch.models.backbones.attention import choose_attention
@@ -79,7 +109,15 @@ def check_attention() -> Finding:
 
 
 def check_minilm() -> Finding:
-    """Look for the packaged model of the quickstart."""
+    """Look for the packaged model of the quickstart.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> from inbatch.errors import MissingError
+        >>> with patch("inbatch.models.locate.locate", side_effect=MissingError("it is not here")):
+        ...     check_minilm().remedy
+        "pip install 'inbatch[quickstart]'"
+    """
     from inbatch.errors import MissingError
     from inbatch.models.locate import locate
 
@@ -92,7 +130,14 @@ def check_minilm() -> Finding:
 
 
 def check_hub() -> Finding:
-    """Say whether models may be fetched."""
+    """Say whether models may be fetched.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("huggingface_hub.constants.HF_HUB_OFFLINE", True), patch.dict("os.environ", {"HF_HUB_OFFLINE": "1"}, clear=True):
+        ...     check_hub().text
+        'offline: only what is in the cache (HF_HUB_OFFLINE=1)'
+    """
     from huggingface_hub import constants
 
     switches = [
@@ -107,7 +152,16 @@ def check_hub() -> Finding:
 
 
 def check_folders() -> Iterator[Finding]:
-    """Look at the free space of the folders that a run writes to."""
+    """Look at the free space of the folders that a run writes to.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("shutil.disk_usage") as usage:
+        ...     usage.return_value.free = GIB
+        ...     finding = next(check_folders())
+        >>> finding.topic, finding.state, finding.text.rpartition(", ")[2], finding.remedy
+        ('run folders', 'note', '1.0 GiB free: little for checkpoints', 'set --run_dir to another folder')
+    """
     from huggingface_hub import constants
 
     from inbatch.cache import cache_folder

@@ -27,6 +27,11 @@ class Shape:
         tokens: of this rank's texts, if all are that long.
         mean_length: tokens of a text on average, in a sample.
         ranks: of the run; local_ranks: on one machine.
+
+    Example:
+        >>> shape = Shape(rows=16, batch=32, views=2, dim=384, longest=64, tokens=2048, mean_length=20.0, ranks=2, local_ranks=2)
+        >>> shape.rows * shape.views * shape.longest == shape.tokens, shape.rows * shape.ranks == shape.batch
+        (True, True)
     """
 
     rows: int
@@ -42,7 +47,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that one rank needs at once, by what needs them."""
+    """Bytes that one rank needs at once, by what needs them.
+
+    Example:
+        >>> Memory(weights=90, gradients=90, optimizer=180, activations=400, embeddings=5, loss=35, program=200).total
+        1000
+    """
 
     weights: int
     gradients: int
@@ -67,6 +77,11 @@ class Line:
         token: for each padded token of a chunk.
         text: for each text of the batch.
         update: in the optimizer's step.
+
+    Example:
+        >>> line = Line(fixed=1000.0, token=7.0, text=3.0, update=900.0)
+        >>> line.at(tokens=100, texts=10), line.at(tokens=0, texts=0)
+        (1730.0, 1000.0)
     """
 
     fixed: float
@@ -89,6 +104,12 @@ class Rehearsed:
         program: bytes of the process before the first step, weights included; 0 on a GPU.
         start: its peak up to there.
         tokens: of the largest chunk that was rehearsed.
+
+    Example:
+        >>> line = Line(fixed=1000.0, token=7.0, text=3.0, update=900.0)
+        >>> rehearsed = Rehearsed(line, factor=1.5, program=5000, start=5000, tokens=512)
+        >>> rehearsed.program + rehearsed.factor * rehearsed.line.at(tokens=100, texts=10)  # bytes of the process
+        7595.0
     """
 
     line: Line
@@ -99,7 +120,13 @@ class Rehearsed:
 
 
 def at_once(shape: Shape, chunk: int | None) -> int:
-    """Return the padded tokens of a chunk; the whole batch's where it is smaller."""
+    """Return the padded tokens of a chunk; the whole batch's where it is smaller.
+
+    Example:
+        >>> shape = Shape(rows=16, batch=16, views=2, dim=384, longest=64, tokens=2048, mean_length=20.0, ranks=1, local_ranks=1)
+        >>> at_once(shape, 512), at_once(shape, 4096), at_once(shape, 16)  # a chunk holds a text at least
+        (512, 2048, 64)
+    """
     return shape.tokens if chunk is None else min(shape.tokens, max(chunk, shape.longest))
 
 
@@ -114,6 +141,14 @@ def memory_of(
         device: of the run.
         chunk: padded tokens of a chunk, or None.
         rehearsed: None counts what can be counted without: weights, gradients and the optimizer's state.
+
+    Example:
+        >>> module = nn.Linear(4, 2)  # ten numbers of four bytes
+        >>> module.make_optimizer = torch.optim.AdamW  # keeps two more of each
+        >>> shape = Shape(rows=16, batch=16, views=2, dim=2, longest=64, tokens=2048, mean_length=20.0, ranks=1, local_ranks=1)
+        >>> memory = memory_of(module, shape, torch.device("cpu"), chunk=None, rehearsed=None)
+        >>> memory.weights, memory.gradients, memory.optimizer
+        (40, 40, 80)
     """
     weights = sum(p.nbytes for p in module.parameters())
     trainable = [p for p in module.parameters() if p.requires_grad]
@@ -141,7 +176,15 @@ def memory_of(
 
 
 def fitting_chunk(memory: Memory, shape: Shape, rehearsed: Rehearsed, chunk: int | None, available: int) -> int:
-    """Return the largest chunk, in tokens and a multiple of 256, that leaves a twentieth of the memory; 0 or less if none does."""
+    """Return the largest chunk, in tokens and a multiple of 256, that leaves a twentieth of the memory; 0 or less if none does.
+
+    Example:
+        >>> shape = Shape(rows=16, batch=16, views=2, dim=2, longest=64, tokens=2048, mean_length=20.0, ranks=1, local_ranks=1)
+        >>> rehearsed = Rehearsed(Line(fixed=0.0, token=10.0, text=0.0, update=0.0), factor=1.0, program=0, start=0, tokens=512)
+        >>> memory = Memory(weights=500, gradients=0, optimizer=0, activations=20480, embeddings=0, loss=0, program=0)
+        >>> fitting_chunk(memory, shape, rehearsed, chunk=None, available=10000)  # 9500, less 500, of ten bytes a token
+        768
+    """
     texts = shape.rows * shape.views
     beside = memory.total - rehearsed.factor * rehearsed.line.at(at_once(shape, chunk), texts)
     left = (0.95 * available - beside) / rehearsed.factor
@@ -157,6 +200,10 @@ def fit_line(held: Sequence[Held]) -> Line:
     Args:
         held: of a small and a larger chunk; and, if there is a third, of more texts in chunks of the first size. With two only, the
             texts are counted with the tokens.
+
+    Example:
+        >>> fit_line([Held(100, 10, 1730, 900), Held(300, 30, 3190, 900), Held(100, 40, 1820, 900)])
+        Line(fixed=1000.0, token=7.0, text=3.0, update=900)
     """
     small, large = held[:2]
     more = held[2] if len(held) > 2 else None
@@ -173,6 +220,12 @@ def state_bytes(make_optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer]
     """Bytes of state that an optimizer keeps for one float32 number of a matrix.
 
     Measured by one step on a matrix of its own; numbers that do not grow with the matrix (step counts) are left out.
+
+    Example:
+        >>> state_bytes(torch.optim.AdamW)  # two moments in float32
+        8.0
+        >>> state_bytes(torch.optim.SGD)
+        0.0
     """
     sizes = []
     for width in (16, 32):

@@ -48,6 +48,11 @@ def plan_run(arguments: Sequence[str], given_gib: float | None = None) -> tuple[
         UsageError: if the arguments or the data are wrong, as ``inbatch fit`` would say it.
         MissingError: if a file, data set or model is not there.
         InbatchError: if the rehearsal fails.
+
+    Example:
+        >>> plan_run(["--config", "own/pairs.yaml"], given_gib=0)
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected --memory as GiB, a positive number; got 0
     """
     from inbatch.run.config import locate_configs
     from inbatch.run.options import FitCLI
@@ -93,7 +98,21 @@ def _plan(cli: FitCLI, located: Sequence[str], given_gib: float | None) -> tuple
 
 
 def shape_of(cli: FitCLI, trainer: Any, texts: Views[TokenBatch]) -> Shape:
-    """Read the sizes of a step off the built run, and the texts' true length off a sample."""
+    """Read the sizes of a step off the built run, and the texts' true length off a sample.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> from inbatch.text.tokens import tokenize
+        >>> encoder = Encoder(TinyRandom("bert"))  # a token a byte, and two around
+        >>> data = SimpleNamespace(max_length={"query": 16, "document": 32}, batch_size=8)
+        >>> cli = SimpleNamespace(model=SimpleNamespace(encoder=encoder), datamodule=data)
+        >>> texts = Views(tokenize(encoder.tokenizer, ["fog"]), tokenize(encoder.tokenizer, ["a cloud"]))
+        >>> shape = shape_of(cli, SimpleNamespace(world_size=2, num_devices=2), texts)
+        >>> shape.rows, shape.tokens, shape.mean_length  # 4 * (16 + 32), and the mean of 5 and 9
+        (4, 192, 7.0)
+    """
     from inbatch.models.training.data_checks import longest_prompt
     from inbatch.text.templates import filled_length
 
@@ -130,6 +149,21 @@ def rehearse(
         shape: sizes of a step.
         device: of the run.
         room: bytes that are here.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from unittest.mock import patch
+        >>> from inbatch.experiments.doctor.rehearsal import Held
+        >>> module = nn.Linear(4, 2)
+        >>> module.chunk_tokens = None
+        >>> view = TokenBatch(torch.ones(3, 5), torch.ones(3, 5))
+        >>> shape = Shape(rows=64, batch=64, views=2, dim=2, longest=5, tokens=640, mean_length=5.0, ranks=1, local_ranks=1)
+        >>> with patch(  # in place of steps: 7 bytes a token beside 1,000
+        ...     "inbatch.experiments.doctor.planning.held",
+        ...     lambda cli, texts, scene: Held(tokens=10 * scene.rows, texts=2 * scene.rows, passes=1000 + 70 * scene.rows, update=900),
+        ... ):
+        ...     rehearse(SimpleNamespace(model=module), [], Views(view, view), shape, torch.device("cuda"), room=GIB).line
+        Line(fixed=1000.0, token=7.0, text=0.0, update=900)
     """
     module: Any = cli.model
     own = at_once(shape, module.chunk_tokens)
@@ -165,7 +199,15 @@ def rehearse(
 
 
 def available_bytes(device: torch.device, local_ranks: int) -> int:
-    """Bytes that one rank may use; the ranks of a machine share its processor's memory."""
+    """Bytes that one rank may use; the ranks of a machine share its processor's memory.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch("psutil.virtual_memory") as machine, patch("psutil.Process") as process:
+        ...     machine.return_value.available, process.return_value.memory_info.return_value.rss = 7 * GIB, 1 * GIB
+        ...     available_bytes(torch.device("cpu"), local_ranks=2) // GIB  # what is free and what this process has, halved
+        4
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     return (psutil.virtual_memory().available + psutil.Process().memory_info().rss) // local_ranks
@@ -209,7 +251,18 @@ def _run_findings(cli: FitCLI, trainer: Any, shape: Shape) -> Iterator[Finding]:
 def memory_findings(
     module: Any, shape: Shape, memory: Memory, rehearsed: Rehearsed | None, chunk: int | None, available: int
 ) -> Iterator[Finding]:
-    """Say what needs how much, whether it fits, and which chunk would."""
+    """Say what needs how much, whether it fits, and which chunk would.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from inbatch.losses.contrastive.infonce import InfoNCE
+        >>> module = SimpleNamespace(objective=InfoNCE(), encoder=SimpleNamespace(correction=None))
+        >>> shape = Shape(rows=16, batch=16, views=2, dim=384, longest=64, tokens=2048, mean_length=20.0, ranks=1, local_ranks=1)
+        >>> memory = Memory(weights=GIB, gradients=GIB, optimizer=2 * GIB, activations=0, embeddings=0, loss=0, program=0)
+        >>> *_, total = memory_findings(module, shape, memory, None, None, available=3 * GIB)
+        >>> total.state, total.text.strip()
+        ('wrong', '4.00 GiB, at least, without activations: too much to rehearse here, of 3.00 GiB that a rank has')
+    """
     if chunk is None or chunk >= shape.tokens:
         how = f"the whole batch at once, at most {shape.tokens:,} tokens"
     else:

@@ -42,6 +42,13 @@ class Scene:
     Attributes:
         rows: of the batch.
         chunk_tokens: padded tokens of a chunk; None runs the batch at once.
+
+    Example:
+        >>> scene = Scene(rows=2, chunk_tokens=8)
+        >>> mask = torch.ones(3, 4, dtype=torch.int64)  # three texts of four tokens
+        >>> batch = choose(Views(TokenBatch(mask, mask), TokenBatch(mask, mask)), scene.rows, seed=0)
+        >>> len(batch.anchor), largest_chunk(batch, scene.chunk_tokens)  # of 16 tokens in all
+        (2, 8)
     """
 
     rows: int
@@ -57,6 +64,11 @@ class Held:
         texts: of the batch.
         passes: held before the optimizer's step.
         update: held in it.
+
+    Example:
+        >>> small, large = Held(tokens=100, texts=10, passes=1000, update=5), Held(tokens=300, texts=30, passes=3000, update=5)
+        >>> (large.passes - small.passes) / (large.tokens - small.tokens)  # bytes a token
+        10.0
     """
 
     tokens: int
@@ -66,7 +78,18 @@ class Held:
 
 
 def sample(data: Any, encoder: Any) -> Views[TokenBatch]:
-    """Tokenize some rows, evenly out of the table with the most hard negatives: single-source batches may differ in them."""
+    r"""Tokenize some rows, evenly out of the table with the most hard negatives: single-source batches may differ in them.
+
+    Example:
+        >>> from inbatch.run.options import FitCLI
+        >>> _ = Path("pairs.csv").write_text("anchor,positive\nfog,a cloud\nwind,moving air\n")
+        >>> tiny = ["--model.encoder=Encoder", "--model.encoder.backbone=TinyRandom", "--model.objective=InfoNCE"]
+        >>> tiny += ["--model.optimizer=torch.optim.AdamW", "--trainer.precision=32-true", "--trainer.max_steps=1"]
+        >>> cli = FitCLI([*tiny, "--data.sources=pairs.csv", "--data.batch_size=2"])
+        >>> cli.build()
+        >>> [view.lengths.tolist() for view in sample(cli.datamodule, cli.model.encoder)]  # a token a byte, and two around
+        [[5, 6], [9, 12]]
+    """
     from inbatch.data.batches.sampler import Draw
 
     dataset, collate = data.dataset(), data.collate(encoder)
@@ -79,7 +102,7 @@ def sample(data: Any, encoder: Any) -> Views[TokenBatch]:
 
 
 def held(cli: FitCLI, texts: Views[TokenBatch], scene: Scene) -> Held:
-    """Take two steps of a built run at another size, in this process, and count its tensors.
+    r"""Take two steps of a built run at another size, in this process, and count its tensors.
 
     The model is trained by it, and its schedule is gone.
 
@@ -87,6 +110,19 @@ def held(cli: FitCLI, texts: Views[TokenBatch], scene: Scene) -> Held:
         cli: built.
         texts: of `sample`.
         scene: the size.
+
+    Example:
+        >>> from inbatch.run.options import FitCLI
+        >>> silence()
+        >>> _ = Path("pairs.csv").write_text("anchor,positive\nfog,a cloud\nwind,moving air\n")
+        >>> tiny = ["--model.encoder=Encoder", "--model.encoder.backbone=TinyRandom", "--model.encoder.backbone.num_layers=1"]
+        >>> tiny += ["--model.objective=InfoNCE", "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1"]
+        >>> tiny += ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.max_steps=1"]
+        >>> cli = FitCLI([*tiny, "--data.sources=pairs.csv", "--data.batch_size=2"])
+        >>> cli.build()
+        >>> found = held(cli, sample(cli.datamodule, cli.model.encoder), Scene(rows=2, chunk_tokens=None))
+        >>> found.texts, found.tokens  # four of at most twelve tokens
+        (4, 48)
     """
     batches = [choose(texts, scene.rows, seed) for seed in range(2)]
     phases = Phases()
@@ -116,6 +152,15 @@ def heap(arguments: Sequence[str], scene: Scene) -> tuple[int, int, int]:
 
     Raises:
         InbatchError: if the process fails, or is killed, as the system does where memory runs out.
+
+    Example:
+        >>> from multiprocessing import dummy
+        >>> from unittest.mock import patch
+        >>> with patch("multiprocessing.get_context", return_value=dummy):  # a thread, which starts sooner than a process
+        ...     heap(["--data.batch_sise=8"], Scene(rows=4, chunk_tokens=None))
+        Traceback (most recent call last):
+        inbatch.errors.InbatchError: the rehearsal of 4 rows failed: UsageError: there is no option --data.batch_sise. Did you mean
+        data.batch_size?
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -134,7 +179,21 @@ def heap(arguments: Sequence[str], scene: Scene) -> tuple[int, int, int]:
 
 
 def steps(cli: FitCLI, batches: Sequence[Views[TokenBatch]], chunk_tokens: int | None, *callbacks: Any) -> None:
-    """Take a step with each batch: everything is the run's own but the sizes, the schedule, and the ranks, of which there is one."""
+    r"""Take a step with each batch: everything is the run's own but the sizes, the schedule, and the ranks, of which there is one.
+
+    Example:
+        >>> from inbatch.run.options import FitCLI
+        >>> silence()
+        >>> _ = Path("pairs.csv").write_text("anchor,positive\nfog,a cloud\nwind,moving air\n")
+        >>> tiny = ["--model.encoder=Encoder", "--model.encoder.backbone=TinyRandom", "--model.objective=InfoNCE"]
+        >>> tiny += ["--model.optimizer=torch.optim.AdamW", "--trainer.accelerator=cpu", "--trainer.precision=32-true"]
+        >>> cli = FitCLI([*tiny, "--trainer.max_steps=1", "--data.sources=pairs.csv", "--data.batch_size=2"])
+        >>> cli.build()
+        >>> before = cli.model.encoder.encode(["fog"])
+        >>> steps(cli, [sample(cli.datamodule, cli.model.encoder)], None)
+        >>> torch.equal(cli.model.encoder.encode(["fog"]), before)  # the model was trained
+        False
+    """
     module: Any = cli.model
     module.schedule, module.warmup_steps, module.chunk_tokens = "constant", 0, chunk_tokens
     for part in parts(module.objective):
@@ -160,7 +219,17 @@ def steps(cli: FitCLI, batches: Sequence[Views[TokenBatch]], chunk_tokens: int |
 
 
 def choose(texts: Views[TokenBatch], rows: int, seed: int) -> Views[TokenBatch]:
-    """Draw a batch, in which the longest row always is; rows are repeated where there are too few."""
+    """Draw a batch, in which the longest row always is; rows are repeated where there are too few.
+
+    Example:
+        >>> mask = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]])  # texts of 1, 3 and 2 tokens
+        >>> texts = Views(TokenBatch(mask, mask), TokenBatch(mask, mask))
+        >>> batch = choose(texts, rows=2, seed=0)
+        >>> len(batch.anchor), batch.anchor.lengths[0].item()
+        (2, 3)
+        >>> len(choose(texts, rows=5, seed=0).anchor)
+        5
+    """
     longest = int(torch.stack([view.lengths for view in texts]).sum(0).argmax())
     count = len(texts.anchor)
     draws = torch.Generator().manual_seed(seed)
@@ -173,7 +242,14 @@ def choose(texts: Views[TokenBatch], rows: int, seed: int) -> Views[TokenBatch]:
 
 
 def largest_chunk(views: Views[TokenBatch], budget: int | None) -> int:
-    """Return the padded tokens of the largest chunk that a batch is cut into."""
+    """Return the padded tokens of the largest chunk that a batch is cut into.
+
+    Example:
+        >>> mask = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]])  # texts of 1, 3 and 2 tokens
+        >>> texts = Views(TokenBatch(mask, mask), TokenBatch(mask, mask))
+        >>> largest_chunk(texts, None), largest_chunk(texts, 4)  # all six as long as the longest; two of two tokens
+        (18, 4)
+    """
     lengths = sorted(torch.cat([view.lengths for view in views]).tolist(), reverse=True)
     largest, start = 0, 0
     for size in chunk_sizes(lengths, budget):
@@ -183,7 +259,15 @@ def largest_chunk(views: Views[TokenBatch], budget: int | None) -> int:
 
 
 def silence() -> None:
-    """Keep Lightning from saying what the findings say, and the profiler from saying that it runs."""
+    """Keep Lightning from saying what the findings say, and the profiler from saying that it runs.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict("os.environ", clear=True):
+        ...     silence()
+        ...     os.environ["KINETO_LOG_LEVEL"]
+        '99'
+    """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     silence_lightning()
 

@@ -14,13 +14,27 @@ REMEDY = "pip install --force-reinstall torch transformers, and report it if tha
 
 
 def check_arithmetic() -> Iterator[Finding]:
-    """Run each self-test."""
+    """Run each self-test.
+
+    Example:
+        >>> [(finding.topic, finding.state) for finding in check_arithmetic()]
+        [('info_nce', 'ok'), ('caching', 'ok')]
+    """
     yield run_self_test("info_nce", infonce_error)
     yield run_self_test("caching", caching_error)
 
 
 def run_self_test(topic: str, test: Callable[[], tuple[float, float]]) -> Finding:
-    """Run a test that returns the worst relative error and its bound."""
+    """Run a test that returns the worst relative error and its bound.
+
+    Example:
+        >>> run_self_test("addition", lambda: (1e-7, 1e-4)).text
+        'relative error 1e-07, bound 1e-04'
+        >>> run_self_test("addition", lambda: (1e-3, 1e-4)).state
+        'wrong'
+        >>> run_self_test("division", lambda: 1 / 0).text
+        'fails: ZeroDivisionError: division by zero'
+    """
     try:
         error, bound = test()
     except Exception as failure:  # the finding is that it fails, whatever the reason
@@ -30,7 +44,13 @@ def run_self_test(topic: str, test: Callable[[], tuple[float, float]]) -> Findin
 
 
 def infonce_error() -> tuple[float, float]:
-    """Compare the operator in float32, with its gradients, with dense arithmetic in float64."""
+    """Compare the operator in float32, with its gradients, with dense arithmetic in float64.
+
+    Example:
+        >>> error, bound = infonce_error()
+        >>> error <= bound
+        True
+    """
     import torch
 
     from inbatch.kernels import info_nce
@@ -50,13 +70,25 @@ def infonce_error() -> tuple[float, float]:
 
 
 def relative_error(ours: Tensor, exact: Tensor) -> float:
-    """Return the largest difference over the largest exact value."""
+    """Return the largest difference over the largest exact value.
+
+    Example:
+        >>> import torch
+        >>> relative_error(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 4.0]))  # 1 of 4
+        0.25
+    """
     exact = exact.detach().double().cpu()
     return float((ours.detach().double().cpu() - exact).abs().max() / exact.abs().max())
 
 
 def caching_error() -> tuple[float, float]:
-    """Compare the gradients of a tiny encoder run in chunks with those of one chunk."""
+    """Compare the gradients of a tiny encoder run in chunks with those of one chunk.
+
+    Example:
+        >>> error, bound = caching_error()
+        >>> error <= bound
+        True
+    """
     import torch
 
     from inbatch.kernels import map_in_chunks

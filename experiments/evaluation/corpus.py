@@ -33,6 +33,11 @@ class Judged:
         others: documents that answer no query of their row: hard negatives.
         near_duplicate: whether a row's document resembles a training document; None where the source does not say.
         scores: one a row, how well the documents answer the query; None where the source has none, and all do.
+
+    Example:
+        >>> rows = Judged("weather", ["fog"], documents=[["a cloud on the ground"]], others=["a kind of wine"], near_duplicate=None)
+        >>> dict(zip(rows.queries, rows.documents))
+        {'fog': ['a cloud on the ground']}
     """
 
     name: str
@@ -45,14 +50,20 @@ class Judged:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts to search, each once, and where each lies."""
+    """Texts to search, each once, and where each lies.
+
+    Example:
+        >>> corpus = Corpus(["a cloud on the ground", "moving air"], ["row 0", "row 2"])
+        >>> corpus.places[corpus.texts.index("moving air")]
+        'row 2'
+    """
 
     texts: list[str]
     places: list[str]
 
 
 def read_judged(source: str | Source, split: str | None = None, limit: int | None = None) -> Judged:
-    """Read the first ``limit`` rows of a source as queries and documents.
+    r"""Read the first ``limit`` rows of a source as queries and documents.
 
     Args:
         source: a path or name, or a `Source` where columns have to be said.
@@ -62,6 +73,12 @@ def read_judged(source: str | Source, split: str | None = None, limit: int | Non
     Raises:
         MissingError: if the source is not there.
         UsageError: if its rows are no pairs, or the limit is below 1.
+
+    Example:
+        >>> _ = Path("weather.csv").write_text("anchor,positive,negative\nfog,a cloud,a wine\nwind,moving air,a watch\n")
+        >>> rows = read_judged("weather.csv")
+        >>> rows.queries, rows.documents, rows.others
+        (['fog', 'wind'], [['a cloud'], ['moving air']], ['a wine', 'a watch'])
     """
     from inbatch.data.sources.sources import ENVIRONMENT
 
@@ -87,13 +104,18 @@ def read_judged(source: str | Source, split: str | None = None, limit: int | Non
 
 
 def read_corpus(source: str | Source, split: str | None = None, limit: int | None = None) -> Corpus:
-    """Read the documents of a source: the positives of pairs, else the texts themselves; blank ones are left out.
+    r"""Read the documents of a source: the positives of pairs, else the texts themselves; blank ones are left out.
 
     The arguments are those of `read_judged`; the split ``all`` of ``environment`` is its three splits together, and its default.
 
     Raises:
         MissingError: if the source is not there.
         UsageError: if it holds no text, or the limit is below 1.
+
+    Example:
+        >>> _ = Path("weather.csv").write_text("anchor,positive\nfog,a cloud\nmist,a cloud\nwind,moving air\n")
+        >>> read_corpus("weather.csv")
+        Corpus(texts=['a cloud', 'moving air'], places=['row 0', 'row 2'])
     """
     from inbatch.data.sources.sources import ENVIRONMENT
 
@@ -119,7 +141,7 @@ def read_corpus(source: str | Source, split: str | None = None, limit: int | Non
 
 
 def read_texts(source: str | Source, column: str | None = None) -> list[str]:
-    """Read one text a row, blank ones too: the lines of a text file or of stdin (``-``), or one column of a table.
+    r"""Read one text a row, blank ones too: the lines of a text file or of stdin (``-``), or one column of a table.
 
     A blank line of a text file is a row; one of a csv or tsv file is none, also where it has a single column.
 
@@ -132,6 +154,14 @@ def read_texts(source: str | Source, column: str | None = None) -> list[str]:
     Raises:
         MissingError: if there is no such file.
         UsageError: if it cannot be read, or holds several columns of texts and none is named.
+
+    Example:
+        >>> _ = Path("weather.txt").write_text("what is fog\n\nwhat is wind\n")
+        >>> read_texts("weather.txt")
+        ['what is fog', '', 'what is wind']
+        >>> _ = Path("weather.csv").write_text("anchor,positive\nwhat is fog,a cloud\nwhat is wind,moving air\n")
+        >>> read_texts("weather.csv", column="positive")
+        ['a cloud', 'moving air']
     """
     from inbatch.data.formats.files import SUFFIXES
     from inbatch.data.formats.opening import suffix_of
@@ -200,7 +230,15 @@ def _listed(cell: Any) -> list[str]:
 
 
 def add_source_arguments(parser: argparse.ArgumentParser, name: str, splits: str) -> None:
-    """Declare the positional argument ``name`` for the source, and how it is read; ``splits`` explains the default split."""
+    """Declare the positional argument ``name`` for the source, and how it is read; ``splits`` explains the default split.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_source_arguments(parser, "corpus", "train")
+        >>> args = parser.parse_args(["articles.csv", "--limit", "100", "--columns", "anchor=title", "positive=body"])
+        >>> args.source, args.limit, args.columns
+        ('articles.csv', 100, ['anchor=title', 'positive=body'])
+    """
     parser.add_argument(
         "source",
         metavar=name.upper(),
@@ -224,6 +262,12 @@ def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         UsageError: if ``--columns`` is not made of ROLE=NAME, or what stands in braces is no source.
+
+    Example:
+        >>> args = argparse.Namespace(source="articles.csv", split=None, limit=100, columns=["anchor=title", "negatives=2,3"])
+        >>> found = source_arguments(args)
+        >>> found["source"].path, found["source"].columns, found["limit"]
+        ('articles.csv', {'anchor': 'title', 'negatives': [2, 3]}, 100)
     """
 
     columns: dict[str, Any] = {}
@@ -242,6 +286,13 @@ def in_braces(text: str) -> Source:
 
     Raises:
         UsageError: if what stands in braces is no source.
+
+    Example:
+        >>> source = in_braces("{path: weather.csv, delimiter: semicolon}")
+        >>> source.path, source.delimiter
+        ('weather.csv', 'semicolon')
+        >>> in_braces("weather.csv").path
+        'weather.csv'
     """
     from inbatch.data.sources.sources import Source
 

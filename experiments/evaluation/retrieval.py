@@ -33,6 +33,15 @@ class Task:
         gain: (q, r) float64, what each relevant document is worth; 0 where ``relevant`` is padding.
         unanswered: number of queries that were left out because none of their documents is relevant.
         answers: number of rows whose documents are relevant.
+
+    Example:
+        >>> rows = Judged("weather", ["fog", "wind", "fog"], [["a cloud"], ["moving air"], ["mist"]], ["a wine"], None)
+        >>> task = Task.of(rows)
+        >>> task.queries, task.documents
+        (['fog', 'wind'], ['a cloud', 'moving air', 'mist', 'a wine'])
+        >>> task.relevant
+        tensor([[ 0,  2],
+                [ 1, -1]])
     """
 
     queries: list[str]
@@ -102,6 +111,13 @@ def gains_of(rows: Judged, positive_score: float | None = None) -> list[float]:
 
     Raises:
         UsageError: if scores have fractions and ``positive_score`` is not given, it is given and there are none, or no row's is enough.
+
+    Example:
+        >>> rows = Judged("weather", ["fog"] * 3, [["a cloud"], ["mist"], ["a wine"]], [], None, scores=[3.0, 1.0, -1.0])
+        >>> gains_of(rows)
+        [3.0, 1.0, 0.0]
+        >>> gains_of(rows, positive_score=2.0)
+        [1.0, 0.0, 0.0]
     """
     if rows.scores is None:
         if positive_score is not None:
@@ -134,13 +150,18 @@ def score(ranks: Tensor, gain: Tensor | None = None) -> dict[str, float]:
     """Return MRR, recall@{1,10,100} and nDCG@10 of ranks and gains as `metrics.graded_ranks` makes them; gains of 1 by default.
 
     The names spell @ as ``_at_``: TensorBoard would replace it.
+
+    Example:
+        >>> found = score(torch.tensor([[1.0], [4.0]]))  # one document of each of two queries, found at the first and the fourth place
+        >>> found["mrr"], found["recall_at_1"], found["recall_at_10"]
+        (0.625, 0.5, 1.0)
     """
     recalls = {f"recall_at_{k}": metrics.recall(ranks, k) for k in CUTOFFS}
     return {"mrr": metrics.mrr(ranks), **recalls, "ndcg_at_10": metrics.ndcg(ranks, 10, gain)}
 
 
 class Retrieval:
-    """Evaluator of retrieval, for the command and for training; the pairs are read when it is made.
+    r"""Evaluator of retrieval, for the command and for training; the pairs are read when it is made.
 
     Queries are encoded with the model's prompt ``query``, documents with ``document``. Documents are ranked by cosine. Where rows have
     scores, `gains_of` says which documents are relevant; nDCG weighs them by their grades, and queries without any are left out.
@@ -158,6 +179,15 @@ class Retrieval:
     Raises:
         MissingError: if the source is not there.
         UsageError: if its rows are no pairs, or their scores do not say which documents are relevant.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> _ = Path("weather.csv").write_text("anchor,positive\nfog,fog\nfog,a cloud\nwind,wind\n")
+        >>> scores = Retrieval("weather.csv")(Encoder(TinyRandom()))  # an untrained network finds equal texts
+        >>> round(scores["mrr"], 4)
+        1.0
     """
 
     def __init__(
@@ -224,7 +254,15 @@ class Retrieval:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``inbatch evaluate retrieval``."""
+    """Declare the options of ``inbatch evaluate retrieval``.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> args = parser.parse_args(["minilm", "graded.csv", "--positive-score", "0.8"])
+        >>> args.path, args.source, args.positive_score
+        ('minilm', 'graded.csv', 0.8)
+    """
     parser.description = (
         "Rank all documents of a split for each query by the cosine of their embeddings.\n"
         "Several rows with one query give it several relevant documents; hard negatives are candidates; ties count\n"
@@ -248,7 +286,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate one model and print its scores."""
+    r"""Evaluate one model and print its scores.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> _ = Encoder(TinyRandom()).save_pretrained("export")  # an untrained network finds equal texts
+        >>> _ = Path("graded.csv").write_text("anchor,positive,score\nfog,fog,1\nfog,a cloud,0\nwind,wind,1\n")
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["export", "graded.csv", "--device", "cpu"]))
+        export: mean pooling, 32 dimensions, on cpu
+        retrieval: graded.csv, 3 rows, each query against all 3 documents
+        <BLANKLINE>
+        queries  count     mrr  recall@1  recall@10  recall@100  ndcg@10
+        -------  -----  ------  --------  ---------  ----------  -------
+        all          2  1.0000    1.0000     1.0000      1.0000   1.0000
+        <BLANKLINE>
+        Relevant are the documents of 2 rows, by score > 0; 0 queries have none and are left out.
+    """
     prepare_file(args.out)
     if args.source == ENVIRONMENT:
         args.split = args.split or "test"

@@ -27,6 +27,11 @@ class StsSet:
         columns: of a file: first sentence, second sentence, score.
         header: whether a file's first line names the columns.
         hub: data set of the hub that holds the same pairs, "" where there is none, and its split.
+
+    Example:
+        >>> sick = STS_SETS["SICK-R"]
+        >>> sick.path, sick.rows, sick.columns
+        ('SICK/SICK_test_annotated.txt', 4927, (1, 2, 3))
     """
 
     path: str
@@ -82,7 +87,13 @@ TEST_SETS = tuple(name for name in STS_SETS if not name.endswith("-dev"))
 
 @dataclass(frozen=True)
 class Pairs:
-    """The scored pairs of one set: sentences, gold scores in the set's own unit, and each row's subset ("" if it has none)."""
+    """The scored pairs of one set: sentences, gold scores in the set's own unit, and each row's subset ("" if it has none).
+
+    Example:
+        >>> pairs = Pairs("STS-B", ["a dog runs"], ["a dog sleeps"], gold=[1.5], subset=[""])
+        >>> len(pairs), pairs.gold
+        (1, [1.5])
+    """
 
     name: str
     first: list[str]
@@ -95,7 +106,7 @@ class Pairs:
 
 
 def read_folder(folder: str | Path, names: Iterable[str] = tuple(STS_SETS)) -> tuple[list[Pairs], list[str]]:
-    """Read the named sets that a folder in SentEval's layout has.
+    r"""Read the named sets that a folder in SentEval's layout has.
 
     Returns:
         The sets that are there, and the names of those that are not.
@@ -103,6 +114,14 @@ def read_folder(folder: str | Path, names: Iterable[str] = tuple(STS_SETS)) -> t
     Raises:
         MissingError: if the folder is not there, or a set lacks one of its files.
         UsageError: if a name is unknown, or a file's content is not as published.
+
+    Example:
+        >>> rows = ["pair\tfirst\tsecond\tscore", *(f"{number}\ta dog runs\ta dog sleeps\t{number % 5}" for number in range(500))]
+        >>> Path("senteval/SICK").mkdir(parents=True, exist_ok=True)
+        >>> _ = Path("senteval/SICK/SICK_trial.txt").write_text("\n".join(rows))
+        >>> (found,), missing = read_folder("senteval", ["SICK-R-dev", "STS-B"])
+        >>> len(found), found.gold[:3], missing
+        (500, [0.0, 1.0, 2.0], ['STS-B'])
     """
     root, names = Path(folder), check_names(names)
     if not root.is_dir():
@@ -120,6 +139,10 @@ def read_hub(names: Iterable[str] = tuple(STS_SETS)) -> tuple[list[Pairs], list[
     Raises:
         MissingError: if a set can neither be downloaded nor found in the local cache.
         UsageError: if a name is unknown, or a set has not the published number of rows.
+
+    Example:
+        >>> read_hub(["SICK-R"])  # which the hub has not by itself
+        ([], ['SICK-R'])
     """
     names = check_names(names)
     there = [name for name in names if STS_SETS[name].hub]
@@ -133,7 +156,16 @@ HOW_TO_FETCH = (
 
 
 def check_names(names: Iterable[str]) -> list[str]:
-    """Return the names as a list, or say which of them is no STS set."""
+    """Return the names as a list, or say which of them is no STS set.
+
+    Example:
+        >>> check_names(("STS-B", "SICK-R"))
+        ['STS-B', 'SICK-R']
+        >>> check_names(["STSB"])
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected STS sets among STS12, STS13, STS14, STS15, STS16, STS-B, SICK-R, STS-B-dev, SICK-R-dev; got
+        STSB. Did you mean STS-B? Set --sets (sets in a configuration).
+    """
     names = list(names)
     if unknown := [name for name in names if name not in STS_SETS]:
         near = suggest(unknown[0], STS_SETS) or "."

@@ -30,6 +30,11 @@ class StsScore:
             cosines are equal, as where every embedding is zero.
         mean: mean over subsets; equal to ``all`` for a set of one part; None where the source does not name the subsets.
         wmean: the same, weighted by the subsets' numbers of pairs.
+
+    Example:
+        >>> found = StsScore(pairs=1500, all=78.2, mean=76.0, wmean=76.8)
+        >>> round(found.all - found.mean, 1)  # never compare across the settings
+        2.2
     """
 
     pairs: int
@@ -45,6 +50,14 @@ def score(encoder: Any, pairs: Pairs, **encode: Any) -> StsScore:
 
     Raises:
         TrainingError: if an embedding is not finite.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> vectors = {"dog": [1.0, 0.0], "hound": [0.9, 0.1], "wolf": [0.6, 0.4], "car": [0.0, 1.0]}
+        >>> encoder = SimpleNamespace(encode=lambda texts: torch.tensor([vectors[text] for text in texts]))
+        >>> pairs = Pairs("SICK-R", ["dog"] * 3, ["hound", "wolf", "car"], gold=[5.0, 3.0, 0.0], subset=[""] * 3)
+        >>> round(score(encoder, pairs).all, 2)  # in the order of people's scores
+        100.0
     """
     texts = sorted({*pairs.first, *pairs.second})  # many sentences come several times
     place = {text: index for index, text in enumerate(texts)}
@@ -64,14 +77,21 @@ def score(encoder: Any, pairs: Pairs, **encode: Any) -> StsScore:
 
 
 def average(scores: Iterable[float | None]) -> float | None:
-    """Average as papers do, from scores rounded to two decimals; None unless all seven test sets are there."""
+    """Average as papers do, from scores rounded to two decimals; None unless all seven test sets are there.
+
+    Example:
+        >>> average([70.0, 72.0, 74.0, 76.0, 78.0, 80.0, 82.0])
+        76.0
+        >>> average([70.0, 72.0]) is None  # of some sets papers give no average
+        True
+    """
     rounded = [None if s is None else round(s, 2) for s in scores]
     known = [s for s in rounded if s is not None]
     return sum(known) / len(known) if len(rounded) == len(known) == len(TEST_SETS) else None
 
 
 class Sts:
-    """Evaluator of STS, for the command and for training; the files are read and checked when it is made.
+    r"""Evaluator of STS, for the command and for training; the files are read and checked when it is made.
 
     Args:
         data_dir: folder in SentEval's layout (it holds ``STS`` and ``SICK``); None loads from the hub.
@@ -83,6 +103,15 @@ class Sts:
     Raises:
         MissingError: if no set, or not each of ``sets``, is there.
         UsageError: if a set's content is not as published.
+
+    Example:
+        >>> from pathlib import Path
+        >>> rows = ["pair\tfirst\tsecond\tscore", *(f"{number}\ta dog runs\ta dog sleeps\t{number % 5}" for number in range(500))]
+        >>> Path("senteval/SICK").mkdir(parents=True, exist_ok=True)
+        >>> _ = Path("senteval/SICK/SICK_trial.txt").write_text("\n".join(rows))
+        >>> evaluator = Sts("senteval")
+        >>> [pairs.name for pairs in evaluator.sets], len(evaluator.missing)
+        (['SICK-R-dev'], 8)
     """
 
     def __init__(
@@ -124,7 +153,15 @@ class Sts:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``inbatch evaluate sts``."""
+    """Declare the options of ``inbatch evaluate sts``.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> args = parser.parse_args(["minilm", "--data-dir", "senteval"])
+        >>> args.path, args.data_dir, args.sets
+        ('minilm', 'senteval', None)
+    """
     parser.description = (
         "Spearman correlation (x 100) between the cosine of two sentences' embeddings and people's scores,\n"
         "on STS12-16, STS-B and SICK-R. The column `all` concatenates a set's subsets, which is what SimCSE and its\n"
@@ -146,7 +183,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate one model and print its scores."""
+    """Evaluate one model and print its scores.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["minilm", "--data-dir", "no/such/folder"]))
+        Traceback (most recent call last):
+        inbatch.errors.MissingError: expected a folder in SentEval's layout at no/such/folder; there is none. Fetch it with
+        `git clone https://github.com/princeton-nlp/SimCSE && cd SimCSE/SentEval/data/downstream && bash download_dataset.sh`,
+        then give that folder as --data-dir.
+    """
     prepare_file(args.out)
     evaluator = Sts(args.data_dir, args.sets, args.max_length, args.token_budget, progress=True)
     encoder = load_encoder(args, None)

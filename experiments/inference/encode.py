@@ -12,7 +12,15 @@ from inbatch.files import replace_file
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``inbatch encode``."""
+    """Declare the options of ``inbatch encode``.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> args = parser.parse_args(["minilm", "faq.csv", "--column", "question", "--out", "questions.npy"])
+        >>> args.path, args.input, args.column, args.out
+        ('minilm', 'faq.csv', 'question', 'questions.npy')
+    """
     parser.description = (
         "Turn texts, one a line or row, into a float32 array of shape (rows, dimensions), row i for text i.\n"
         "A blank line of a text file is a text, so that rows and lines stay aligned. Rows have length 1 if the model normalises."
@@ -41,7 +49,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Encode a file."""
+    r"""Encode a file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> _ = Encoder(TinyRandom(hidden_size=16)).save_pretrained("export")
+        >>> _ = Path("weather.txt").write_text("fog\nwind\n")
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["export", "weather.txt", "--out", "weather.npy"]))
+        >>> numpy.load("weather.npy").shape
+        (2, 16)
+    """
     prepare_file(args.out, ".npy")
     texts = read_texts(in_braces(args.input), args.column)
     encoder = load_encoder(args, args.prompt_name)

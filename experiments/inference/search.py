@@ -34,6 +34,12 @@ def nearest(query: Tensor, corpus: Tensor, top: int) -> tuple[Tensor, Tensor]:
     Raises:
         TrainingError: if an embedding is not finite.
         UsageError: if ``top`` is below 1.
+
+    Example:
+        >>> import torch
+        >>> query, corpus = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0], [3.0, 0.0], [3.0, 4.0]])
+        >>> nearest(query, corpus, top=2)
+        (tensor([[1.0000, 0.6000]]), tensor([[1, 2]]))
     """
     from inbatch.kernels import hardest
     from inbatch.metrics import require_finite
@@ -60,6 +66,15 @@ def search(
 
     Returns:
         Cosines (q, k) in float32 and indices into ``corpus`` (q, k), best first, with k = min(top, n).
+
+    Example:
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> cosines, places = search(Encoder(TinyRandom()), ["wind"], ["fog", "rain", "wind"], top=1)
+        >>> places  # an untrained network finds equal texts
+        tensor([[2]])
+        >>> round(cosines.item(), 4)
+        1.0
     """
     documents = encoder.encode(corpus, prompt_name="document", **encode)
     return nearest(encoder.encode(queries, prompt_name="query", **encode), documents, top)
@@ -69,6 +84,19 @@ def cached_documents(encoder: Encoder, texts: Sequence[str], name: str, **encode
     """Encode texts with the prompt ``document``, or take them from the cache where the same model has encoded them before.
 
     The cache keeps one array a ``name``, made anew when texts, weights, tokenizer or a setting that changes vectors change.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from unittest.mock import patch
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> encoder = Encoder(TinyRandom(hidden_size=16))
+        >>> with patch.dict("os.environ", INBATCH_CACHE="cache"):
+        ...     made = cached_documents(encoder, ["fog", "wind"], "weather")
+        ...     with patch.object(encoder, "encode"):  # not asked again
+        ...         kept = cached_documents(encoder, ["fog", "wind"], "weather")
+        >>> kept.shape, kept.equal(made)
+        (torch.Size([2, 16]), True)
     """
     import pyarrow as pa
     import torch
@@ -120,7 +148,15 @@ def _fingerprint(encoder: Encoder, texts: Sequence[str], max_length: int | None)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``inbatch search``."""
+    """Declare the options of ``inbatch search``.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> args = parser.parse_args(["minilm", "news.txt", "--query", "stock prices", "--query", "a dog on a beach"])
+        >>> args.query, args.top
+        (['stock prices', 'a dog on a beach'], 5)
+    """
     parser.description = (
         "Find the texts of a corpus that are nearest to each query: exact, by the cosine of embeddings.\n"
         "The corpus is encoded once and kept in the cache folder; the same search again starts at once."
@@ -144,7 +180,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Search a corpus."""
+    r"""Search a corpus.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from inbatch.models.backbones.pretrained import TinyRandom
+        >>> from inbatch.models.encoder import Encoder
+        >>> _ = Encoder(TinyRandom()).save_pretrained("export")
+        >>> _ = Path("weather.txt").write_text("fog\nrain\nwind\n")
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["export", "weather.txt", "--query", "wind", "--top", "1", "--no-cache"]))
+        wind
+          1  1.000  row 2
+                    wind
+    """
     prepare_file(args.out)
     if args.top < 1:
         raise UsageError(f"expected --top of at least 1; got {args.top}.")
@@ -188,7 +238,14 @@ def _screen(searches: list[dict[str, Any]]) -> str:
 
 
 def first_line(text: str) -> str:
-    """Return the line that shows best what a text is: of code the definition, else the first that is not blank, cut to the screen."""
+    r"""Return the line that shows best what a text is: of code the definition, else the first that is not blank, cut to the screen.
+
+    Example:
+        >>> first_line("@cache\ndef parse(date):\n    return ...\n")
+        'def parse(date):'
+        >>> first_line("\n  Fog is a cloud.\nIt touches the ground.\n")
+        'Fog is a cloud.'
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     definition = next((line for line in lines if line.startswith(("def ", "async def ", "class "))), None)
     return textwrap.shorten(

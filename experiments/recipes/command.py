@@ -24,7 +24,14 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``inbatch recipes``."""
+    """Declare the arguments of ``inbatch recipes``.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> parser.parse_args(["show", "simcse/unsup-bert-base.yaml"]).words
+        ['show', 'simcse/unsup-bert-base.yaml']
+    """
     parser.epilog = EXAMPLES
     parser.add_argument(
         "words", metavar="METHOD", nargs="*", help="list the recipes of these methods alone; `show NAME` explains one"
@@ -35,7 +42,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """List recipes, or explain one."""
+    """List recipes, or explain one.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> configure(parser)
+        >>> run(parser.parse_args(["gces"]))
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: there are no recipes of gces. Did you mean gcse?
+    """
     words = [word.rstrip("/") for word in args.words]
     if words[:1] == [SHOW]:
         if len(words) != 2:
@@ -55,7 +70,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def show(value: str) -> Iterator[str]:
-    """Say what a recipe claims, and what it resolves to: each setting that a file makes, with the file."""
+    """Say what a recipe claims, and what it resolves to: each setting that a file makes, with the file.
+
+    Example:
+        >>> print(next(line for line in show("own/pairs.yaml") if "batch_size" in line))
+        batch_size: 256  # own/pairs.yaml
+    """
     path = find_config(value)
     files = chain(path)
     recipe = recipe_of(path)

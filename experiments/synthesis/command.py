@@ -36,7 +36,13 @@ SAVE_EVERY = 60.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb; the options of a run are the parser's of ``inbatch fit``."""
+    """Run the verb; the options of a run are the parser's of ``inbatch fit``.
+
+    Example:
+        >>> main(["reference-scores"])
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected the options of a run, as `inbatch fit` takes them; got none. Add --config …
+    """
     parser = Parser(prog="inbatch synthesize", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help="reference-scores")
     parser.add_argument("--fresh", action="store_true", help="score everything anew")
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[ReferenceScores, int]:
-    """Score what a run will train on by its model as it starts, and write the file that the run's objective names.
+    r"""Score what a run will train on by its model as it starts, and write the file that the run's objective names.
 
     Args:
         arguments: of ``inbatch fit``.
@@ -62,6 +68,18 @@ def reference_scores(arguments: Sequence[str], fresh: bool = False) -> tuple[Ref
     Raises:
         UsageError: if the arguments are wrong, the objective takes no reference scores, or the file holds those of another model.
         MissingError: if a file, data set or model is not there.
+
+    Example:
+        >>> _ = Path("weather.csv").write_text("anchor,positive,negative\nfog,a cloud,a wine\nwind,moving air,a watch\n")
+        >>> options = ["--model.encoder=Encoder", "--model.encoder.backbone=TinyRandom", "--model.encoder.backbone.kind=llama"]
+        >>> options += ["--model.encoder.backbone.learned_tokens=2", "--model.encoder.pooling=learned"]
+        >>> options += ["--model.encoder.prompts={query: '{text}{learned}', document: '{text}{learned}'}"]
+        >>> options += ["--model.objective=DistributionAlignment", "--model.objective.decoder=TinyDecoder"]
+        >>> options += ["--model.objective.reference=scores.safetensors", "--model.optimizer=torch.optim.AdamW", "--trainer.max_steps=1"]
+        >>> options += ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--data.sources=weather.csv", "--data.batch_size=2"]
+        >>> scores, added = reference_scores(options, fresh=True)
+        >>> Path("scores.safetensors").is_file(), len(scores), added  # two texts of each of two anchors
+        (True, 4, 4)
     """
     from inbatch.experiments.doctor.rehearsal import silence
     from inbatch.run.config import locate_configs
