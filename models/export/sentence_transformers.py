@@ -151,7 +151,16 @@ def write_refusal(folder: Path) -> None:
 
 
 def refuses(folder: Path) -> bool:
-    """Say whether a folder is one that sentence-transformers is kept from loading."""
+    """Say whether a folder is one that sentence-transformers is kept from loading.
+
+    Example:
+        >>> write_json(Path(MODULES), [{"type": "sentence_transformers.models.Transformer"}])
+        >>> refuses(Path())
+        False
+        >>> write_refusal(Path())
+        >>> refuses(Path())
+        True
+    """
     return [module.get("type") for module in read_json(folder / MODULES)] == [REFUSAL]
 
 

@@ -91,6 +91,13 @@ class PretrainedDecoder(Decoder):
     Raises:
         MissingError: if the model is not here and cannot be fetched.
         UsageError: if it is no causal language model.
+
+    Example:
+        >>> tiny = TinyDecoder(hidden_size=16)
+        >>> for part in (tiny.network, tiny.tokenizer):
+        ...     _ = part.save_pretrained("decoder")
+        >>> PretrainedDecoder("decoder").hidden_size
+        16
     """
 
     def __init__(

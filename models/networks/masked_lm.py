@@ -69,6 +69,12 @@ class PretrainedGenerator(Generator):
     Raises:
         MissingError: if the model is not here and cannot be fetched.
         UsageError: if it is no masked language model.
+
+    Example:
+        >>> for part in _tiny("bert", hidden_size=32, seed=0):
+        ...     _ = part.save_pretrained("generator")
+        >>> PretrainedGenerator("generator").tokenizer.mask_token
+        '[MASK]'
     """
 
     def __init__(self, name: str, dropout: bool = True, sample: bool = False) -> None:
@@ -182,6 +188,12 @@ class PretrainedHead(MaskedLMHead):
     Raises:
         MissingError: if the model is not here and cannot be fetched.
         UsageError: if it has no such head.
+
+    Example:
+        >>> for part in _tiny("bert", hidden_size=32, seed=0):
+        ...     _ = part.save_pretrained("head")
+        >>> PretrainedHead("head").tokenizer.mask_token
+        '[MASK]'
     """
 
     def __init__(self, name: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int, precision: str) -> None:
-    """Refuse data that objective or encoder cannot use.
+    r"""Refuse data that objective or encoder cannot use.
 
     Args:
         encoder: of the run.
@@ -26,6 +26,18 @@ def check_data(encoder: Encoder, objective: Objective, data: Any, ranks: int, pr
     Raises:
         UsageError: if roles or rows do not suit the objective, an instruction has no place or is missing, or a text may be longer than
             the encoder takes.
+
+    Example:
+        >>> from inbatch.data import EmbeddingDataModule
+        >>> from inbatch.losses import InfoNCE
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> with open("pairs.csv", "w") as file:
+        ...     print("question,answer", "Do you ship?,By mail.", "When?,Today.", sep="\n", file=file)
+        >>> data = EmbeddingDataModule("pairs.csv", batch_size=2, max_length=600)
+        >>> check_data(Encoder(TinyRandom(max_length=512)), InfoNCE(), data, ranks=1, precision="32-true")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected max_length in [3, 512], from the special tokens and the backbone's positions; got 600. Set
+        data.max_length.
     """
     check_all(objective, facts_of_batches(data, ranks, precision))
     prompts = [encoder.prompts[side] for side in data.max_length]
