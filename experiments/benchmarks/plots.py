@@ -64,11 +64,12 @@ def draw_benchmark(result: dict[str, Any], path: Path) -> None:
 
     Example:
         >>> from inbatch.experiments.benchmarks.timing import Timing, machine, summary
-        >>> timings = summary({"inbatch float32": Timing((0.2, 0.3, 0.4))}, "inbatch float32")
-        >>> shape = {"rows": 64, "dim": 8, "temperature": 0.05, "timings": timings}
-        >>> gate = {"inbatch float32": {"gradient": {"converged": 1e-6}}}
+        >>> timings = summary({"ours": Timing((0.2, 0.3, 0.4)), "theirs": Timing((0.6, 0.6, 0.7))}, "ours")
+        >>> errors = {name: {"gradient": {"converged": 1e-6}} for name in timings}
+        >>> shapes = [{"rows": 64, "dim": 8, "temperature": 0.05, "timings": timings}]
+        >>> result = {"machine": machine(), "regime": "random", "gate": errors, "shapes": shapes}
         >>> if find_spec("matplotlib"):  # an extra
-        ...     draw_benchmark({"machine": machine(), "regime": "random", "gate": gate, "shapes": [shape]}, Path("bench.png"))
+        ...     draw_benchmark(result, Path("bench.png"))
         >>> not find_spec("matplotlib") or int.from_bytes(Path("bench.png").read_bytes()[16:20]) == 2025  # 6.75 inches of 300 dots
         True
     """

@@ -25,12 +25,9 @@ class ExportedDense(Dense):
         UsageError: if it has no dense head.
 
     Example:
-        >>> import tempfile
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.models.encoder import Encoder
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Encoder(TinyRandom(), head=Dense(32, 8)).save_pretrained(folder)
-        ...     ExportedDense(folder).out_features
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> _ = Encoder(TinyRandom(), head=Dense(32, 8)).save_pretrained("with a head")
+        >>> ExportedDense("with a head").out_features
         8
     """
 
@@ -57,12 +54,10 @@ class ExportedLatentAttention(LatentAttention):
         UsageError: if it has no latent attention.
 
     Example:
-        >>> import tempfile
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.models.encoder import Encoder
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Encoder(TinyRandom(), latent=LatentAttention(32, latents=4)).save_pretrained(folder)
-        ...     ExportedLatentAttention(folder).latents.shape
+        >>> from inbatch.models import Encoder, TinyRandom
+        >>> encoder = Encoder(TinyRandom(), latent=LatentAttention(32, latents=4))
+        >>> _ = encoder.save_pretrained("with latents")
+        >>> ExportedLatentAttention("with latents").latents.shape
         torch.Size([4, 32])
     """
 

@@ -13,7 +13,23 @@ Activation = Literal["tanh", "identity"]
 Draw = Literal["bert", "torch"]
 
 
-class Dense(nn.Module):
+class _OneLinear(nn.Module):
+    """What has one linear layer, and so the sizes of it."""
+
+    linear: nn.Linear
+
+    @property
+    def in_features(self) -> int:
+        """Size of the vectors it takes."""
+        return self.linear.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Size of the vectors it gives."""
+        return self.linear.out_features
+
+
+class Dense(_OneLinear):
     """A linear layer and an activation on the pooled vector; (b, in_features) -> (b, out_features).
 
     With the defaults it is the pooler of BERT that supervised SimCSE keeps at test.
@@ -56,23 +72,13 @@ class Dense(nn.Module):
             if bias:
                 nn.init.zeros_(self.linear.bias)
 
-    @property
-    def in_features(self) -> int:
-        """Size of the vectors it takes."""
-        return self.linear.in_features
-
-    @property
-    def out_features(self) -> int:
-        """Size of the vectors it gives."""
-        return self.linear.out_features
-
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer; a float32 vector is cast to the dtype of half-precision weights."""
         y = self.linear(x.to(self.linear.weight.dtype))
         return torch.tanh(y) if self.activation == "tanh" else y
 
 
-class MLMTransform(nn.Module):
+class MLMTransform(_OneLinear):
     """The transform of a masked language model's head as a head of the embedding: linear, GELU, layer norm; (b, h) -> (b, h).
 
     Args:
@@ -111,16 +117,6 @@ class MLMTransform(nn.Module):
             )
         self.linear.load_state_dict(transform.dense.state_dict())
         self.norm.load_state_dict(transform.LayerNorm.state_dict())
-
-    @property
-    def in_features(self) -> int:
-        """Size of the vectors it takes."""
-        return self.linear.in_features
-
-    @property
-    def out_features(self) -> int:
-        """Size of the vectors it gives."""
-        return self.linear.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it."""

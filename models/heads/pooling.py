@@ -38,12 +38,9 @@ def mean(states: States, tokens: TokenBatch) -> Tensor:
     """Average the last layer over the tokens, summed in at least float32; (b, h).
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom()
-        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
-        >>> mean(backbone(tokens), tokens).shape
-        torch.Size([2, 32])
+        >>> tokens = TokenBatch(torch.ones(1, 3).long(), torch.tensor([[1, 1, 0]]))  # a text of two tokens, and padding
+        >>> mean(States(torch.tensor([[[1.0], [3.0], [9.0]]])), tokens)
+        tensor([[2.]])
     """
     return _average(states.last, tokens.attention_mask)
 
@@ -54,12 +51,9 @@ def first_last(states: States, tokens: TokenBatch) -> Tensor:
     Source: Su et al. 2021, arXiv 2103.15316; ``avg_first_last`` of SimCSE's code as it is now. See `first_last_h0`.
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom()
-        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
-        >>> first_last(backbone(tokens, layer=1), tokens).shape
-        torch.Size([2, 32])
+        >>> tokens = TokenBatch(torch.ones(1, 3).long(), torch.tensor([[1, 1, 0]]))
+        >>> first_last(States(torch.tensor([[[1.0], [3.0], [9.0]]]), other=torch.zeros(1, 3, 1)), tokens)  # the first layer's are 0
+        tensor([[1.]])
     """
     return _average_with(states, tokens, "first_last")
 
@@ -70,12 +64,9 @@ def first_last_h0(states: States, tokens: TokenBatch) -> Tensor:
     Source: ``avg_first_last`` of SimCSE's code at the time of the paper, and of DiffCSE's, PromCSE's and PromptBERT's.
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom()
-        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
-        >>> first_last_h0(backbone(tokens, layer=0), tokens).shape
-        torch.Size([2, 32])
+        >>> h_0 = torch.tensor([[[5.0], [5.0], [9.0]]])
+        >>> first_last_h0(States(torch.tensor([[[1.0], [3.0], [9.0]]]), h_0), TokenBatch(torch.ones(1, 3).long(), torch.tensor([[1, 1, 0]])))
+        tensor([[3.5000]])
     """
     return _average_with(states, tokens, "first_last_h0")
 
@@ -88,12 +79,9 @@ def avg_top2(states: States, tokens: TokenBatch) -> Tensor:
     Source: ``avg_top2`` of SimCSE's released code.
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom()
-        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
-        >>> avg_top2(backbone(tokens, layer=-2), tokens).shape
-        torch.Size([2, 32])
+        >>> before = torch.tensor([[[2.0], [2.0]]])
+        >>> avg_top2(States(torch.tensor([[[1.0], [3.0]]]), before), TokenBatch(torch.ones(1, 2).long(), torch.ones(1, 2).long()))
+        tensor([[2.]])
     """
     return _average_with(states, tokens, "avg_top2")
 
@@ -102,12 +90,9 @@ def cls(states: States, tokens: TokenBatch) -> Tensor:
     """Take the last layer at the first token that is not padding; (b, h).
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom()
-        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
-        >>> cls(backbone(tokens), tokens).shape
-        torch.Size([2, 32])
+        >>> tokens = TokenBatch(torch.ones(1, 3).long(), torch.tensor([[0, 1, 1]]))  # padded on the left
+        >>> cls(States(torch.tensor([[[1.0], [3.0], [9.0]]])), tokens)
+        tensor([[3.]])
     """
     return _pick(states.last, tokens.attention_mask.int().argmax(1))
 
@@ -116,12 +101,9 @@ def last(states: States, tokens: TokenBatch) -> Tensor:
     """Take the last layer at the last token that is not padding; (b, h).
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom()
-        >>> tokens = tokenize(backbone.tokenizer, ["a text", "b"])
-        >>> last(backbone(tokens), tokens).shape
-        torch.Size([2, 32])
+        >>> padded = TokenBatch(torch.ones(1, 3).long(), torch.tensor([[1, 1, 0]]))
+        >>> last(States(torch.tensor([[[1.0], [3.0], [9.0]]])), padded)
+        tensor([[3.]])
     """
     mask = tokens.attention_mask.int()
     return _pick(states.last, mask.shape[1] - 1 - mask.flip(1).argmax(1))
@@ -131,12 +113,9 @@ def mask(states: States, tokens: TokenBatch) -> Tensor:
     """Take the last layer at slot ``mask``; (b, h). See `with_mask_slot`.
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom()
-        >>> tokens = tokenize(backbone.tokenizer, ["a text"], prompt="{text} is {mask}")
-        >>> mask(backbone(tokens), tokens).shape
-        torch.Size([1, 32])
+        >>> tokens = TokenBatch(torch.ones(1, 3).long(), torch.ones(1, 3).long(), slots={"mask": torch.tensor([2])})
+        >>> mask(States(torch.tensor([[[1.0], [3.0], [9.0]]])), tokens)
+        tensor([[9.]])
     """
     return _pick(states.last, tokens.slots["mask"])
 
@@ -149,12 +128,10 @@ def mean_text(states: States, tokens: TokenBatch) -> Tensor:
     Source: Lee et al. 2024, arXiv 2405.17428, section 4.2 (instructions masked out); Springer et al. 2024, arXiv 2402.15449.
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom()
-        >>> tokens = tokenize(backbone.tokenizer, ["a text"], prompt="{text} is {mask}")
-        >>> mean_text(backbone(tokens), tokens).shape
-        torch.Size([1, 32])
+        >>> slots = {"text": torch.tensor([[1, 3]])}  # of a prompt of one token before a text of two
+        >>> tokens = TokenBatch(torch.ones(1, 3).long(), torch.ones(1, 3).long(), slots=slots)
+        >>> mean_text(States(torch.tensor([[[1.0], [3.0], [9.0]]])), tokens)
+        tensor([[6.]])
     """
     start, stop = tokens.slots["text"].unbind(1)
     place = torch.arange(tokens.input_ids.shape[1], device=start.device)
@@ -168,12 +145,9 @@ def learned(states: States, tokens: TokenBatch) -> Tensor:
     Source: Deng et al. 2025, arXiv 2502.11401, section 3.
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom("llama", learned_tokens=2)
-        >>> tokens = tokenize(backbone.tokenizer, ["a text"], prompt="{text}{learned}")
-        >>> learned(backbone(tokens), tokens).shape
-        torch.Size([1, 32])
+        >>> slots = {"learned": torch.tensor([[1, 2]])}
+        >>> learned(States(torch.tensor([[[1.0], [3.0], [9.0]]])), TokenBatch(torch.ones(1, 3).long(), torch.ones(1, 3).long(), slots=slots))
+        tensor([[6.]])
     """
     found = at_learned(states, tokens)
     return found.to(torch.promote_types(found.dtype, torch.float32)).mean(1)
@@ -183,12 +157,9 @@ def at_learned(states: States, tokens: TokenBatch) -> Tensor:
     """Take the last layer at slot ``learned``; (b, k, h).
 
     Example:
-        >>> from inbatch.models.backbones.pretrained import TinyRandom
-        >>> from inbatch.text.tokens import tokenize
-        >>> backbone = TinyRandom("llama", learned_tokens=2)
-        >>> tokens = tokenize(backbone.tokenizer, ["a text"], prompt="{text}{learned}")
-        >>> at_learned(backbone(tokens), tokens).shape
-        torch.Size([1, 2, 32])
+        >>> tokens = TokenBatch(torch.ones(1, 3).long(), torch.ones(1, 3).long(), slots={"learned": torch.tensor([[1, 2]])})
+        >>> at_learned(States(torch.tensor([[[1.0], [3.0], [9.0]]])), tokens).flatten()
+        tensor([3., 9.])
     """
     place = tokens.slots["learned"].unsqueeze(-1).expand(-1, -1, states.last.shape[-1])
     return states.last.gather(1, place)
