@@ -117,7 +117,9 @@ def rows_of(columns: Mapping[str, Sequence[Any]], roles: Roles, instruction: str
 def draw(among: int, count: int, key: str) -> list[int]:
     """Draw ``count`` of the numbers below ``among``: each is used up before one comes again; which ones follows from ``key`` alone."""
     whole, rest = divmod(count, among)
-    return [*range(among)] * whole + random.Random(key).sample(range(among), rest)
+    numbers = [*range(among)] * whole
+    # A generator's seed costs more than all else of a row, and most rows have nothing to draw.
+    return numbers + random.Random(key).sample(range(among), rest) if rest else numbers
 
 
 def _text(cell: Any) -> str | list[str]:
