@@ -76,6 +76,7 @@ def make_table(
     view: View | RowView | Mapping[str, Any],
     negatives: int | None,
     keep_empty: bool,
+    instruction: str | None = None,
 ) -> Table:
     """Check the content of a table, keep the roles that the view asks for, and leave out rows with an empty text.
 
@@ -88,6 +89,7 @@ def make_table(
         view: as in `inbatch.data.sources.sources.Source`; ``auto`` takes every role.
         negatives: hard negatives a row to draw from a column of lists; None: as many row has.
         keep_empty: keep rows with an empty text.
+        instruction: of all rows, where no column has it.
 
     Raises:
         UsageError: if there are no rows, the view needs a role that is not there or makes no `Views`, a score is not a number, a label
@@ -117,10 +119,10 @@ def make_table(
         raise UsageError(
             f"{name}: negatives is a setting of views with a name; got it beside {type(made).__name__}. Set it in the view's init_args."
         )
-    first = made(rows_of(rows[:1], roles)[0], "")
+    first = made(rows_of(rows[:1], roles, instruction)[0], "")
     if not isinstance(first, Views):
         raise UsageError(f"{name}: expected {type(made).__name__} to make Views of a row; got {type(first).__name__}.")
-    return Table(name, rows, roles, made, first, dropped)
+    return Table(name, rows, roles, made, first, dropped, instruction)
 
 
 def count_cells(rows: Dataset, columns: Iterable[str], values: Iterable[str]) -> int:

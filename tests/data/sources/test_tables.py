@@ -140,6 +140,20 @@ def test_a_view_of_a_user_says_what_every_row_has():
         table({"a": ["x"]}, Roles("a"), Doubled(), 2)
 
 
+class Asked(RowView):
+    def __call__(self, row, key):
+        return Views(f"{row['instruction']}: {row['anchor']}", row["anchor"])
+
+    def describe(self):
+        return "the instruction stands before the anchor"
+
+
+def test_a_view_of_a_user_reads_the_instruction_of_all_rows():
+    made = make_table("rows", Dataset.from_dict({"a": ["x"]}), Roles("a"), Asked(), None, False, "find")
+    assert made.first.anchor == "find: x"
+    assert made.instructed
+
+
 def test_a_view_of_ours_by_class_path_counts_as_its_name_does():
     columns = {"a": ["x", "y"], "p": ["z", "z"], "n": [["1", "2"], ["3", "4", "5"]]}
     roles = Roles("a", "p", ("n",))
