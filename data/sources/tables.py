@@ -122,6 +122,12 @@ def make_table(
     first = made(rows_of(rows[:1], roles, instruction)[0], "")
     if not isinstance(first, Views):
         raise UsageError(f"{name}: expected {type(made).__name__} to make Views of a row; got {type(first).__name__}.")
+    for role, text in zip(first.names, first):
+        if not isinstance(text, str):
+            raise UsageError(
+                f"{name}: expected {type(made).__name__} to make one text the {role}; got {type(text).__name__}. Let it draw one of a list, "
+                "or set columns of the source to single texts."
+            )
     return Table(name, rows, roles, made, first, dropped, instruction)
 
 

@@ -140,6 +140,16 @@ def test_a_view_of_a_user_says_what_every_row_has():
         table({"a": ["x"]}, Roles("a"), Doubled(), 2)
 
 
+class Undrawn(Doubled):
+    def __call__(self, row, key):
+        return Views(row["anchor"], row["positive"])
+
+
+def test_a_view_of_a_user_makes_texts_and_no_lists_of_them():
+    with pytest.raises(UsageError, match="expected Undrawn to make one text the positive; got list. Let it draw one"):
+        table({"a": ["x"], "p": [["y", "z"]]}, Roles("a", "p"), Undrawn())
+
+
 class Asked(RowView):
     def __call__(self, row, key):
         return Views(f"{row['instruction']}: {row['anchor']}", row["anchor"])
