@@ -109,12 +109,13 @@ def make_table(
         raise UsageError(
             f"{name}: all {dropped} rows have an empty text in one of the columns {', '.join(roles.texts)}."
         )
+    kept = np.flatnonzero(~empty)
     if dropped:
-        rows = rows.select(np.flatnonzero(~empty))
+        rows = rows.select(kept)
         logger.warning("%s: dropped %d rows with an empty text; %d are left", name, dropped, len(rows))
     if isinstance(made, Auto):
         wanted = made.negatives if negatives is None else negatives
-        made = replace(made, negatives=_count_negatives(name, rows, roles, wanted))
+        made = replace(made, negatives=_count_negatives(name, rows, roles, wanted, kept))
     elif negatives is not None:
         raise UsageError(
             f"{name}: negatives is a setting of views with a name; got it beside {type(made).__name__}. Set it in the view's init_args."
@@ -192,8 +193,10 @@ def _is_empty(column: Any, may_lack_items: bool) -> np.ndarray:
     return pc.equal(trimmed, "").to_numpy(zero_copy_only=False)
 
 
-def _count_negatives(name: str, rows: Dataset, roles: Roles, wanted: int | None) -> int:
-    """Return how many hard negatives each row gives."""
+def _count_negatives(name: str, rows: Dataset, roles: Roles, wanted: int | None, kept: np.ndarray) -> int:
+    """Return how many hard negatives each row gives; ``kept`` are the rows' places in the source, for the message."""
+    if wanted is not None and wanted < 0:
+        raise UsageError(f"{name}: expected negatives to be at least 0; got {wanted}. Set negatives of the source.")
     column = roles.negatives[0] if len(roles.negatives) == 1 else None
     if column is None or arrow_kind(rows.features.arrow_schema.field(column).type) != TEXTS:
         if wanted not in (None, 0, len(roles.negatives)):
@@ -207,7 +210,7 @@ def _count_negatives(name: str, rows: Dataset, roles: Roles, wanted: int | None)
     if ((wanted is None and lengths.any()) or count > 0) and not lengths.all():
         raise Doubt(
             name,
-            f"row {np.argmin(lengths) + 1}: expected at least one hard negative in the column {column}; there is none; mend the row",
+            f"row {kept[np.argmin(lengths)] + 1}: expected at least one hard negative in the column {column}; there is none; mend the row",
             [("or to train without them", {"columns": replace(roles, negatives=()).setting})],
         )
     return count

@@ -110,6 +110,18 @@ def test_a_row_without_negatives_is_refused_with_its_number(wanted):
         table(columns, Roles("a", "p", ("n",)), negatives=wanted)
 
 
+def test_the_number_of_a_row_without_negatives_counts_rows_that_were_dropped():
+    columns = {"a": ["", "y", "z"], "p": ["x", "y", "z"], "n": [["1"], ["1"], []]}
+    with pytest.raises(UsageError, match="row 3: expected at least one hard negative"):
+        table(columns, Roles("a", "p", ("n",)))
+
+
+def test_fewer_than_no_negatives_are_refused():
+    columns = {"a": ["x", "y"], "p": ["x", "y"], "n": [["1", "2"], ["3", "4", "5"]]}
+    with pytest.raises(UsageError, match="expected negatives to be at least 0; got -1. Set negatives"):
+        table(columns, Roles("a", "p", ("n",)), negatives=-1)
+
+
 def test_a_number_of_negatives_needs_lists():
     with pytest.raises(UsageError, match="negatives = 3 needs a column of lists"):
         table({"a": ["x"], "p": ["y"], "n": ["z"]}, Roles("a", "p", ("n",)), negatives=3)
