@@ -19,19 +19,30 @@ def names(negatives: int) -> list[str]:
 def choose(views: Views[Any], chosen: Sequence[str] | None) -> Views[Any]:
     """Take views by name: the first for the anchor, the second for the positive, the others for hard negatives; None takes all.
 
-    Ids follow their texts. A score is that of anchor and positive, and stays with these two alone.
+    Ids follow their texts; labels and sources are of the whole row. A score is that of anchor and positive, and stays with these two
+    alone; of one score a candidate each follows its text while the anchor stays the anchor.
 
     Example:
         >>> choose(Views("a", "p", ("n",), score=0.5), ["positive", "negative_1"])
-        Views(anchor='p', positive='n', negatives=(), score=None, ids=None, instructions=None)
+        Views(anchor='p', positive='n', negatives=(), score=None, ids=None, instructions=None, others={}, labels=None, source=None)
     """
     if chosen is None or views is None:
         return views
     payloads = dict(zip(views.names, views))
     anchor, positive, *negatives = (payloads[name] for name in chosen)
-    score = views.score if set(chosen[:2]) == {"anchor", "positive"} else None
+    score = _score(views.score, chosen) if set(chosen[:2]) == {"anchor", "positive"} else None
     ids = None if views.ids is None else choose(views.ids, chosen)
-    return Views(anchor, positive, tuple(negatives), score, ids, views.instructions)
+    rest = (score, ids, views.instructions)
+    return Views(anchor, positive, tuple(negatives), *rest, labels=views.labels, source=views.source)
+
+
+def _score(score: Any, chosen: Sequence[str]) -> Any:
+    """Take the scores of the chosen candidates, where there is one a candidate; (b,) of the positive where it is the only one."""
+    if getattr(score, "ndim", 0) < 2:
+        return score
+    negatives = chosen[2:] if chosen[0] == "anchor" else ()
+    columns = [0, *(int(name.removeprefix("negative_")) for name in negatives)]
+    return score[:, columns] if len(columns) > 1 else score[:, 0]
 
 
 def check_names(chosen: Sequence[str], setting: str) -> None:

@@ -21,6 +21,22 @@ def test_the_first_is_the_anchor_and_ids_follow():
     assert names(2) == ["anchor", "positive", "negative_1", "negative_2"]
 
 
+def test_labels_and_sources_are_of_the_row_whatever_is_chosen():
+    views = Views("a", "p", ("n",), labels=torch.tensor([7]), source=torch.tensor([1]))
+    found = choose(views, ["positive", "negative_1"])
+    assert found.labels is views.labels
+    assert found.source is views.source
+
+
+def test_a_score_of_each_candidate_follows_its_text():
+    views = Views("a", "p", ("n", "m"), score=torch.tensor([[0.9, 0.1, 0.2]]))
+    assert torch.equal(choose(views, ["anchor", "positive", "negative_2"]).score, torch.tensor([[0.9, 0.2]]))
+    assert torch.equal(choose(views, ["anchor", "positive"]).score, torch.tensor([0.9]))
+    # What the negatives score with the positive is not known.
+    assert torch.equal(choose(views, ["positive", "anchor", "negative_2"]).score, torch.tensor([0.9]))
+    assert choose(views, ["anchor", "negative_2"]).score is None
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
