@@ -97,6 +97,11 @@ class EmbeddingDataModule(LightningDataModule):
         return min(table.negatives for table in self.tables), all(t.first.score is not None for t in self.tables)
 
     @property
+    def most_scores(self) -> int:
+        """The most scores of one row, in any source; 0 without any."""
+        return max(abs(shape(table.first)[2]) for table in self.tables)
+
+    @property
     def instructed(self) -> bool:
         """Whether the rows have instructions."""
         return self.tables[0].instructed

@@ -77,7 +77,7 @@ def facts_of_batches(data: Any, ranks: int, precision: str) -> BatchFacts:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> data = SimpleNamespace(roles=(1, False), batch_size=8, pair_ids=None, ids="text", edits=[], max_length={})
+        >>> data = SimpleNamespace(roles=(1, False), most_scores=0, batch_size=8, pair_ids=None, ids="text", edits=[], max_length={})
         >>> facts_of_batches(data, ranks=2, precision="32-true").rows
         4
     """
@@ -91,4 +91,5 @@ def facts_of_batches(data: Any, ranks: int, precision: str) -> BatchFacts:
         altered=bool(data.edits),
         lengths=data.max_length,
         precision=precision,
+        most_scores=data.most_scores,
     )
