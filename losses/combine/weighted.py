@@ -52,9 +52,9 @@ class WeightedSum(Objective):
             second its positive, the others its hard negatives. A term that is not named sees all.
 
     Raises:
-        UsageError: if there are no terms with a weight other than 0, or a weight or views name no term, or a projector is given to
-            a term that must have its own, or a term reads learned tokens, or views are none that a row may have; before the first
-            step, if they are none that the rows have.
+        UsageError: if there are no terms with a weight other than 0, or one has a name that no module may have, or a weight or views
+            name no term, or a projector is given to a term that must have its own, or a term reads learned tokens, or views are none
+            that a row may have; before the first step, if they are none that the rows have.
 
     Example:
         >>> from inbatch.losses import EnergyHinge, InfoNCE
@@ -77,6 +77,13 @@ class WeightedSum(Objective):
                 raise UsageError(
                     f"expected {setting} of the terms {', '.join(terms)}; got one of {name}{suggest(name, terms) or '.'} Set "
                     f"objective.{setting}."
+                )
+        for name in terms:
+            # Parameters are kept under the names of their terms, by a module that has methods.
+            if not name or "." in name or hasattr(nn.ModuleDict, name):
+                raise UsageError(
+                    f"expected names of terms without a point that are no method of torch's ModuleDict; got {name!r}. Rename it in "
+                    "objective.terms."
                 )
         for name, chosen in views.items():
             check_names(chosen, f"objective.views.{name}")
