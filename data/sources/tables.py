@@ -18,6 +18,7 @@ from inbatch.data.sources.scores import check_scores
 from inbatch.data.views.labels import label_id
 from inbatch.data.views.named import Auto, View, view_of
 from inbatch.data.views.row_view import RowView, rows_of
+from inbatch.data.views.stacking import shape
 from inbatch.errors import UsageError
 from inbatch.views import Views
 
@@ -121,15 +122,29 @@ def make_table(
             f"{name}: negatives is a setting of views with a name; got it beside {type(made).__name__}. Set it in the view's init_args."
         )
     first = made(rows_of(rows[:1], roles, instruction)[0], "")
+    _check_first(f"{name}: expected {type(made).__name__} to make", first)
+    return Table(name, rows, roles, made, first, dropped, instruction)
+
+
+def _check_first(expected: str, first: Any) -> None:
+    """Refuse what a view made of the first row, if no batch can be made of it; ``expected`` begins the message."""
     if not isinstance(first, Views):
-        raise UsageError(f"{name}: expected {type(made).__name__} to make Views of a row; got {type(first).__name__}.")
+        raise UsageError(f"{expected} Views of a row; got {type(first).__name__}.")
     for role, text in zip(first.names, first):
         if not isinstance(text, str):
             raise UsageError(
-                f"{name}: expected {type(made).__name__} to make one text the {role}; got {type(text).__name__}. Let it draw one of a list, "
-                "or set columns of the source to single texts."
+                f"{expected} one text the {role}; got {type(text).__name__}. Let it draw one of a list, or set columns of the source to "
+                "single texts."
             )
-    return Table(name, rows, roles, made, first, dropped, instruction)
+    if len(set(first.names)) < len(first):
+        raise UsageError(
+            f"{expected} texts of different names; got {', '.join(first.names)}. Rename one in its others."
+        )
+    _, _, scores, _ = shape(first)
+    if scores not in (0, -1, 1 + len(first.negatives)):
+        raise UsageError(
+            f"{expected} one score, or {1 + len(first.negatives)}, of the positive and of each hard negative; got {scores}. Mend the class."
+        )
 
 
 def count_cells(rows: Dataset, columns: Iterable[str], values: Iterable[str]) -> int:

@@ -162,6 +162,29 @@ def test_a_view_of_a_user_makes_texts_and_no_lists_of_them():
         table({"a": ["x"], "p": [["y", "z"]]}, Roles("a", "p"), Undrawn())
 
 
+class Fixed(Doubled):
+    def __init__(self, views):
+        self.views = views
+
+    def __call__(self, row, key):
+        return self.views
+
+
+@pytest.mark.parametrize(
+    ("views", "why"),
+    [
+        (
+            Views("a", "p", ("n",), [1.0, 0.5, 0.2]),
+            "one score, or 2, of the positive and of each hard negative; got 3.",
+        ),
+        (Views("a", "p", others={"anchor": "x"}), "texts of different names; got anchor, positive, anchor. Rename"),
+    ],
+)
+def test_scores_and_names_that_a_view_of_a_user_may_not_make_are_refused(views, why):
+    with pytest.raises(UsageError, match=f"rows: expected Fixed to make {why}"):
+        table({"a": ["x"]}, Roles("a"), Fixed(views))
+
+
 class Asked(RowView):
     def __call__(self, row, key):
         return Views(f"{row['instruction']}: {row['anchor']}", row["anchor"])
