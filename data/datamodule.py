@@ -114,6 +114,11 @@ class EmbeddingDataModule(LightningDataModule):
         return tuple(sorted(set.intersection(*(set(table.first.others) for table in self.tables))))
 
     @property
+    def most_scores(self) -> int:
+        """The most scores of one row, in any source; 0 without any."""
+        return max(abs(shape(table.first)[2]) for table in self.tables)
+
+    @property
     def instructed(self) -> bool:
         """Whether the rows have instructions."""
         return self.tables[0].instructed
@@ -281,17 +286,17 @@ def _check_alike(tables: list[Table], mixed: bool) -> None:
             )
         if not mixed:
             continue
-        (names, scores, labelled), (others, scored, labels) = shape(first.first), shape(table.first)
-        if (names, scores, labelled) == (others, scored, labels):
+        one, other = shape(first.first), shape(table.first)
+        if one == other:
             continue
         differ = (
             [f"{first.negatives} and {table.negatives} hard negatives a row"]
             if first.negatives != table.negatives
             else []
         )
-        differ += ["other texts"] if sorted(first.first.others) != sorted(table.first.others) else []
-        differ += ["scores in one of them only, or of another number"] if scores != scored else []
-        differ += ["labels in one of them only"] if labelled != labels else []
+        differ += ["other texts"] if one[1] != other[1] else []
+        differ += ["scores in one of them only, or of another number"] if one[2] != other[2] else []
+        differ += ["labels in one of them only"] if one[3] != other[3] else []
         raise UsageError(
             f"rows of {first.name} and {table.name} cannot stand in one batch: {', '.join(differ)}. Set data.single_source to true, view: "
             "pair on each source, or columns on each to the same roles."

@@ -83,6 +83,7 @@ class BatchFacts:
         altered: whether texts are altered after their ids were given, as by repeated words.
         lengths: tokens kept of a ``query`` and of a ``document``; of the text alone where it stands in a template.
         precision: the trainer's.
+        most_scores: the most scores of one row, in any source: 0, 1, or 1+k where each candidate has one.
         others: names of the further texts that every row has.
 
     Example:
@@ -100,14 +101,22 @@ class BatchFacts:
     altered: bool = False
     lengths: Mapping[str, int] = field(default_factory=dict)
     precision: str = ""
+    most_scores: int = 0
     others: tuple[str, ...] = ()
+
+    @property
+    def some_scored(self) -> bool:
+        """Whether rows of some source have scores; batches of one source each may be all with, or all without."""
+        return self.scored or self.most_scores > 0
 
     def of(self, views: Sequence[str] | None) -> BatchFacts:
         """Return what an objective finds that sees only these views, in this order; None sees all."""
         if views is None:
             return self
-        scored = self.scored and set(views[:2]) == {"anchor", "positive"}
-        return replace(self, negatives=len(views) - 2, scored=scored, others=())
+        told = set(views[:2]) == {"anchor", "positive"}
+        several = views[0] == "anchor" and not set(views) & set(self.others)
+        scores = min(self.most_scores, len(views) - 1 if several else 1) if told else 0
+        return replace(self, negatives=len(views) - 2, scored=self.scored and told, most_scores=scores, others=())
 
 
 @dataclass(frozen=True)

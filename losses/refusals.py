@@ -83,7 +83,7 @@ def refuse_scores(scored: bool, objective: Objective) -> None:
     """Refuse scored pairs, of which one with score 0 would be trained as a positive.
 
     Raises:
-        UsageError: if every row has a score.
+        UsageError: if rows of some source have scores.
 
     Example:
         >>> from inbatch.losses import EnergyHinge
@@ -101,11 +101,15 @@ def refuse_scores(scored: bool, objective: Objective) -> None:
         )
 
 
-def refuse_several_scores(score: Tensor | None, objective: Objective) -> None:
+def refuse_several_scores(score: Tensor | int | None, objective: Objective) -> None:
     """Refuse a score for each candidate where a row has one.
 
+    Args:
+        score: of a batch, or the most scores of one row.
+        objective: for the message.
+
     Raises:
-        UsageError: if scores are (b, 1+k).
+        UsageError: if scores are (b, 1+k), or a row has several.
 
     Example:
         >>> import torch
@@ -115,9 +119,11 @@ def refuse_several_scores(score: Tensor | None, objective: Objective) -> None:
         inbatch.errors.UsageError: CoSENT expects one score a row, that of anchor and positive; got 3. Set columns.score to one column of
         numbers on the source.
     """
-    if score is not None and score.ndim > 1:
+    several = score > 1 if isinstance(score, int) else score is not None and score.ndim > 1
+    if several:
+        count = score.shape[1] if isinstance(score, Tensor) else score
         raise UsageError(
-            f"{type(objective).__name__} expects one score a row, that of anchor and positive; got {score.shape[1]}. Set columns.score to "
+            f"{type(objective).__name__} expects one score a row, that of anchor and positive; got {count}. Set columns.score to "
             "one column of numbers on the source."
         )
 

@@ -249,6 +249,10 @@ def _check_content(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
 
 
 def _check_scores(kinds: Mapping[str, str], roles: Roles, where: str) -> None:
+    if both := [name for name in roles.scores if name in roles.texts]:
+        raise UsageError(
+            f"{where}: expected other columns of scores than of texts; got {', '.join(both)} as both. Set columns.score to another column."
+        )
     # One column may hold lists, where it was asked for; that these are of numbers is seen when they are read.
     numbers = (NUMBER, DIGITS, TEXTS, OTHER) if len(roles.scores) == 1 and roles.how == "as set" else (NUMBER, DIGITS)
     for name in roles.scores:

@@ -134,13 +134,15 @@ def load(source: Source, choose: Choose | None = None) -> Table:
             f"{roles.instruction}. Drop the setting, or set columns to {roles.without_instruction}."
         )
     try:
-        table = make_table(source.path, rows, roles, source.view, source.negatives, source.empty == "keep")
+        table = make_table(
+            source.path, rows, roles, source.view, source.negatives, source.empty == "keep", source.instruction
+        )
     except Doubt as doubt:
         given = {name: value for name, value in source.given.items() if name != "negatives"}
         raise Doubt(source.path, doubt.why, doubt.meanings, given) from None
     if suffix_of(source.path) in DELIMITED and (count := count_cells(table.rows, table.roles.texts, NA)):
         how += f"; {count} cells such as NA, null, nan are texts (na_as_empty: true makes them empty)"
-    return replace(table, instruction=source.instruction, how=how)
+    return replace(table, how=how)
 
 
 def _open(source: Source, choose: Choose | None) -> tuple[Dataset, Roles, str]:

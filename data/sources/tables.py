@@ -18,6 +18,7 @@ from inbatch.data.sources.scores import check_scores
 from inbatch.data.views.labels import label_id
 from inbatch.data.views.named import Auto, View, view_of
 from inbatch.data.views.row_view import RowView, rows_of
+from inbatch.data.views.stacking import shape
 from inbatch.errors import UsageError
 from inbatch.views import Views
 
@@ -83,6 +84,7 @@ def make_table(
     view: View | RowView | Mapping[str, Any],
     negatives: int | None,
     keep_empty: bool,
+    instruction: str | None = None,
 ) -> Table:
     """Check the content of a table, keep the roles that the view asks for, and leave out rows with an empty text.
 
@@ -95,6 +97,7 @@ def make_table(
         view: as in `inbatch.data.sources.sources.Source`; ``auto`` takes every role.
         negatives: hard negatives a row to draw from a column of lists; None: as many as every row has.
         keep_empty: keep rows with an empty text.
+        instruction: of all rows, where no column has it.
 
     Raises:
         UsageError: if there are no rows, the view needs a role that is not there or makes no `Views`, a score is not a number, a label
@@ -121,20 +124,45 @@ def make_table(
         raise UsageError(
             f"{name}: all {dropped} rows have an empty text in one of the columns {', '.join(roles.texts)}."
         )
+    kept = np.flatnonzero(~empty)
     if dropped:
-        rows = rows.select(np.flatnonzero(~empty))
+        rows = rows.select(kept)
         logger.warning("%s: dropped %d rows with an empty text; %d are left", name, dropped, len(rows))
     if isinstance(made, Auto):
         wanted = made.negatives if negatives is None else negatives
-        made = replace(made, negatives=_count_negatives(name, rows, roles, wanted))
+        made = replace(made, negatives=_count_negatives(name, rows, roles, wanted, kept))
     elif negatives is not None:
         raise UsageError(
             f"{name}: negatives is a setting of views with a name; got it beside {type(made).__name__}. Set it in the view's init_args."
         )
-    first = made(rows_of(rows[:1], roles)[0], "")
+    first = made(rows_of(rows[:1], roles, instruction)[0], "")
+    _check_first(f"{name}: expected {type(made).__name__} to make", first)
+    return Table(name, rows, roles, made, first, dropped, instruction)
+
+
+def _check_first(expected: str, first: Any) -> None:
+    """Refuse what a view made of the first row, if no batch can be made of it; ``expected`` begins the message."""
     if not isinstance(first, Views):
-        raise UsageError(f"{name}: expected {type(made).__name__} to make Views of a row; got {type(first).__name__}.")
-    return Table(name, rows, roles, made, first, dropped)
+        raise UsageError(f"{expected} Views of a row; got {type(first).__name__}.")
+    for role, text in zip(first.names, first):
+        if not isinstance(text, str):
+            raise UsageError(
+                f"{expected} one text the {role}; got {type(text).__name__}. Let it draw one of a list, or set columns of the source to "
+                "single texts."
+            )
+    if len(set(first.names)) < len(first):
+        raise UsageError(
+            f"{expected} texts of different names; got {', '.join(first.names)}. Rename one in its others."
+        )
+    if first.labels is not None and not (isinstance(first.labels, int) and first.labels >= 0):
+        raise UsageError(
+            f"{expected} an int of at least 0 as the label; got {first.labels!r}. Take `inbatch.data.views.label_id` of it."
+        )
+    _, _, scores, _ = shape(first)
+    if scores not in (0, -1, 1 + len(first.negatives)):
+        raise UsageError(
+            f"{expected} one score, or {1 + len(first.negatives)}, of the positive and of each hard negative; got {scores}. Mend the class."
+        )
 
 
 def count_cells(rows: Dataset, columns: Iterable[str], values: Iterable[str]) -> int:
@@ -205,8 +233,10 @@ def _is_empty(column: Any, may_lack_items: bool) -> np.ndarray:
     return pc.equal(trimmed, "").to_numpy(zero_copy_only=False)
 
 
-def _count_negatives(name: str, rows: Dataset, roles: Roles, wanted: int | None) -> int:
-    """Return how many hard negatives each row gives."""
+def _count_negatives(name: str, rows: Dataset, roles: Roles, wanted: int | None, kept: np.ndarray) -> int:
+    """Return how many hard negatives each row gives; ``kept`` are the rows' places in the source, for the message."""
+    if wanted is not None and wanted < 0:
+        raise UsageError(f"{name}: expected negatives to be at least 0; got {wanted}. Set negatives of the source.")
     column = roles.negatives[0] if len(roles.negatives) == 1 else None
     if column is None or arrow_kind(rows.features.arrow_schema.field(column).type) != TEXTS:
         if wanted not in (None, 0, len(roles.negatives)):
@@ -220,7 +250,7 @@ def _count_negatives(name: str, rows: Dataset, roles: Roles, wanted: int | None)
     if ((wanted is None and lengths.any()) or count > 0) and not lengths.all():
         raise Doubt(
             name,
-            f"row {np.argmin(lengths) + 1}: expected at least one hard negative in the column {column}; there is none; mend the row",
+            f"row {kept[np.argmin(lengths)] + 1}: expected at least one hard negative in the column {column}; there is none; mend the row",
             [("or to train without them", {"columns": replace(roles, negatives=()).setting})],
         )
     return count

@@ -10,6 +10,7 @@ from inbatch.lazy import exports
 if TYPE_CHECKING:
     from inbatch.data.views.ids import position_ids as position_ids
     from inbatch.data.views.ids import text_ids as text_ids
+    from inbatch.data.views.labels import label_id as label_id
     from inbatch.data.views.named import Auto as Auto
     from inbatch.data.views.named import Pair as Pair
     from inbatch.data.views.named import Same as Same

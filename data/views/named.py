@@ -68,7 +68,7 @@ class Auto(RowView):
     def pairs(self, row: Row) -> list[tuple[str, str]]:
         """Return the anchor with its positives, then with its hard negatives."""
         positive = row.get("positive", row["anchor"])
-        texts = positive if isinstance(positive, list) else [positive]
+        texts = (positive or [""]) if isinstance(positive, list) else [positive]
         negatives = row.get("negatives", ()) if self.negatives != 0 else ()
         return [(row["anchor"], text) for text in (*texts, *negatives)]
 

@@ -128,7 +128,9 @@ def draw(among: int, count: int, key: str) -> list[int]:
         True
     """
     whole, rest = divmod(count, among)
-    return [*range(among)] * whole + random.Random(key).sample(range(among), rest)
+    numbers = [*range(among)] * whole
+    # A generator's seed costs more than all else of a row, and most rows have nothing to draw.
+    return numbers + random.Random(key).sample(range(among), rest) if rest else numbers
 
 
 def _text(cell: Any) -> str | list[str]:

@@ -83,7 +83,15 @@ class ViewDataset(torch.utils.data.Dataset[Views[list[str]]]):
         views.source = torch.tensor([source[place] for place in places])
         for number, edit in enumerate(self.edits):
             # Each edit draws anew: two of one kind would else choose the same words.
-            views = edit(views, [f"{key} {number}" for key in keys] if number else keys)
+            edited = edit(views, [f"{key} {number}" for key in keys] if number else keys)
+            counts = [len(texts) for texts in edited]
+            if (edited.names, counts) != (views.names, [len(keys)] * len(views)):
+                raise UsageError(
+                    f"expected the edit {type(edit).__name__} to return {len(keys)} texts each of {', '.join(views.names)}; got "
+                    f"{', '.join(f'{count} of {name}' for name, count in zip(edited.names, counts))}. Mend the class in data.edits."
+                )
+            # Its texts alone are taken: an edit that makes new views need not hand on labels, scores and instructions.
+            views = views.replace_payloads(list(edited))
         return replace(views, ids=ids)
 
 

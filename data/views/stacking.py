@@ -31,7 +31,7 @@ def stack(rows: Sequence[Views[str]]) -> Views[list[str]]:
     for number, row in enumerate(rows):
         if shape(row) != first:
             raise UsageError(
-                f"expected every row of a batch to have {_said(first)}; row {number + 1} has {_said(shape(row))}. Mend the class in view "
+                f"expected every row of a batch to have {_said(rows[0])}; row {number + 1} has {_said(row)}. Mend the class in view "
                 "on data.sources, or the rows, or set its negatives."
             )
     columns: list[list[str]] = []
@@ -44,18 +44,22 @@ def stack(rows: Sequence[Views[str]]) -> Views[list[str]]:
     return replace(payloads, score=score, labels=labels)
 
 
-def shape(row: Views[Any]) -> tuple[tuple[str, ...], int, bool]:
-    """Return what a row has: the names of its texts, the number of its scores (0: none; -1: one that is no list), whether a label.
+def shape(row: Views[Any]) -> tuple[int, Any, int, bool]:
+    """Return what a row has: the number of its hard negatives, the names of its others, the number of its scores (0: none; -1: one that
+    is no list), whether a label.
+
+    Every row of a batch is asked: no text is put together here.
 
     Example:
-        >>> shape(Views("Do you ship?", "Yes.", ("At nine.",), score=0.5)), shape(Views("tea", "tea", labels=3))
-        ((('anchor', 'positive', 'negative_1'), -1, False), (('anchor', 'positive'), 0, True))
+        >>> negatives, others, scores, labelled = shape(Views("Do you ship?", "Yes.", ("At nine.",), score=0.5))
+        >>> negatives, list(others), scores, labelled
+        (1, [], -1, False)
     """
     scores = 0 if row.score is None else len(row.score) if isinstance(row.score, (list, tuple)) else -1
-    return row.names, scores, row.labels is not None
+    return len(row.negatives), row.others.keys(), scores, row.labels is not None
 
 
-def _said(shape: tuple[tuple[str, ...], int, bool]) -> str:
-    names, scores, labelled = shape
-    parts = [*names, *([f"{abs(scores)} scores"] if scores else []), *(["a label"] if labelled else [])]
+def _said(row: Views[Any]) -> str:
+    _, _, scores, labelled = shape(row)
+    parts = [*row.names, *([f"{abs(scores)} scores"] if scores else []), *(["a label"] if labelled else [])]
     return ", ".join(parts)

@@ -9,7 +9,7 @@ from inbatch.callbacks.checkpoint import WholeFiles
 from inbatch.callbacks.evaluation import Evaluation, run_evaluators
 from inbatch.callbacks.metrics_file import read
 from inbatch.data.datamodule import EmbeddingDataModule
-from inbatch.losses.base import describe, parts
+from inbatch.losses.base import contrasted_views, describe
 from inbatch.models.encoder import Encoder
 from inbatch.models.export.merging import merges_elsewhere
 from inbatch.models.module import EmbeddingModule
@@ -90,7 +90,8 @@ def finish(
 def in_batch_negatives(objective: Any, data: EmbeddingDataModule) -> int | str | None:
     """Say how many negatives an anchor has in a full batch; None where rows are no negatives of each other.
 
-    Not by what the last step logged: an epoch's last batch may be smaller. Sources that do not share batches may differ.
+    Of several objectives that see other views, those of the one with the most. Not by what the last step logged: an epoch's last batch may
+    be smaller. Sources that do not share batches may differ.
 
     Example:
         >>> from types import SimpleNamespace
@@ -99,9 +100,10 @@ def in_batch_negatives(objective: Any, data: EmbeddingDataModule) -> int | str |
         >>> in_batch_negatives(InfoNCE(), data)
         '63 to 127, by source'
     """
-    if not any(part.in_batch for part in parts(objective)):
+    seen = {contrasted_views(objective, 2 + table.negatives) for table in data.tables}
+    found = sorted(data.batch_size * (views - 1) - 1 for views in seen if views)
+    if not found:
         return None
-    found = sorted({data.batch_size * (1 + table.negatives) - 1 for table in data.tables})
     return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}, by source"
 
 

@@ -271,5 +271,7 @@ class _Scaled(torch.autograd.Function):
                 "sum_over_pairs is differentiable once; got create_graph=True. "
                 "Use inbatch.kernels.pairwise.reference for second derivatives."
             )
-        made = (None if g is None else (g * upstream.to(g.dtype)).to(t) for g, t in zip(ctx.saved_tensors, ctx.dtypes))
+        # Products in the wider of both dtypes: a factor rounded to bfloat16 would scale all gradients alike, by up to 0.4 %.
+        wide = (g if g is None else g.to(torch.promote_types(g.dtype, upstream.dtype)) for g in ctx.saved_tensors)
+        made = (None if g is None else (g * upstream).to(t) for g, t in zip(wide, ctx.dtypes))
         return None, None, *made

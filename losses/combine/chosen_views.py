@@ -25,7 +25,7 @@ def choose(views: Views[Any], chosen: Sequence[str] | None) -> Views[Any]:
     """Take views by name: the first for the anchor, the second for the positive, the others for hard negatives; None takes all.
 
     Ids follow their texts; labels, sources and instructions are the rows'. A score is that of anchor and positive, and stays with these two
-    alone; where there is one a candidate, those of the negatives that are chosen stay, too.
+    alone; where there is one a candidate, those of the negatives that are chosen stay, too, and (b,) is left of the positive alone.
 
     Example:
         >>> seen = choose(Views("a", "p", ("n",), score=0.5), ["positive", "negative_1"])
@@ -48,7 +48,8 @@ def _score(views: Views[Any], chosen: Sequence[str]) -> Any:
         return views.score
     scored = views.names[1 : 2 + len(views.negatives)]
     if chosen[0] == "anchor" and set(chosen[1:]) <= set(scored):
-        return views.score[:, [scored.index(name) for name in chosen[1:]]]
+        columns = [scored.index(name) for name in chosen[1:]]
+        return views.score[:, columns] if len(columns) > 1 else views.score[:, 0]
     return views.score[:, 0]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +57,9 @@ class WeightedSum(Objective):
             second its positive, the others its hard negatives. A term that is not named sees all.
 
     Raises:
-        UsageError: if there are no terms with a weight other than 0, or a weight or views name no term, or a projector is given to
-            a term that must have its own, or fewer than two views; before the first step, if the rows do not have
-            them.
+        UsageError: if there are no terms with a weight other than 0, or one has a name that no module may have, or a weight or views
+            name no term, or a projector is given to a term that must have its own, or views are fewer than two; before the first
+            step, if the rows do not have them.
 
     Example:
         >>> from inbatch.losses import EnergyHinge, InfoNCE
@@ -84,6 +82,13 @@ class WeightedSum(Objective):
                 raise UsageError(
                     f"expected {setting} of the terms {', '.join(terms)}; got one of {name}{suggest(name, terms) or '.'} Set "
                     f"objective.{setting}."
+                )
+        for name in terms:
+            # Parameters are kept under the names of their terms, by a module that has methods.
+            if not name or "." in name or hasattr(nn.ModuleDict, name):
+                raise UsageError(
+                    f"expected names of terms without a point that are no method of torch's ModuleDict; got {name!r}. Rename it in "
+                    "objective.terms."
                 )
         for name, chosen in views.items():
             check_names(chosen, f"objective.views.{name}")
@@ -128,24 +133,9 @@ class WeightedSum(Objective):
             if isinstance(weight, Decay):
                 weight = logs[f"{name}/weight"] = weight(self.step)
             seen = self.views.get(name)
-            with _seeing(term, seen):
-                output: LossOutput = term(choose(z, seen), choose(tokens, seen), encoder)
+            output: LossOutput = term(choose(z, seen), choose(tokens, seen), encoder)
             total = weight * output.loss if total is None else total + weight * output.loss
             logs[f"{name}/loss"] = output.loss.detach()
             logs |= {f"{name}/{tag}": value for tag, value in output.logs.items()}
         assert total is not None, "there is at least one term"
         return LossOutput(total, logs)
-
-
-@contextmanager
-def _seeing(term: Objective, chosen: Sequence[str] | None) -> Iterator[None]:
-    """Let what a term and those inside of it read be that of its own views."""
-    readers = [part for part in parts(term) if chosen is not None and part.encodings is not None]
-    whole = [part.encodings for part in readers]
-    for part in readers:
-        part.encodings = choose(part.encodings, chosen)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for part, encodings in zip(readers, whole):
-            part.encodings = encodings

@@ -43,7 +43,7 @@ class DCL(Objective):
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         refuse_batch_norm_of_one_row(self.projector, batch)
-        refuse_scores(batch.scored, self)
+        refuse_scores(batch.some_scored, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Project, normalise in float32 and contrast; see `Objective.forward`."""

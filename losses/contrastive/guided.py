@@ -80,7 +80,7 @@ class Guided(Objective):
 
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
-        refuse_scores(batch.scored, self)
+        refuse_scores(batch.some_scored, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Let the guide embed the batch, and contrast; see `Objective.forward`."""

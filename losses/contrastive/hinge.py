@@ -53,7 +53,7 @@ class EnergyHinge(Objective):
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         require_negatives(batch, self)
-        refuse_scores(batch.scored, self)
+        refuse_scores(batch.some_scored, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Normalise and hinge; see `Objective.forward`."""

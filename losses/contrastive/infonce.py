@@ -99,7 +99,8 @@ class InfoNCE(Objective):
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         refuse_batch_norm_of_one_row(self.projector, batch)
-        self._check_scores(batch.scored)
+        self._check_scores(batch.some_scored if self.positive_score is None else batch.scored)
+        refuse_several_scores(batch.most_scores, self)
         if self.hard_negative_weight:
             require_negatives(batch, self)
 

@@ -48,7 +48,7 @@ class OwnNegatives(Objective):
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
         refuse_batch_norm_of_one_row(self.projector, batch)
-        refuse_scores(batch.scored, self)
+        refuse_scores(batch.some_scored, self)
         require_negatives(batch, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:

@@ -49,7 +49,7 @@ class SigLIP(Objective):
 
     def check(self, batch: BatchFacts) -> None:
         """See `Objective.check`."""
-        refuse_scores(batch.scored, self)
+        refuse_scores(batch.some_scored, self)
 
     def forward(self, z: Views[Tensor], tokens: Views[TokenBatch], encoder: nn.Module) -> LossOutput:
         """Normalise in float32 and add up over all pairs; see `Objective.forward`."""

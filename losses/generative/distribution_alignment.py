@@ -108,7 +108,7 @@ class DistributionAlignment(Objective):
             UsageError: if rows have scores of their own, lack a hard negative, have ids that do not say what the model reads, or may
                 be longer than the decoder takes.
         """
-        refuse_scores(batch.scored, self)
+        refuse_scores(batch.some_scored, self)
         require_negatives(batch, self)
         if not batch.by_text or batch.altered:
             setting = "data.repetition and data.edits to null" if batch.altered else "data.ids to text"

@@ -48,6 +48,7 @@ class CoSENT(Objective):
                 f"{type(self).__name__} expects a score in every row; the data has none. Give data.sources a column of scores "
                 "(columns: {anchor: NAME, positive: NAME, score: NAME})."
             )
+        refuse_several_scores(batch.most_scores, self)
 
     def similarity(self, z: Views[Tensor]) -> Tensor:
         """Return what is ranked, (b,): the cosine."""

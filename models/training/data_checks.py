@@ -89,7 +89,8 @@ def facts_of_batches(data: Any, ranks: int, precision: str) -> BatchFacts:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> data = SimpleNamespace(roles=(1, False), batch_size=8, pair_ids=None, ids="text", edits=[], max_length={}, others=())
+        >>> facts = {"roles": (1, False), "most_scores": 0, "others": (), "max_length": {}, "pair_ids": None, "ids": "text", "edits": []}
+        >>> data = SimpleNamespace(batch_size=8, **facts)
         >>> facts_of_batches(data, ranks=2, precision="32-true").rows
         4
     """
@@ -103,5 +104,6 @@ def facts_of_batches(data: Any, ranks: int, precision: str) -> BatchFacts:
         altered=bool(data.edits),
         lengths=data.max_length,
         precision=precision,
+        most_scores=data.most_scores,
         others=data.others,
     )

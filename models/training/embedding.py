@@ -124,15 +124,26 @@ def handed(objective: Objective, encodings: Views[Any] | None) -> Iterator[None]
         >>> objective.encodings is None
         True
     """
-    readers = [part for part in parts(objective) if part.reads and encodings is not None]
-    for part in readers:
+    readers = [] if encodings is None else [found for found in _seen(objective, encodings) if found[0].reads]
+    for part, seen in readers:
         own = [
-            None if e is None else replace(e, reads={name: e.reads[name] for name in sorted(part.reads)})
-            for e in encodings  # type: ignore[union-attr]
+            None if e is None else replace(e, reads={name: e.reads[name] for name in sorted(part.reads)}) for e in seen
         ]
-        part.encodings = encodings.replace_payloads(own)  # type: ignore[union-attr]
+        part.encodings = seen.replace_payloads(own)
     try:
         yield
     finally:
-        for part in readers:
+        for part, _ in readers:
             part.encodings = None
+
+
+def _seen(objective: Objective, encodings: Views[Any]) -> Iterator[tuple[Objective, Views[Any]]]:
+    """Go through an objective and those inside of it, with the views that each one sees, in the roles that they play there."""
+    yield objective, encodings
+    for term in objective.inner().values():
+        seen = encodings
+        if term.views is not None:
+            by_name = dict(zip(encodings.names, encodings))
+            anchor, positive, *negatives = (by_name[name] for name in term.views)
+            seen = Views(anchor, positive, tuple(negatives))
+        yield from _seen(term.objective, seen)

@@ -217,7 +217,9 @@ def test_roles_are_those_that_every_source_has(tmp_path):
     paths: list = [str(tmp_path / f"{name}.csv") for name in "abc"]
     assert EmbeddingDataModule(paths[:2], 4, single_source=True).roles == (1, False)
     assert EmbeddingDataModule(paths[2], 4).roles == (0, True)
-    assert EmbeddingDataModule(paths, 4, single_source=True).roles == (0, False)
+    all_three = EmbeddingDataModule(paths, 4, single_source=True)
+    assert (all_three.roles, all_three.most_scores) == ((0, False), 1)
+    assert EmbeddingDataModule(paths[0], 4).most_scores == 0
 
 
 def test_mistakes_end_the_run_before_its_first_step(sentences):

@@ -213,6 +213,12 @@ def test_a_column_called_label_is_never_taken_for_a_score_by_itself():
         resolve({"label": NUMBER}, None, "file")
 
 
+def test_a_column_is_not_both_text_and_score():
+    kinds = texts("q", "d") | {"s": NUMBER}
+    with pytest.raises(UsageError, match="other columns of scores than of texts; got s as both. Set columns.score to"):
+        resolve(kinds, {"anchor": "q", "positive": "s", "score": "s"}, "file")
+
+
 def test_labels_others_and_several_scores_are_read_where_they_are_set():
     kinds = texts("q", "d", "n", "d2", "c", "topic") | {"s": NUMBER, "t": DIGITS, "list": OTHER}
     columns = {"anchor": "q", "positive": "d", "negatives": ["n"], "score": ["s", "t"], "label": "topic"}

@@ -110,6 +110,18 @@ def test_a_row_without_negatives_is_refused_with_its_number(wanted):
         table(columns, Roles("a", "p", ("n",)), negatives=wanted)
 
 
+def test_the_number_of_a_row_without_negatives_counts_rows_that_were_dropped():
+    columns = {"a": ["", "y", "z"], "p": ["x", "y", "z"], "n": [["1"], ["1"], []]}
+    with pytest.raises(UsageError, match="row 3: expected at least one hard negative"):
+        table(columns, Roles("a", "p", ("n",)))
+
+
+def test_fewer_than_no_negatives_are_refused():
+    columns = {"a": ["x", "y"], "p": ["x", "y"], "n": [["1", "2"], ["3", "4", "5"]]}
+    with pytest.raises(UsageError, match="expected negatives to be at least 0; got -1. Set negatives"):
+        table(columns, Roles("a", "p", ("n",)), negatives=-1)
+
+
 def test_a_number_of_negatives_needs_lists():
     with pytest.raises(UsageError, match="negatives = 3 needs a column of lists"):
         table({"a": ["x"], "p": ["y"], "n": ["z"]}, Roles("a", "p", ("n",)), negatives=3)
@@ -138,6 +150,55 @@ def test_a_view_of_a_user_says_what_every_row_has():
         table({"a": ["list"]}, Roles("a"), Doubled())
     with pytest.raises(UsageError, match="negatives is a setting of views with a name; got it beside Doubled"):
         table({"a": ["x"]}, Roles("a"), Doubled(), 2)
+
+
+class Undrawn(Doubled):
+    def __call__(self, row, key):
+        return Views(row["anchor"], row["positive"])
+
+
+def test_a_view_of_a_user_makes_texts_and_no_lists_of_them():
+    with pytest.raises(UsageError, match="expected Undrawn to make one text the positive; got list. Let it draw one"):
+        table({"a": ["x"], "p": [["y", "z"]]}, Roles("a", "p"), Undrawn())
+
+
+class Fixed(Doubled):
+    def __init__(self, views):
+        self.views = views
+
+    def __call__(self, row, key):
+        return self.views
+
+
+@pytest.mark.parametrize(
+    ("views", "why"),
+    [
+        (
+            Views("a", "p", ("n",), [1.0, 0.5, 0.2]),
+            "one score, or 2, of the positive and of each hard negative; got 3.",
+        ),
+        (Views("a", "p", labels=-1), "an int of at least 0 as the label; got -1. Take .inbatch.data.views.label_id."),
+        (Views("a", "p", labels="x"), "an int of at least 0 as the label; got 'x'."),
+        (Views("a", "p", others={"anchor": "x"}), "texts of different names; got anchor, positive, anchor. Rename"),
+    ],
+)
+def test_scores_and_names_that_a_view_of_a_user_may_not_make_are_refused(views, why):
+    with pytest.raises(UsageError, match=f"rows: expected Fixed to make {why}"):
+        table({"a": ["x"]}, Roles("a"), Fixed(views))
+
+
+class Asked(RowView):
+    def __call__(self, row, key):
+        return Views(f"{row['instruction']}: {row['anchor']}", row["anchor"])
+
+    def describe(self):
+        return "the instruction stands before the anchor"
+
+
+def test_a_view_of_a_user_reads_the_instruction_of_all_rows():
+    made = make_table("rows", Dataset.from_dict({"a": ["x"]}), Roles("a"), Asked(), None, False, "find")
+    assert made.first.anchor == "find: x"
+    assert made.instructed
 
 
 def test_a_view_of_ours_by_class_path_counts_as_its_name_does():

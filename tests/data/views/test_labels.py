@@ -27,7 +27,12 @@ def test_what_is_no_plain_number_is_a_word(word):
     assert label_id(word) == text_id(word)
 
 
-@pytest.mark.parametrize("label", ["-1", "-1.0", "3.8", ".5", "1e5", "+2", "", "  ", -1, 3.8, float("nan")])
+def test_blanks_around_a_label_are_no_part_of_it():
+    assert label_id(" 3") == label_id("3 ") == 3
+    assert label_id(" cat\t") == label_id("cat")
+
+
+@pytest.mark.parametrize("label", ["-1", " -1", "-1.0", "3.8", ".5", "1e5", "+2", "", "  ", -1, 3.8, float("nan")])
 def test_blanks_negative_numbers_and_fractions_are_refused(label):
     with pytest.raises(ValueError, match="a word or an integer of at least 0; got"):
         label_id(label)

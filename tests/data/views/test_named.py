@@ -83,6 +83,8 @@ def test_views_say_what_they_are():
 def test_pairs_are_all_that_may_be_drawn():
     assert [text for _, text in Auto()(ROW, "") and Auto().pairs(ROW)] == ["d", "e", "x", "y", "z"]
     assert [text for _, text in Auto(0).pairs(ROW)] == ["d", "e"]
+    kept = {"anchor": "q", "positive": []}  # by empty: keep
+    assert Auto().pairs(kept) == [("q", Auto()(kept, "").positive)]
 
 
 def test_a_view_is_a_name_an_object_or_a_class_path():

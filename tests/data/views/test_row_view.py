@@ -57,6 +57,11 @@ def test_a_draw_is_that_of_the_items_themselves(among, count, key):
     assert [items[i] for i in draw(among, count, key)] == items * whole + random.Random(key).sample(items, rest)
 
 
+def test_nothing_is_seeded_where_nothing_is_drawn(monkeypatch):
+    monkeypatch.delattr(random, "Random")
+    assert [draw(3, count, "0 7") for count in (0, 3, 6)] == [[], [0, 1, 2], [0, 1, 2, 0, 1, 2]]
+
+
 def test_a_view_reads_all_roles_says_its_settings_and_knows_no_pairs():
     roles = Roles("a", "p")
     assert Cut(2).reads(roles, "rows") is roles

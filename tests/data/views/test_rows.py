@@ -123,6 +123,35 @@ def test_labels_and_ids_come_beside_the_texts_and_edits_after_them():
     assert first != second
 
 
+class Upper(Edit):
+    """Makes new views of the texts, and of so many rows at most."""
+
+    roles = ("anchor",)
+
+    def __init__(self, most=None):
+        self.most = most
+
+    def __call__(self, views, keys):
+        return Views([text.upper() for text in views.anchor[: self.most]], views.positive, others=views.others)
+
+    def describe(self):
+        return "the anchor is written in capitals"
+
+
+def test_an_edit_changes_texts_and_nothing_else():
+    tables = shuffled().tables
+    plain = ViewDataset(tables, 3, "text")[Draw(0, [0, 1])]
+    edited = ViewDataset(tables, 3, "text", [Upper()])[Draw(0, [0, 1])]
+    assert edited.anchor == [text.upper() for text in plain.anchor]
+    assert edited.labels is not None
+    assert edited.source is not None
+    assert edited.labels.tolist() == plain.labels.tolist()  # type: ignore[union-attr]
+    with pytest.raises(
+        UsageError, match="edit Upper to return 2 texts each of anchor, positive, context; got 1 of anchor, 2"
+    ):
+        ViewDataset(tables, 3, "text", [Upper(1)])[Draw(0, [0, 1])]
+
+
 def test_the_first_edit_draws_what_one_alone_does():
     rows = [table({"t": ["one two three four five six"] * 8}, Roles("t"))]
     alone = ViewDataset(rows, 0, "text", [Repetition()])[Draw(0, list(range(8)))]

@@ -34,6 +34,18 @@ def test_a_compiled_step_is_one_graph_with_the_same_numbers(how, dynamic):
         assert all(torch.equal(a, b) for a, b in zip(truth, torch.autograd.grad(loss, wanted)))
 
 
+def test_the_upstream_factor_is_not_rounded_to_bfloat16():
+    """One over 1,003 is 0.2 % larger in bfloat16, and would scale every gradient so; single elements are rounded, up and down."""
+    torch.manual_seed(0)
+    q, k = (normalize(torch.randn(64, 16), dim=1).bfloat16().requires_grad_() for _ in range(2))
+    wide = [x.detach().double().requires_grad_() for x in (q, k)]
+    made = torch.autograd.grad(info_nce(q, k, scale=20.0, reduction="sum") / 1003, (q, k))
+    truth = torch.autograd.grad(info_nce(*wide, scale=20.0, reduction="sum") / 1003, wide)
+    for mine, true in zip(made, truth):
+        assert mine.dtype == torch.bfloat16
+        assert abs((mine.double() * true).sum() / true.square().sum() - 1) < 5e-4
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("backend", ["auto", "chunked"])
 @pytest.mark.parametrize("name", ["reduced", "log_sums", "log_sum_gradients", "hardest"])

@@ -170,6 +170,15 @@ def test_the_upstream_factor_multiplies_and_comes_before_the_rounding_to_float16
     assert torch.autograd.grad(tiny * 1e8, q)[0].any()
 
 
+def test_the_upstream_factor_is_not_rounded_to_bfloat16():
+    """1/1003 would be 0.2 % off in it, and so would all gradients be."""
+    q, k = (normalize(torch.randn(64, 16, dtype=torch.float64)).bfloat16() for _ in range(2))
+    wide = q.double().requires_grad_()
+    (expected,) = torch.autograd.grad(reference.sum_over_pairs(wide, k.double(), softplus) / 1003, wide)
+    (found,) = torch.autograd.grad(sum_over_pairs(q.requires_grad_(), k, softplus) / 1003, q)
+    assert abs((found.double() * expected).sum() / expected.square().sum() - 1) < 5e-4
+
+
 def test_autocast_changes_nothing():
     q, k = torch.randn(4, 64), torch.randn(5, 64)
     truth = sum_over_pairs(q, k, torch.sigmoid)

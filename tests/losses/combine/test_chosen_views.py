@@ -58,7 +58,7 @@ def test_further_texts_can_be_chosen_and_what_is_of_the_row_stays():
     ("chosen", "expected"),
     [
         (["anchor", "positive", "negative_2"], [[0.9, 0.1]]),
-        (["anchor", "positive"], [[0.9]]),
+        (["anchor", "positive"], [0.9]),
         (["positive", "anchor", "negative_2"], [0.9]),
         (["anchor", "positive", "context"], [0.9]),
         (["anchor", "negative_1", "positive"], None),

@@ -126,6 +126,14 @@ def test_terms_are_checked_by_the_views_that_they_choose():
         check_all(one, BatchFacts(rows=5, negatives=0, scored=False))
 
 
+@pytest.mark.parametrize("name", ["", "a.b", "keys", "type"])
+def test_names_that_no_module_may_have_are_refused(name):
+    with pytest.raises(
+        UsageError, match=f"no method of torch's ModuleDict; got '{name}'. Rename it in objective.terms"
+    ):
+        WeightedSum({"pairs": InfoNCE(), name: InfoNCE()})
+
+
 @pytest.mark.parametrize(
     ("views", "message"),
     [

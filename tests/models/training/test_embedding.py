@@ -161,6 +161,16 @@ def test_each_term_is_handed_what_it_asked_for_and_gives_it_back(texts: list[str
     assert first.encodings is second.encodings is third.encodings is None
 
 
+def test_a_term_is_handed_the_views_that_it_chooses(texts: list[str]):
+    chosen, whole = Reading("tokens"), Reading("tokens")
+    objective = WeightedSum({"a": chosen, "b": whole}, views={"a": ["negative_1", "anchor"]})
+    encoder = encoder_of()
+    step(encoder, objective, views_of(encoder, texts), 70)
+    negative, anchor = chosen.seen[0]
+    assert torch.equal(negative.vector, whole.seen[0].negatives[0].vector)
+    assert torch.equal(anchor.vector, whole.seen[0].anchor.vector)
+
+
 def test_a_run_trains_through_what_it_reads(tmp_path: Path):
     ends = []
     for chunk_tokens in (None, 30):
