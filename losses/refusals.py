@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,6 +36,25 @@ def check_width(objective: Objective, dim: int) -> None:
         raise UsageError(
             f"expected a projector with in_features={dim}, the embedding's size; got {takes}. Set objective.projector's in_features."
         )
+
+
+def require_positive(value: float, setting: str) -> None:
+    """Refuse a number that is not finite or not above 0.
+
+    Args:
+        value: that was given.
+        setting: that takes it, for the message; it is called by the last part of this.
+
+    Raises:
+        UsageError: if so.
+
+    Example:
+        >>> require_positive(0.0, "objective.temperature")
+        Traceback (most recent call last):
+        inbatch.errors.UsageError: expected a finite temperature > 0; got 0.0. Set objective.temperature.
+    """
+    if not 0 < value < math.inf:
+        raise UsageError(f"expected a finite {setting.rpartition('.')[2]} > 0; got {value}. Set {setting}.")
 
 
 def refuse_batch_norm_of_one_row(projector: nn.Module | None, batch: BatchFacts) -> None:

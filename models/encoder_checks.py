@@ -9,6 +9,7 @@ from torch import nn
 from inbatch.errors import UsageError
 from inbatch.models.heads.dense import HEADS
 from inbatch.models.heads.pooling import OTHER_LAYER, POOLINGS
+from inbatch.spelling import require_choice
 from inbatch.text.templates import INSTRUCTION, LEARNED, SLOT, check_template, is_template
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def check_parts(backbone: Backbone, pooling: str, head: Any, latent: LatentAtten
         >>> from inbatch.models.backbones.pretrained import TinyRandom
         >>> check_parts(TinyRandom(), "mean", None, None)
     """
-    if pooling not in POOLINGS:
-        raise UsageError(f"expected pooling to be one of {', '.join(POOLINGS)}; got {pooling!r}")
+    require_choice(pooling, POOLINGS, "encoder.pooling")
     if pooling == "mask" and backbone.tokenizer.mask_token_id is None:
         raise UsageError(
             "pooling `mask` expects a tokenizer with a mask token; this one has none. Choose another pooling."

@@ -14,6 +14,7 @@ from inbatch.data.views.ids import position_ids, text_ids
 from inbatch.data.views.row_view import rows_of
 from inbatch.data.views.stacking import stack
 from inbatch.errors import UsageError
+from inbatch.spelling import require_choice
 from inbatch.views import Views
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ class ViewDataset(torch.utils.data.Dataset[Views[list[str]]]):
     """
 
     def __init__(self, tables: Sequence[Table], seed: int, ids: Ids, edits: Sequence[Edit | Repetition] = ()) -> None:
-        if ids not in get_args(Ids):
-            raise UsageError(f"expected ids to be text or position; got {ids!r}. Set data.ids.")
+        require_choice(ids, get_args(Ids), "data.ids")
         self.tables = list(tables)
         self.seed = seed
         self.ids = ids

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 
-from inbatch.errors import UsageError
 from inbatch.kernels import log_sum, pair_logits
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, project
 from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import similarity_logs, unit
 from inbatch.losses.contrastive.lone_rows import note
-from inbatch.losses.refusals import refuse_batch_norm_of_one_row, refuse_scores
+from inbatch.losses.refusals import refuse_batch_norm_of_one_row, refuse_scores, require_positive
 from inbatch.views import TokenBatch, Views
 
 
@@ -35,8 +32,7 @@ class DCL(Objective):
 
     def __init__(self, temperature: float = 0.1, projector: nn.Module | None = None) -> None:
         super().__init__()
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise UsageError(f"expected a finite temperature > 0; got {temperature}. Set objective.temperature.")
+        require_positive(temperature, "objective.temperature")
         self.temperature = temperature
         self.projector = projector
 

@@ -14,7 +14,7 @@ from inbatch.losses.base import LossOutput, project
 from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import InfoNCE, similarity_logs, unit
 from inbatch.losses.contrastive.lone_rows import lone_rows, note
-from inbatch.losses.refusals import require_same_tokens
+from inbatch.losses.refusals import require_positive, require_same_tokens
 from inbatch.losses.side_networks import embed_frozen
 from inbatch.norms import unit_rows
 from inbatch.views import TokenBatch, Views
@@ -62,10 +62,7 @@ class DCLR(InfoNCE):
         workspace_bytes: int | None = None,
     ) -> None:
         super().__init__(temperature, projector=projector, workspace_bytes=workspace_bytes)
-        if not (math.isfinite(noise_temperature) and noise_temperature > 0):
-            raise UsageError(
-                f"expected a finite noise_temperature > 0; got {noise_temperature}. Set objective.noise_temperature."
-            )
+        require_positive(noise_temperature, "objective.noise_temperature")
         if noise_ratio < 0 or noise_steps < 0 or not math.isfinite(threshold):
             raise UsageError(
                 f"expected noise_ratio >= 0, noise_steps >= 0 and a finite threshold; got {noise_ratio}, {noise_steps} and "

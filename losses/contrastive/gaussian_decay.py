@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from inbatch.errors import UsageError
 from inbatch.kernels import pair_logits
 from inbatch.losses.base import BatchFacts
 from inbatch.losses.contrastive.infonce import InfoNCE, unit
-from inbatch.losses.refusals import require_negatives, require_same_tokens
+from inbatch.losses.refusals import require_negatives, require_positive, require_same_tokens
 from inbatch.losses.side_networks import embed_frozen
+from inbatch.spelling import require_choice
 from inbatch.views import TokenBatch, Views
 
 Unit = Literal["logits", "cosine"]
@@ -56,12 +55,8 @@ class GaussianDecay(InfoNCE):
         workspace_bytes: int | None = None,
     ) -> None:
         super().__init__(temperature, projector=projector, workspace_bytes=workspace_bytes)
-        if not (math.isfinite(sigma) and sigma > 0):
-            raise UsageError(f"expected a finite sigma > 0; got {sigma}. Set objective.sigma.")
-        if sigma_unit not in get_args(Unit):
-            raise UsageError(
-                f"expected sigma_unit to be logits or cosine; got {sigma_unit!r}. Set objective.sigma_unit."
-            )
+        require_positive(sigma, "objective.sigma")
+        require_choice(sigma_unit, get_args(Unit), "objective.sigma_unit")
         self.reference = reference
         self.sigma = sigma
         self.sigma_unit = sigma_unit

@@ -14,8 +14,9 @@ from inbatch.losses.base import BatchFacts, LossOutput, Objective
 from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import similarity_logs, unit
 from inbatch.losses.contrastive.lone_rows import lone_rows, note
-from inbatch.losses.refusals import refuse_scores, require_same_tokens
+from inbatch.losses.refusals import refuse_scores, require_positive, require_same_tokens
 from inbatch.losses.side_networks import embed_frozen
+from inbatch.spelling import require_choice
 from inbatch.views import TokenBatch, Views
 
 MarginKind = Literal["absolute", "relative"]
@@ -59,15 +60,10 @@ class Guided(Objective):
         workspace_bytes: int | None = None,
     ) -> None:
         super().__init__()
-        if not (math.isfinite(temperature) and temperature > 0 and math.isfinite(margin)):
-            raise UsageError(
-                f"expected a finite temperature > 0 and a finite margin; got {temperature} and {margin}. Set objective.temperature "
-                "and objective.margin."
-            )
-        if margin_kind not in get_args(MarginKind):
-            raise UsageError(
-                f"expected margin_kind to be absolute or relative; got {margin_kind!r}. Set objective.margin_kind."
-            )
+        require_positive(temperature, "objective.temperature")
+        if not math.isfinite(margin):
+            raise UsageError(f"expected a finite margin; got {margin}. Set objective.margin.")
+        require_choice(margin_kind, get_args(MarginKind), "objective.margin_kind")
         self.guide = guide
         self.temperature = temperature
         self.margin = margin

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from inbatch.errors import UsageError
 from inbatch.kernels import info_nce, pair_logits
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, mean_over_ranks, project
 from inbatch.losses.candidates import own_repeats
 from inbatch.losses.contrastive.infonce import unit
 from inbatch.losses.contrastive.lone_rows import note
-from inbatch.losses.refusals import refuse_batch_norm_of_one_row, refuse_scores, require_negatives
+from inbatch.losses.refusals import refuse_batch_norm_of_one_row, refuse_scores, require_negatives, require_positive
 from inbatch.views import TokenBatch, Views
 
 
@@ -40,8 +39,7 @@ class OwnNegatives(Objective):
 
     def __init__(self, temperature: float = 0.05, projector: nn.Module | None = None) -> None:
         super().__init__()
-        if not 0 < temperature < float("inf"):
-            raise UsageError(f"expected a finite temperature > 0; got {temperature}. Set objective.temperature.")
+        require_positive(temperature, "objective.temperature")
         self.temperature = temperature
         self.projector = projector
 

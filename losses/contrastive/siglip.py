@@ -13,7 +13,7 @@ from inbatch.kernels import pair_logits, sum_over_pairs
 from inbatch.losses.base import BatchFacts, LossOutput, Objective
 from inbatch.losses.candidates import Candidates
 from inbatch.losses.contrastive.infonce import similarity_logs, unit
-from inbatch.losses.refusals import refuse_scores
+from inbatch.losses.refusals import refuse_scores, require_positive
 from inbatch.views import TokenBatch, Views
 
 
@@ -39,11 +39,9 @@ class SigLIP(Objective):
 
     def __init__(self, temperature: float = 0.1, bias: float = -10.0) -> None:
         super().__init__()
-        if not (math.isfinite(temperature) and temperature > 0 and math.isfinite(bias)):
-            raise UsageError(
-                f"expected a finite temperature > 0 and a finite bias; got {temperature} and {bias}. Set objective.temperature "
-                "and objective.bias."
-            )
+        require_positive(temperature, "objective.temperature")
+        if not math.isfinite(bias):
+            raise UsageError(f"expected a finite bias; got {bias}. Set objective.bias.")
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.bias = nn.Parameter(torch.tensor(bias))
 

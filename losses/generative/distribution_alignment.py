@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +14,8 @@ from inbatch.fingerprint import digest
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, mean_over_ranks
 from inbatch.losses.generative.compression import likelihoods, require_decoder, require_room, targets_of
 from inbatch.losses.generative.reference_scores import ReferenceScores
-from inbatch.losses.refusals import refuse_scores, require_negatives
+from inbatch.losses.refusals import refuse_scores, require_negatives, require_positive
+from inbatch.spelling import require_choice
 from inbatch.views import TokenBatch, Views
 
 Sign = Literal["minus", "plus"]
@@ -77,15 +77,9 @@ class DistributionAlignment(Objective):
         joint_negatives: bool = True,
     ) -> None:
         super().__init__()
-        if not (math.isfinite(beta) and beta > 0 and math.isfinite(temperature) and temperature > 0):
-            raise UsageError(
-                f"expected finite beta > 0 and temperature > 0; got {beta} and {temperature}. Set objective.beta and "
-                "objective.temperature."
-            )
-        if reference_sign not in get_args(Sign):
-            raise UsageError(
-                f"expected reference_sign to be minus or plus; got {reference_sign!r}. Set objective.reference_sign."
-            )
+        require_positive(beta, "objective.beta")
+        require_positive(temperature, "objective.temperature")
+        require_choice(reference_sign, get_args(Sign), "objective.reference_sign")
         self.decoder = decoder
         self.reference = str(Path(reference).expanduser())
         self.beta = beta

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from inbatch.errors import UsageError
 from inbatch.models.adapters.modifier import Modifier
 from inbatch.models.huggingface import network_class, no_pooler
+from inbatch.spelling import require_choice
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -185,7 +186,4 @@ def check_merge_into(merge_into: MergeInto) -> None:
     Example:
         >>> check_merge_into("quantized")
     """
-    if merge_into not in get_args(MergeInto):
-        raise UsageError(
-            f"expected merge_into to be quantized or unquantized; got {merge_into!r}. Set backbone.merge_into."
-        )
+    require_choice(merge_into, get_args(MergeInto), "backbone.merge_into")

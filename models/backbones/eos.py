@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from inbatch.errors import UsageError
 from inbatch.models.adapters.modifier import Modifier
+from inbatch.spelling import require_choice
 from inbatch.text.templates import parse, special_tokens
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def set_eos(tokenizer: Any, policy: Eos) -> None:
         >>> tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
         False
     """
-    if policy not in get_args(Eos):
-        raise UsageError(f"expected eos to be {', '.join(get_args(Eos))}; got {policy!r}. Set backbone.eos.")
+    require_choice(policy, get_args(Eos), "backbone.eos")
     if policy == "as_is":
         return
     if tokenizer.eos_token_id is None:

@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 import torch
 
-from inbatch.errors import UsageError
 from inbatch.models import huggingface
 from inbatch.models.adapters.learned_tokens import LearnedTokens
 from inbatch.models.adapters.lora import Lora
@@ -28,6 +27,7 @@ from inbatch.models.backbones.truncation import own_length
 from inbatch.models.dropout import set_dropout
 from inbatch.models.heads.latent_attention import FILE as LATENT
 from inbatch.models.locate import locate
+from inbatch.spelling import require_choice
 
 __all__ = ["Backbone", "Pretrained", "TinyRandom"]
 
@@ -193,6 +193,5 @@ def torch_dtype(name: str) -> torch.dtype:
         >>> torch_dtype("bfloat16")
         torch.bfloat16
     """
-    if name not in get_args(Dtype):
-        raise UsageError(f"expected dtype to be one of {', '.join(get_args(Dtype))}; got {name!r}")
+    require_choice(name, get_args(Dtype), "backbone.dtype")
     return getattr(torch, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from inbatch.errors import UsageError
+from inbatch.spelling import require_choice
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -58,8 +58,7 @@ def tiny_tokenizer(kind: Kind, max_length: int, padding_side: str) -> PreTrained
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    if kind not in _SPECIAL:
-        raise UsageError(f"expected the kind of a tiny backbone to be one of {', '.join(_SPECIAL)}; got {kind!r}")
+    require_choice(kind, _SPECIAL, "backbone.kind")
     roles = _SPECIAL[kind]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(roles.values()))}
     for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):

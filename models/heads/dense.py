@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from inbatch.errors import UsageError
+from inbatch.spelling import require_choice
 
 Activation = Literal["tanh", "identity"]
 Draw = Literal["bert", "torch"]
@@ -61,10 +62,8 @@ class Dense(_OneLinear):
         draw: Draw = "bert",
     ):
         super().__init__()
-        if draw not in get_args(Draw):
-            raise UsageError(f"expected draw to be bert or torch; got {draw!r}")
-        if activation not in ("tanh", "identity"):
-            raise UsageError(f"expected the activation of a Dense head to be tanh or identity; got {activation!r}")
+        require_choice(draw, get_args(Draw), "head.draw")
+        require_choice(activation, ("tanh", "identity"), "head.activation")
         self.activation: Activation = activation
         self.linear = nn.Linear(in_features, out_features or in_features, bias=bias)
         if draw == "bert":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from inbatch.errors import UsageError
 from inbatch.kernels.rows import take
+from inbatch.spelling import require_choice
 from inbatch.text.templates import Template
 from inbatch.views import TokenBatch
 
@@ -53,10 +53,7 @@ class TemplateBias(nn.Module):
         delta_positions: Positions = "from_zero",
     ) -> None:
         super().__init__()
-        if delta_positions not in get_args(Positions):
-            raise UsageError(
-                f"expected delta_positions to be from_zero or own; got {delta_positions!r}. Set correction.delta_positions."
-            )
+        require_choice(delta_positions, get_args(Positions), "correction.delta_positions")
         self.template_bias_at_test = template_bias_at_test
         self.after_head = after_head
         self.bias_gradient = bias_gradient

@@ -212,7 +212,8 @@ TABLE: list[tuple[list[str], list[str | None]]] = [
     ([objective("EnergyHinge")], ["triplets.csv"]),
     ([objective("OwnNegatives", "temperature: 0"), TRIPLETS], ["0.1"]),
     ([objective("MomentumQueue", "queue_size: 0")], ["8", None]),
-    ([objective("Guided", "guide: {class_path: TinyHead}, temperature: 0")], ["0.01", None]),
+    ([objective("Guided", "guide: {class_path: TinyHead}, temperature: 0")], ["0.01"]),
+    ([objective("SigLIP", "bias: .nan")], ["-10"]),
     ([objective("GaussianDecay", "reference: {class_path: TinyHead}, sigma: 0"), TRIPLETS], ["0.2"]),
     ([objective("DCLR", "reference: {class_path: TinyHead}, noise_temperature: 0")], ["0.2"]),
     ([objective("GaussianDecay", "reference: {class_path: TinyHead, init_args: {kind: roberta}}"), TRIPLETS], ["{class_path: TinyHead, init_args: {kind: bert}}"]),
@@ -236,7 +237,7 @@ TABLE: list[tuple[list[str], list[str | None]]] = [
     ([objective("InformationCompression", "decoder: {class_path: TinyDecoder}"), *LEARNED, f"{ENCODER}.pooling=mean"], [None, "learned"]),
     ([objective("InformationCompression", "decoder: {class_path: TinyDecoder, init_args: {max_length: 16}}"), *LEARNED], ["8"]),
     ([objective("InformationCompression", "decoder: {class_path: TinyDecoder, init_args: {hidden_size: 64}}"), *LEARNED], ["{class_path: TinyDecoder, init_args: {hidden_size: 32}}"]),
-    ([align(", beta: 0"), *ALIGN], ["0.1", None]),
+    ([align(", beta: 0"), *ALIGN], ["0.1"]),
     ([align(), *ALIGN, "--data.ids=position"], ["text"]),
     ([align(), *ALIGN, "--data.repetition.rate=0.2"], ["null", "null"]),
 ]  # fmt: skip

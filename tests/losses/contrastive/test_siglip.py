@@ -36,7 +36,14 @@ def test_scale_and_bias_are_learnt():
     assert all(parameter.grad is not None and parameter.grad != 0 for parameter in objective.parameters())
 
 
-@pytest.mark.parametrize("given", [{"temperature": 0.0}, {"temperature": math.inf}, {"bias": math.nan}])
-def test_numbers_out_of_range_are_refused(given):
-    with pytest.raises(UsageError, match="finite temperature > 0 and a finite bias"):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"temperature": 0.0}, "a finite temperature > 0; got 0.0. Set objective.temperature"),
+        ({"temperature": math.inf}, "a finite temperature > 0; got inf"),
+        ({"bias": math.nan}, "a finite bias; got nan. Set objective.bias"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(given, message):
+    with pytest.raises(UsageError, match=message):
         SigLIP(**given)

@@ -218,8 +218,8 @@ def test_refusals(tmp_path):
     )
     with pytest.raises(UsageError, match="of format 1"):
         objective(str(tmp_path / "old.safetensors")).check(facts)
-    for options in ({"beta": 0.0}, {"temperature": math.nan}):
-        with pytest.raises(UsageError, match="finite beta > 0 and temperature > 0"):
+    for options, name in (({"beta": 0.0}, "beta"), ({"temperature": math.nan}, "temperature")):
+        with pytest.raises(UsageError, match=f"finite {name} > 0; got .* Set objective.{name}"):
             DistributionAlignment(TinyDecoder(), path, **options)
     with pytest.raises(UsageError, match="reference_sign to be minus or plus"):
         DistributionAlignment(TinyDecoder(), path, reference_sign="paper")  # type: ignore[arg-type]
