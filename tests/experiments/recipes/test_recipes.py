@@ -256,4 +256,5 @@ def test_runs_two_steps(recipe, tmp_path, monkeypatch):
     assert cli.main(["fit", *options, "--run_dir", "run"]) == 0
     steps = [line for line in lines_of(Path("run/metrics.jsonl")) if "train/loss" in line]
     assert [line["step"] for line in steps] == [1, 2]
-    assert all(0 < line["train/loss"] < 60 for line in steps)
+    # A random network embeds all texts alike: a sigmoid for each of 15 negatives is then 15 logits of 10.
+    assert all(0 < line["train/loss"] < 160 for line in steps)
