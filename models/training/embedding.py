@@ -129,7 +129,8 @@ def handed(objective: Objective, encodings: Views[Any] | None) -> Iterator[None]
         own = [
             None if e is None else replace(e, reads={name: e.reads[name] for name in sorted(part.reads)}) for e in seen
         ]
-        part.encodings = seen.replace_payloads(own)
+        handing: Any = seen.replace_payloads(own)
+        part.encodings = handing
     try:
         yield
     finally:
