@@ -16,9 +16,10 @@ help: ## list the targets
 quickstart: .venv/.installed-quickstart ## train on this machine's own Python packages, evaluate, search; needs no download but the packages
 	@$(BIN)/python -m inbatch.experiments.quickstart $(ARGS)
 
-# One thread a process: the tests compare sums made in one order, and the processes share the cores.
+# One thread a process: the tests compare sums made in one order, and the processes share the cores. A process that has done its share
+# takes from the others: else the last minutes are those of one process.
 test: .venv/.installed-test ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 gpu: .venv/.installed-test ## on a machine with a GPU: the tests that need one, then the benchmark into benchmarks/results/
 	$(BIN)/python -m pytest -m gpu $(ARGS)
