@@ -86,6 +86,34 @@ class Views(Generic[P]):
         rest = (self.score, self.ids, self.instructions)
         return Views(payloads[0], payloads[1], negatives, *rest, others, self.labels, self.source)
 
+    def chosen(self, names: Sequence[str]) -> Views[P]:
+        """Take payloads by name: the first for the anchor, the second for the positive, the others for hard negatives.
+
+        Ids follow their texts; labels, sources and instructions are the rows'. A score is that of anchor and positive, and stays with these
+        two alone; where there is one a candidate, those of the negatives that are chosen stay, too, and (b,) is left of the positive alone.
+
+        Example:
+            >>> seen = Views("a", "p", ("n",), score=0.5).chosen(["positive", "negative_1"])
+            >>> seen.anchor, seen.positive, seen.negatives, seen.score
+            ('p', 'n', (), None)
+        """
+        payloads = dict(zip(self.names, self))
+        anchor, positive, *negatives = (payloads[name] for name in names)
+        ids = None if self.ids is None else self.ids.chosen(names)
+        row = {"labels": self.labels, "source": self.source}
+        return Views(anchor, positive, tuple(negatives), self._score_of(names), ids, self.instructions, **row)
+
+    def _score_of(self, names: Sequence[str]) -> Any:
+        if self.score is None or set(names[:2]) != {"anchor", "positive"}:
+            return None
+        if getattr(self.score, "ndim", 1) < 2:
+            return self.score
+        scored = self.names[1 : 2 + len(self.negatives)]
+        if names[0] == "anchor" and set(names[1:]) <= set(scored):
+            columns = [scored.index(name) for name in names[1:]]
+            return self.score[:, columns] if len(columns) > 1 else self.score[:, 0]
+        return self.score[:, 0]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Views[P]:
         """Move payloads, score, ids, labels and sources to a device; a score is a tensor from here on."""
 

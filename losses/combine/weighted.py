@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts, LossOutput, Objective, Term, parts, project
-from inbatch.losses.combine.chosen_views import check_names, choose, require_names
+from inbatch.losses.combine.chosen_views import check_names, require_names
 from inbatch.losses.refusals import refuse_batch_norm_of_one_row
 from inbatch.spelling import suggest
 from inbatch.views import TokenBatch, Views
@@ -133,7 +133,8 @@ class WeightedSum(Objective):
             if isinstance(weight, Decay):
                 weight = logs[f"{name}/weight"] = weight(self.step)
             seen = self.views.get(name)
-            output: LossOutput = term(choose(z, seen), choose(tokens, seen), encoder)
+            own = (z, tokens) if seen is None else (z.chosen(seen), tokens.chosen(seen))
+            output: LossOutput = term(*own, encoder)
             total = weight * output.loss if total is None else total + weight * output.loss
             logs[f"{name}/loss"] = output.loss.detach()
             logs |= {f"{name}/{tag}": value for tag, value in output.logs.items()}

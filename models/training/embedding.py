@@ -142,9 +142,5 @@ def _seen(objective: Objective, encodings: Views[Any]) -> Iterator[tuple[Objecti
     """Go through an objective and those inside of it, with the views that each one sees, in the roles that they play there."""
     yield objective, encodings
     for term in objective.inner().values():
-        seen = encodings
-        if term.views is not None:
-            by_name = dict(zip(encodings.names, encodings))
-            anchor, positive, *negatives = (by_name[name] for name in term.views)
-            seen = Views(anchor, positive, tuple(negatives))
+        seen = encodings if term.views is None else encodings.chosen(term.views)
         yield from _seen(term.objective, seen)

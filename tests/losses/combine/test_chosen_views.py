@@ -7,20 +7,19 @@ import torch
 
 from inbatch.errors import UsageError
 from inbatch.losses.base import BatchFacts
-from inbatch.losses.combine.chosen_views import check_names, choose, names, require_names
+from inbatch.losses.combine.chosen_views import check_names, names, require_names
 from inbatch.views import Views
 
 
 def test_the_first_is_the_anchor_and_ids_follow():
     ids = Views(torch.tensor([1]), torch.tensor([2]), (torch.tensor([3]), torch.tensor([4])))
     views = Views("a", "p", ("n", "m"), score=torch.tensor([0.5]), ids=ids, instructions=["find"])
-    found = choose(views, ["negative_2", "anchor", "negative_1"])
+    found = views.chosen(["negative_2", "anchor", "negative_1"])
     assert list(found) == ["m", "a", "n"]
     assert [int(each) for each in found.ids] == [4, 1, 3]
     assert found.score is None
     assert found.instructions == ["find"]
-    assert choose(views, ["positive", "anchor"]).score is views.score
-    assert choose(views, None) is views
+    assert views.chosen(["positive", "anchor"]).score is views.score
     assert names(2) == ["anchor", "positive", "negative_1", "negative_2"]
 
 
@@ -48,7 +47,7 @@ def test_views_that_the_rows_lack_are_refused():
 
 def test_further_texts_can_be_chosen_and_what_is_of_the_row_stays():
     views = Views("a", "p", others={"context": "c"}, labels=torch.tensor([4]), source=torch.tensor([0]))
-    found = choose(views, ["context", "anchor", "positive"])
+    found = views.chosen(["context", "anchor", "positive"])
     assert (found.anchor, found.positive, found.negatives, found.others) == ("c", "a", ("p",), {})
     assert found.labels is views.labels
     assert found.source is views.source
@@ -66,5 +65,5 @@ def test_further_texts_can_be_chosen_and_what_is_of_the_row_stays():
 )
 def test_scores_a_candidate_stay_with_the_candidates(chosen, expected):
     views = Views("a", "p", ("n", "m"), score=torch.tensor([[0.9, 0.5, 0.1]]), others={"context": "c"})
-    score = choose(views, chosen).score
+    score = views.chosen(chosen).score
     assert (score if score is None else score.tolist()) == (expected and torch.tensor(expected).tolist())

@@ -95,7 +95,7 @@ def test_a_term_sees_the_views_that_it_chooses():
     z = Views(made[0], made[1], tuple(made[2:]), ids=ids)
     terms = {"pairs": InfoNCE(0.1), "hard": EnergyHinge(0.4), "all": InfoNCE(0.5)}
     views = {"pairs": ["anchor", "positive"], "hard": ["positive", "anchor", "negative_2"]}
-    found = WeightedSum(terms, {"hard": 10.0}, views=views)(z, None, None)
+    found = WeightedSum(terms, {"hard": 10.0}, views=views)(z, z, None)
     plain = [
         InfoNCE(0.1)(Views(made[0], made[1], ids=Views(numbers[0], numbers[1])), None, None).loss,
         EnergyHinge(0.4)(
